@@ -1,0 +1,1 @@
+//! Fine-tuning: losses, the gradient step, the optimizer, checkpoints.

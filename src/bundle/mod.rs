@@ -1,0 +1,1 @@
+//! The export folder's contract: write, open, verify.

@@ -1,0 +1,1 @@
+//! Prompts, axes, data sets, pairs.

@@ -1,0 +1,1 @@
+//! Schedulers, samplers, guidance and the generation pipeline.

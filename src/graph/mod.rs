@@ -1,0 +1,1 @@
+//! A typed ONNX graph builder.

@@ -1,0 +1,1 @@
+//! The networks, each a plain function of builder, config and weights.

@@ -1,0 +1,1 @@
+//! Classifier chains, discrepancy, quality, the report.

@@ -1,0 +1,1 @@
+//! Views of weights stored on disk, and LoRA files.

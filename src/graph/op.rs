@@ -1,0 +1,231 @@
+//! The operations a graph is made of: ONNX operators with typed attributes.
+
+use super::DType;
+
+/// Operations of one operand, element by element.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is the ONNX operator of that name")]
+pub enum Unary {
+    Neg,
+    Exp,
+    Log,
+    Sqrt,
+    Reciprocal,
+    Sigmoid,
+    Tanh,
+    Relu,
+    Erf,
+    Sin,
+    Cos,
+    Not,
+    /// Exact (erf) GELU.
+    Gelu,
+    Identity,
+}
+
+/// Operations of two operands that broadcast as numpy's do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is the ONNX operator of that name")]
+pub enum Binary {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Pow,
+    Max,
+    Min,
+    Equal,
+    Greater,
+    Less,
+    And,
+}
+
+impl Binary {
+    pub(super) fn is_comparison(self) -> bool {
+        matches!(self, Self::Equal | Self::Greater | Self::Less | Self::And)
+    }
+}
+
+/// Reductions over axes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is the ONNX operator of that name")]
+pub enum Reduction {
+    ReduceSum,
+    ReduceMean,
+    ReduceMax,
+}
+
+/// Geometry of a two-dimensional convolution; pads are top, left, bottom, right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Conv {
+    /// Step per axis.
+    pub strides: [u64; 2],
+    /// Zero padding: top, left, bottom, right.
+    pub pads: [u64; 4],
+    /// Channel groups.
+    pub group: u64,
+}
+
+impl Conv {
+    /// Stride and symmetric padding alike on both axes, one group.
+    pub fn new(stride: u64, pad: u64) -> Self {
+        Self {
+            strides: [stride; 2],
+            pads: [pad; 4],
+            group: 1,
+        }
+    }
+}
+
+/// A pooling window; pads are top, left, bottom, right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Pool {
+    /// Window size.
+    pub kernel: [u64; 2],
+    /// Step per axis.
+    pub strides: [u64; 2],
+    /// Padding: top, left, bottom, right.
+    pub pads: [u64; 4],
+}
+
+/// An operation with its attributes.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(
+    missing_docs,
+    reason = "each is the ONNX operator of that name unless said otherwise"
+)]
+pub enum Op {
+    Unary(Unary),
+    Binary(Binary),
+    Where,
+    Cast(DType),
+    MatMul,
+    /// `a · bᵀ + c` of matrices.
+    Gemm,
+    Conv(Conv),
+    ConvTranspose {
+        conv: Conv,
+        output_padding: [u64; 2],
+    },
+    Softmax {
+        axis: usize,
+    },
+    /// Outputs: y, mean, inverse standard deviation.
+    LayerNormalization {
+        axis: usize,
+        epsilon: f32,
+    },
+    BatchNormalization {
+        epsilon: f32,
+    },
+    Reshape,
+    Transpose {
+        perm: Vec<usize>,
+    },
+    Concat {
+        axis: usize,
+    },
+    /// Elements `start..end` of one axis.
+    Slice {
+        axis: usize,
+        start: u64,
+        end: u64,
+    },
+    /// Reverses the order along the axes.
+    Flip {
+        axes: Vec<usize>,
+    },
+    Expand,
+    /// Nearest-neighbour doubling of the last two axes.
+    Upsample2x,
+    /// Zeros before and after on each axis.
+    Pad {
+        before: Vec<u64>,
+        after: Vec<u64>,
+    },
+    Gather {
+        axis: usize,
+    },
+    ArgMax {
+        axis: usize,
+    },
+    /// One dimension of the operand, as an i64 scalar in a one-element vector.
+    ShapeOf {
+        axis: usize,
+    },
+    Reduce {
+        kind: Reduction,
+        axes: Vec<usize>,
+        keepdims: bool,
+    },
+    MaxPool(Pool),
+    AveragePool(Pool),
+    GlobalAveragePool,
+    /// Not an ONNX operator: gives a parameter a leading batch axis, so that its gradient comes
+    /// out per sample. Lowered to nothing where the consumer broadcasts, else to Expand.
+    PerSample,
+}
+
+impl Op {
+    /// Name of the ONNX operator it is written as.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Unary(op) => match op {
+                Unary::Neg => "Neg",
+                Unary::Exp => "Exp",
+                Unary::Log => "Log",
+                Unary::Sqrt => "Sqrt",
+                Unary::Reciprocal => "Reciprocal",
+                Unary::Sigmoid => "Sigmoid",
+                Unary::Tanh => "Tanh",
+                Unary::Relu => "Relu",
+                Unary::Erf => "Erf",
+                Unary::Sin => "Sin",
+                Unary::Cos => "Cos",
+                Unary::Not => "Not",
+                Unary::Gelu => "Gelu",
+                Unary::Identity => "Identity",
+            },
+            Self::Binary(op) => match op {
+                Binary::Add => "Add",
+                Binary::Sub => "Sub",
+                Binary::Mul => "Mul",
+                Binary::Div => "Div",
+                Binary::Pow => "Pow",
+                Binary::Max => "Max",
+                Binary::Min => "Min",
+                Binary::Equal => "Equal",
+                Binary::Greater => "Greater",
+                Binary::Less => "Less",
+                Binary::And => "And",
+            },
+            Self::Where => "Where",
+            Self::Cast(_) => "Cast",
+            Self::MatMul => "MatMul",
+            Self::Gemm => "Gemm",
+            Self::Conv(_) => "Conv",
+            Self::ConvTranspose { .. } => "ConvTranspose",
+            Self::Softmax { .. } => "Softmax",
+            Self::LayerNormalization { .. } => "LayerNormalization",
+            Self::BatchNormalization { .. } => "BatchNormalization",
+            Self::Reshape => "Reshape",
+            Self::Transpose { .. } => "Transpose",
+            Self::Concat { .. } => "Concat",
+            Self::Slice { .. } | Self::Flip { .. } => "Slice",
+            Self::Expand | Self::PerSample => "Expand",
+            Self::Upsample2x => "Resize",
+            Self::Pad { .. } => "Pad",
+            Self::Gather { .. } => "Gather",
+            Self::ArgMax { .. } => "ArgMax",
+            Self::ShapeOf { .. } => "Shape",
+            Self::Reduce { kind, .. } => match kind {
+                Reduction::ReduceSum => "ReduceSum",
+                Reduction::ReduceMean => "ReduceMean",
+                Reduction::ReduceMax => "ReduceMax",
+            },
+            Self::MaxPool(_) => "MaxPool",
+            Self::AveragePool(_) => "AveragePool",
+            Self::GlobalAveragePool => "GlobalAveragePool",
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! Writing a graph as an ONNX file.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+
+use prost::Message;
+
+use super::onnx::{
+    AttributeProto, AttributeType, GraphProto, ModelProto, NodeProto, OperatorSetId, Shape,
+    ShapeDim, StringPair, TensorProto, TensorType, TypeProto, ValueInfo,
+};
+use super::{Conv, DType, Data, Dim, Graph, Node, Op, Origin, Pool, Value};
+
+/// Opset 20 is the first with Gelu, and every op used is standard in it.
+const OPSET: i64 = 20;
+/// The IR version that came with opset 20.
+const IR_VERSION: i64 = 9;
+/// All-zero initializers up to this size are written out; larger ones share a file of zeros.
+const INLINE_ZEROS: u64 = 256;
+
+/// A written graph.
+#[derive(Debug, Clone)]
+pub struct Onnx {
+    /// Bytes of `model.onnx`.
+    pub model: Vec<u8>,
+    /// Length of the file of zeros (`Graph::to_onnx`'s `zeros`) it needs beside it; 0 for none.
+    pub zeros: u64,
+}
+
+impl Graph {
+    /// Encodes the graph as an ONNX model.
+    ///
+    /// `location` gives each weight file its name in the model's folder, where it must be
+    /// (ONNX Runtime accepts external data only there); `zeros` names a file of zeros there, of
+    /// at least [`Onnx::zeros`] bytes.
+    pub fn to_onnx(&self, location: impl Fn(&Path) -> String, zeros: &str) -> Onnx {
+        let used: BTreeSet<Value> = self
+            .nodes
+            .iter()
+            .flat_map(|n| n.inputs.iter().copied())
+            .chain(self.outputs.iter().map(|o| o.1))
+            .collect();
+        let mut writer = Writer {
+            graph: self,
+            used,
+            names: self.value_names(),
+            extra: BTreeMap::new(),
+            zeros_file: zeros,
+            zeros: 0,
+            counts: HashMap::new(),
+        };
+        let nodes: Vec<NodeProto> = self
+            .nodes
+            .iter()
+            .flat_map(|node| writer.node(node))
+            .collect();
+        let mut initializer = writer.initializers(&location);
+        initializer.extend(std::mem::take(&mut writer.extra).into_values());
+        let input = self
+            .inputs()
+            .map(|(name, v, _)| writer.value_info(name, v))
+            .collect();
+        let (identities, output) = writer.outputs();
+        let graph = GraphProto {
+            node: nodes.into_iter().chain(identities).collect(),
+            name: "popalign".into(),
+            initializer,
+            input,
+            output,
+        };
+        let model = ModelProto {
+            ir_version: IR_VERSION,
+            opset_import: vec![OperatorSetId {
+                domain: String::new(),
+                version: OPSET,
+            }],
+            producer_name: "popalign".into(),
+            producer_version: env!("CARGO_PKG_VERSION").into(),
+            graph: Some(graph),
+        };
+        Onnx {
+            model: model.encode_to_vec(),
+            zeros: writer.zeros,
+        }
+    }
+
+    /// A unique name per value: inputs keep theirs, weights theirs where it is free, the first
+    /// output naming a node's result gives it its name.
+    fn value_names(&self) -> Vec<String> {
+        let mut taken: BTreeSet<String> = self.names.clone();
+        let mut names: Vec<String> = Vec::with_capacity(self.tensors.len());
+        for (index, tensor) in self.tensors.iter().enumerate() {
+            let name = match &tensor.origin {
+                Origin::Input { name, .. } => name.clone(),
+                Origin::Initializer { name, .. }
+                    if !name.is_empty() && taken.insert(name.clone()) =>
+                {
+                    name.clone()
+                }
+                _ => format!("v{index}"),
+            };
+            names.push(name);
+        }
+        let mut named = BTreeSet::new();
+        for (name, value) in &self.outputs {
+            if matches!(self.tensors[value.index()].origin, Origin::Node(_)) && named.insert(*value)
+            {
+                names[value.index()].clone_from(name);
+            }
+        }
+        names
+    }
+}
+
+struct Writer<'a> {
+    graph: &'a Graph,
+    /// Values that a node or an output reads.
+    used: BTreeSet<Value>,
+    names: Vec<String>,
+    /// Constant operands that ONNX wants as inputs (Slice's bounds …), by name.
+    extra: BTreeMap<String, TensorProto>,
+    zeros_file: &'a str,
+    zeros: u64,
+    /// Uses of each node name.
+    counts: HashMap<String, usize>,
+}
+
+impl Writer<'_> {
+    fn name(&self, value: Value) -> String {
+        self.names[value.index()].clone()
+    }
+
+    fn value_info(&self, name: &str, value: Value) -> ValueInfo {
+        let dim = |d: &Dim| match d.fixed() {
+            Some(n) => ShapeDim {
+                dim_value: Some(n as i64),
+                dim_param: None,
+            },
+            None => ShapeDim {
+                dim_value: None,
+                dim_param: Some(d.text(&self.graph.symbols)),
+            },
+        };
+        let shape = Shape {
+            dim: self.graph.shape(value).iter().map(dim).collect(),
+        };
+        let elem_type = self.graph.dtype(value).onnx();
+        let tensor_type = Some(TensorType {
+            elem_type,
+            shape: Some(shape),
+        });
+        ValueInfo {
+            name: name.to_owned(),
+            r#type: Some(TypeProto { tensor_type }),
+        }
+    }
+
+    /// Graph outputs, and Identity nodes for those whose value has another name (an input, or a
+    /// value that is output twice).
+    fn outputs(&self) -> (Vec<NodeProto>, Vec<ValueInfo>) {
+        let mut identities = Vec::new();
+        let mut infos = Vec::new();
+        for (name, value) in &self.graph.outputs {
+            if self.names[value.index()] != *name {
+                identities.push(NodeProto {
+                    input: vec![self.name(*value)],
+                    output: vec![name.clone()],
+                    name: format!("output/{name}"),
+                    op_type: "Identity".into(),
+                    attribute: Vec::new(),
+                });
+            }
+            infos.push(self.value_info(name, *value));
+        }
+        (identities, infos)
+    }
+
+    fn initializers(&mut self, location: &impl Fn(&Path) -> String) -> Vec<TensorProto> {
+        let mut protos = Vec::new();
+        for (index, tensor) in self.graph.tensors.iter().enumerate() {
+            let value = Value(index as u32);
+            let data = match &tensor.origin {
+                Origin::Input {
+                    default: Some(data),
+                    ..
+                } => data,
+                Origin::Initializer { data, .. } if self.used.contains(&value) => data,
+                _ => continue,
+            };
+            let mut proto = TensorProto {
+                dims: tensor
+                    .shape
+                    .iter()
+                    .filter_map(Dim::fixed)
+                    .map(|n| n as i64)
+                    .collect(),
+                data_type: tensor.dtype.onnx(),
+                name: self.name(value),
+                ..TensorProto::default()
+            };
+            match data {
+                Data::Inline(bytes) => proto.raw_data = Some(bytes.to_vec()),
+                Data::External {
+                    file,
+                    offset,
+                    length,
+                } => {
+                    point(&mut proto, &location(file), *offset, *length);
+                }
+                Data::Zeros => {
+                    let elements: i64 = proto.dims.iter().product();
+                    let length = elements as u64 * tensor.dtype.size();
+                    if length <= INLINE_ZEROS {
+                        proto.raw_data = Some(vec![0; length as usize]);
+                    } else {
+                        self.zeros = self.zeros.max(length);
+                        point(&mut proto, self.zeros_file, 0, length);
+                    }
+                }
+            }
+            protos.push(proto);
+        }
+        protos
+    }
+
+    fn node(&mut self, node: &Node) -> Vec<NodeProto> {
+        let mut input: Vec<String> = node.inputs.iter().map(|&v| self.name(v)).collect();
+        let attribute = self.lower(node, &mut input);
+        let mut output: Vec<String> = node.outputs.iter().map(|&v| self.name(v)).collect();
+        if matches!(node.op, Op::LayerNormalization { .. }) && !self.statistics_used(node) {
+            output.truncate(1);
+        }
+        let op_type = node.op.name();
+        let name = self.unique(&format!("{}/{op_type}", node.scope));
+        vec![NodeProto {
+            input,
+            output,
+            name,
+            op_type: op_type.into(),
+            attribute,
+        }]
+    }
+
+    fn statistics_used(&self, node: &Node) -> bool {
+        node.outputs[1..].iter().any(|v| self.used.contains(v))
+    }
+
+    fn unique(&mut self, name: &str) -> String {
+        let count = self.counts.entry(name.to_owned()).or_default();
+        *count += 1;
+        if *count == 1 {
+            name.to_owned()
+        } else {
+            format!("{name}_{count}")
+        }
+    }
+
+    /// A constant i64 operand.
+    fn integers(&mut self, values: &[i64]) -> String {
+        let name = format!("i64{values:?}");
+        let raw = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.constant(name, DType::I64, values.len(), raw)
+    }
+
+    fn constant(&mut self, name: String, dtype: DType, count: usize, raw: Vec<u8>) -> String {
+        self.extra
+            .entry(name.clone())
+            .or_insert_with(|| TensorProto {
+                dims: vec![count as i64],
+                data_type: dtype.onnx(),
+                name: name.clone(),
+                raw_data: Some(raw),
+                ..TensorProto::default()
+            });
+        name
+    }
+
+    /// An op's attributes; operands that ONNX takes as constant inputs are added to `input`.
+    fn lower(&mut self, node: &Node, input: &mut Vec<String>) -> Vec<AttributeProto> {
+        match &node.op {
+            Op::Unary(_) | Op::Binary(_) | Op::Where | Op::MatMul | Op::Reshape => vec![],
+            Op::Expand | Op::PerSample | Op::GlobalAveragePool => vec![],
+            Op::Cast(to) => vec![int("to", i64::from(to.onnx()))],
+            Op::Gemm => vec![int("transB", 1)],
+            Op::Conv(conv) => conv_attributes(conv),
+            Op::ConvTranspose {
+                conv,
+                output_padding,
+            } => {
+                let mut attributes = conv_attributes(conv);
+                attributes.push(ints("output_padding", output_padding));
+                attributes
+            }
+            Op::Softmax { axis } | Op::Concat { axis } | Op::Gather { axis } => {
+                vec![int("axis", *axis as i64)]
+            }
+            Op::LayerNormalization { axis, epsilon } => {
+                vec![int("axis", *axis as i64), float("epsilon", *epsilon)]
+            }
+            Op::BatchNormalization { epsilon } => vec![float("epsilon", *epsilon)],
+            Op::Transpose { perm } => vec![ints("perm", perm)],
+            Op::ArgMax { axis } => vec![int("axis", *axis as i64), int("keepdims", 0)],
+            Op::ShapeOf { axis } => vec![int("start", *axis as i64), int("end", *axis as i64 + 1)],
+            Op::MaxPool(pool) | Op::AveragePool(pool) => pool_attributes(pool),
+            Op::Slice { axis, start, end } => {
+                let bounds = [*start as i64, *end as i64, *axis as i64];
+                input.extend(bounds.map(|n| self.integers(&[n])));
+                vec![]
+            }
+            Op::Flip { axes } => {
+                let axes: Vec<i64> = axes.iter().map(|&a| a as i64).collect();
+                let n = axes.len();
+                for operand in [vec![-1; n], vec![i64::MIN + 1; n], axes, vec![-1; n]] {
+                    let name = self.integers(&operand);
+                    input.push(name);
+                }
+                vec![]
+            }
+            Op::Upsample2x => {
+                let raw = [1.0_f32, 1.0, 2.0, 2.0]
+                    .iter()
+                    .flat_map(|v| v.to_le_bytes())
+                    .collect();
+                input.push(String::new());
+                input.push(self.constant("f32[1, 1, 2, 2]".into(), DType::F32, 4, raw));
+                vec![
+                    text("mode", "nearest"),
+                    text("coordinate_transformation_mode", "asymmetric"),
+                    text("nearest_mode", "floor"),
+                ]
+            }
+            Op::Pad { before, after } => {
+                let pads: Vec<i64> = before.iter().chain(after).map(|&n| n as i64).collect();
+                input.push(self.integers(&pads));
+                vec![]
+            }
+            Op::Reduce { axes, keepdims, .. } => {
+                let axes: Vec<i64> = axes.iter().map(|&a| a as i64).collect();
+                input.push(self.integers(&axes));
+                vec![int("keepdims", i64::from(*keepdims))]
+            }
+        }
+    }
+}
+
+fn point(proto: &mut TensorProto, location: &str, offset: u64, length: u64) {
+    let pair = |key: &str, value: String| StringPair {
+        key: key.into(),
+        value,
+    };
+    proto.external_data = vec![
+        pair("location", location.to_owned()),
+        pair("offset", offset.to_string()),
+        pair("length", length.to_string()),
+    ];
+    proto.data_location = Some(1);
+}
+
+fn conv_attributes(conv: &Conv) -> Vec<AttributeProto> {
+    vec![
+        ints("strides", &conv.strides),
+        ints("pads", &conv.pads),
+        int("group", conv.group as i64),
+    ]
+}
+
+fn pool_attributes(pool: &Pool) -> Vec<AttributeProto> {
+    vec![
+        ints("kernel_shape", &pool.kernel),
+        ints("strides", &pool.strides),
+        ints("pads", &pool.pads),
+    ]
+}
+
+fn attribute(name: &str, r#type: AttributeType) -> AttributeProto {
+    AttributeProto {
+        name: name.into(),
+        r#type: r#type.into(),
+        ..AttributeProto::default()
+    }
+}
+
+fn int(name: &str, value: i64) -> AttributeProto {
+    AttributeProto {
+        i: Some(value),
+        ..attribute(name, AttributeType::Int)
+    }
+}
+
+fn float(name: &str, value: f32) -> AttributeProto {
+    AttributeProto {
+        f: Some(value),
+        ..attribute(name, AttributeType::Float)
+    }
+}
+
+fn text(name: &str, value: &str) -> AttributeProto {
+    AttributeProto {
+        s: Some(value.into()),
+        ..attribute(name, AttributeType::String)
+    }
+}
+
+fn ints<T: Copy + TryInto<i64>>(name: &str, values: &[T]) -> AttributeProto {
+    let ints = values
+        .iter()
+        .map(|&v| v.try_into().unwrap_or(i64::MAX))
+        .collect();
+    AttributeProto {
+        ints,
+        ..attribute(name, AttributeType::Ints)
+    }
+}

@@ -1,1 +1,6 @@
-//! Classifier chains, discrepancy, quality, the report.
+//! Measuring a population of pictures: who is in them, how far that is from the target, and
+//! whether the pictures got worse.
+//!
+//! [`chain`] turns pictures into attributes, whatever ONNX models do it.
+
+pub mod chain;

@@ -1,0 +1,377 @@
+//! The folder that generation leaves behind, as training and scoring read it.
+//!
+//! ```text
+//! manifest.json               how it was made, sizes, counts, SHA-256s
+//! metadata.jsonl              one row per picture, in a fixed order
+//! text.safetensors            per caption: prompt_embeds.XXXXXXXX, pooled.XXXXXXXX
+//! latents-NNNNN.safetensors   `latents` [n, C, h, w] f32, scaled as the UNet sees them
+//! images/*.png                the pictures, unless made with --format none
+//! ```
+//!
+//! With the pictures it is a Hugging Face `imagefolder`.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Component, Path, PathBuf};
+use std::sync::OnceLock;
+
+use serde::{Deserialize, Serialize};
+
+use super::manifest::{self, Manifest};
+use super::prompts::caption_id;
+use super::tensors::{self, TensorFile};
+use crate::fsio;
+
+/// The rows' file.
+pub const METADATA: &str = "metadata.jsonl";
+/// The embeddings' file.
+pub const TEXT: &str = "text.safetensors";
+/// The tensor in a latents file.
+pub const LATENTS: &str = "latents";
+
+/// Probability of each value of each axis, as a classifier chain sees a picture.
+pub type Verdict = BTreeMap<String, BTreeMap<String, f32>>;
+
+/// What kind of caption a picture was drawn for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// It names no value of any axis.
+    Neutral,
+    /// It names values.
+    Specific,
+}
+
+/// Where a picture's latents are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LatentsRef {
+    /// A file of the data set's folder.
+    pub file: String,
+    /// The index along its first dimension.
+    pub index: usize,
+}
+
+/// One picture.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// The picture, relative to the folder; null when pictures were not kept.
+    pub file_name: Option<String>,
+    /// The caption it was drawn for.
+    pub prompt: String,
+    /// The caption that names no axis value, for the same subject.
+    pub neutral_prompt: String,
+    /// The entry of the prompt list: "doctor".
+    pub subject: String,
+    /// Whether the caption names values.
+    pub kind: Kind,
+    /// The values that the caption names; empty for neutral ones.
+    pub axes: BTreeMap<String, String>,
+    /// The run's seed.
+    pub seed: u64,
+    /// [`caption_id`] of `prompt`.
+    pub prompt_id: u32,
+    /// The picture's number among those of its caption, from 0.
+    pub image_id: u32,
+    /// Its latents.
+    pub latents: LatentsRef,
+    /// SHA-256 of the picture's file.
+    pub sha256: Option<String>,
+    /// What the classifier chain saw; null without a chain or where it could not say.
+    pub verdict: Option<Verdict>,
+    /// Why the sanity filter dropped it; null when kept.
+    pub dropped: Option<String>,
+}
+
+/// Why a data set cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file can't be read.
+    #[error(transparent)]
+    File(#[from] fsio::Error),
+    /// The manifest.
+    #[error(transparent)]
+    Manifest(#[from] manifest::Error),
+    /// A tensor file.
+    #[error(transparent)]
+    Tensors(#[from] tensors::Error),
+    /// Nothing that is a data set.
+    #[error("{} is not a data set: it has no {}", dir.display(), manifest::FILE)]
+    NotADataset {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// Generation was interrupted or other shards are still to come.
+    #[error("the data set {} is unfinished", dir.display())]
+    Unfinished {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// A row that is not JSON or lacks a field.
+    #[error("{}:{line}: not a row of a data set", path.display())]
+    Json {
+        /// The rows' file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The parser's reason.
+        source: serde_json::Error,
+    },
+    /// A row that contradicts another file.
+    #[error("{}:{line}: {problem}", path.display())]
+    Row {
+        /// The rows' file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Fewer or more rows than the manifest says.
+    #[error("{} has {found} rows, its manifest says {expected}", path.display())]
+    RowCount {
+        /// The rows' file.
+        path: PathBuf,
+        /// The manifest's count.
+        expected: usize,
+        /// The rows found.
+        found: usize,
+    },
+}
+
+/// A caption's embeddings.
+#[derive(Debug, Clone, Copy)]
+pub struct Embeddings<'a> {
+    /// Tokens and width of `prompt_embeds`.
+    pub shape: [usize; 2],
+    /// `[tokens, width]`, row-major.
+    pub prompt_embeds: &'a [f32],
+    /// The pooled embedding, for models that take one.
+    pub pooled: Option<&'a [f32]>,
+}
+
+/// A finished data set, opened for reading.
+#[derive(Debug)]
+pub struct Dataset {
+    dir: PathBuf,
+    manifest: Manifest,
+    rows: Vec<Row>,
+    text: TensorFile,
+    latents: HashMap<String, OnceLock<TensorFile>>,
+}
+
+impl Dataset {
+    /// Opens a finished data set and checks that its files agree with each other.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self, Error> {
+        let dir = dir.as_ref().to_path_buf();
+        if !dir.join(manifest::FILE).is_file() {
+            return Err(Error::NotADataset { dir });
+        }
+        let manifest = Manifest::read(&dir)?;
+        if manifest.outcome.is_none() {
+            return Err(Error::Unfinished { dir });
+        }
+        let rows = read_rows(&dir.join(METADATA))?;
+        let text = TensorFile::open(&dir.join(TEXT))?;
+        let latents = rows
+            .iter()
+            .map(|row| (row.latents.file.clone(), OnceLock::new()))
+            .collect();
+        let dataset = Self {
+            dir,
+            manifest,
+            rows,
+            text,
+            latents,
+        };
+        dataset.check()?;
+        Ok(dataset)
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// How it was made.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Every picture, dropped ones too.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// The pictures that the sanity filter kept, with their row numbers.
+    pub fn kept(&self) -> impl Iterator<Item = (usize, &Row)> {
+        self.rows
+            .iter()
+            .enumerate()
+            .filter(|(_, row)| row.dropped.is_none())
+    }
+
+    /// Width and height of the pictures in pixels.
+    pub fn size(&self) -> (usize, usize) {
+        (self.manifest.layout.width, self.manifest.layout.height)
+    }
+
+    /// SDXL's six size conditions for these pictures: (H, W, 0, 0, H, W).
+    #[expect(clippy::cast_precision_loss, reason = "pixel counts are small")]
+    pub fn time_ids(&self) -> [f32; 6] {
+        let (w, h) = self.size();
+        let (w, h) = (w as f32, h as f32);
+        [h, w, 0.0, 0.0, h, w]
+    }
+
+    /// Channels, height and width of a latent.
+    pub fn latent_shape(&self) -> [usize; 3] {
+        self.manifest.layout.latent
+    }
+
+    /// The latents of row `row`, `[C, h, w]` row-major, scaled as the UNet sees them.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn latents(&self, row: usize) -> Result<&[f32], Error> {
+        let LatentsRef { file, index } = &self.rows[row].latents;
+        let tensors = self.latents_file(file)?;
+        let (shape, values) = tensors.f32(LATENTS)?;
+        let latent = self.latent_shape();
+        if shape.len() != 4 || shape[1..] != latent {
+            let [c, h, w] = latent;
+            return Err(tensors
+                .mismatch(LATENTS, format!("F32 [n, {c}, {h}, {w}]"))
+                .into());
+        }
+        let length: usize = latent.iter().product();
+        values
+            .get(index * length..(index + 1) * length)
+            .ok_or_else(|| self.bad_row(row, format!("{file} has no latents {index}")))
+    }
+
+    /// The embeddings of a caption by its [`caption_id`].
+    pub fn embeddings(&self, prompt_id: u32) -> Result<Embeddings<'_>, Error> {
+        let name = embeds_name(prompt_id);
+        let layout = &self.manifest.layout;
+        let (shape, prompt_embeds) = self.text.f32(&name)?;
+        if *shape != layout.prompt_embeds {
+            let expected = format!("F32 {:?}", layout.prompt_embeds);
+            return Err(self.text.mismatch(&name, expected).into());
+        }
+        let pooled = match layout.pooled {
+            None => None,
+            Some(length) => {
+                let name = pooled_name(prompt_id);
+                let (shape, pooled) = self.text.f32(&name)?;
+                if *shape != [length] {
+                    return Err(self.text.mismatch(&name, format!("F32 [{length}]")).into());
+                }
+                Some(pooled)
+            }
+        };
+        Ok(Embeddings {
+            shape: layout.prompt_embeds,
+            prompt_embeds,
+            pooled,
+        })
+    }
+
+    /// The picture's file, where pictures were kept.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn image_path(&self, row: usize) -> Option<PathBuf> {
+        let name = self.rows[row].file_name.as_deref()?;
+        Some(self.dir.join(name))
+    }
+
+    fn latents_file(&self, name: &str) -> Result<&TensorFile, Error> {
+        let slot = &self.latents[name];
+        if let Some(file) = slot.get() {
+            return Ok(file);
+        }
+        let file = TensorFile::open(&self.dir.join(name))?;
+        Ok(slot.get_or_init(|| file))
+    }
+
+    fn bad_row(&self, row: usize, problem: String) -> Error {
+        Error::Row {
+            path: self.dir.join(METADATA),
+            line: row + 1,
+            problem,
+        }
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let expected = self.manifest.layout.images;
+        if self.rows.len() != expected {
+            return Err(Error::RowCount {
+                path: self.dir.join(METADATA),
+                expected,
+                found: self.rows.len(),
+            });
+        }
+        let mut present = HashSet::new();
+        for (index, row) in self.rows.iter().enumerate() {
+            self.check_row(row, &mut present)
+                .map_err(|problem| self.bad_row(index, problem))?;
+        }
+        Ok(())
+    }
+
+    fn check_row<'a>(&self, row: &'a Row, present: &mut HashSet<&'a str>) -> Result<(), String> {
+        let names = row.file_name.iter().chain([&row.latents.file]);
+        for name in names {
+            if !inside(name) {
+                return Err(format!("`{name}` is not a path inside the folder"));
+            }
+            if present.insert(name) && !self.dir.join(name).is_file() {
+                return Err(format!("`{name}` is missing"));
+            }
+        }
+        let id = caption_id(&row.prompt);
+        if row.prompt_id != id {
+            return Err(format!(
+                "prompt_id is {}, but the prompt's is {id}",
+                row.prompt_id
+            ));
+        }
+        for id in [id, caption_id(&row.neutral_prompt)] {
+            if self.text.shape(&embeds_name(id)).is_none() {
+                return Err(format!("{TEXT} has no `{}`", embeds_name(id)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The tensor of a caption's token embeddings.
+pub fn embeds_name(prompt_id: u32) -> String {
+    format!("prompt_embeds.{prompt_id:08x}")
+}
+
+/// The tensor of a caption's pooled embedding.
+pub fn pooled_name(prompt_id: u32) -> String {
+    format!("pooled.{prompt_id:08x}")
+}
+
+/// Reads rows from a file of JSON lines.
+pub(super) fn read_rows(path: &Path) -> Result<Vec<Row>, Error> {
+    fsio::read_to_string(path)?
+        .lines()
+        .enumerate()
+        .map(|(index, line)| {
+            serde_json::from_str(line).map_err(|source| Error::Json {
+                path: path.to_path_buf(),
+                line: index + 1,
+                source,
+            })
+        })
+        .collect()
+}
+
+fn inside(name: &str) -> bool {
+    !name.is_empty()
+        && Path::new(name)
+            .components()
+            .all(|part| matches!(part, Component::Normal(_)))
+}

@@ -1,0 +1,333 @@
+//! Writing a data set so that it may be killed anywhere and shared between processes.
+//!
+//! The pictures of a run stand in one fixed list, cut into *units* of fixed size. A unit is the
+//! smallest thing that is done or not done: its pictures come first, then its latents file, then
+//! `parts/metadata-NNNNN.jsonl`, whose appearance means "done". What a unit's files hold depends
+//! on the configuration and the unit's number alone, so it does not matter who writes it, when, or
+//! how often: a killed unit is simply made again, shards take units by their number, and a batch
+//! never spans two units. When all parts are there, whoever notices joins them into
+//! `metadata.jsonl`, completes the manifest and removes the parts.
+//!
+//! Writers of one folder hold a shared lock on `.lock`; the one that cleans up or joins needs it
+//! alone.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::dataset::{self, Embeddings, LATENTS, METADATA, Row, TEXT};
+use super::manifest::{self, Layout, Manifest, Outcome};
+use super::tensors::TensorWriter;
+use crate::fsio;
+
+const PARTS: &str = "parts";
+const IMAGES: &str = "images";
+const LOCK: &str = ".lock";
+
+/// What is left after a writer did its share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finish {
+    /// The data set is whole.
+    Complete(Outcome),
+    /// So many units are not there yet; other shards make them.
+    UnitsLeft(usize),
+    /// All units are there, and another writer that is still at work will join them.
+    LeftToOthers,
+}
+
+/// A data set being written.
+#[derive(Debug)]
+pub struct Writer {
+    dir: PathBuf,
+    manifest: Manifest,
+    lock: File,
+}
+
+impl Writer {
+    /// Starts `dir`, or goes on where an earlier run of the same configuration stopped.
+    ///
+    /// A folder begun with another configuration is refused, naming the key that differs.
+    pub fn open(dir: &Path, manifest: Manifest) -> Result<Self, dataset::Error> {
+        // Refused before anything is touched; what counts is the second look, under the lock.
+        begun(dir, &manifest)?;
+        fsio::create_dir_all(dir)?;
+        let lock = lock_file(dir)?;
+        if try_exclusive(&lock, dir)? {
+            remove_partial_files(dir)?;
+            lock.unlock().map_err(at(dir))?;
+        }
+        lock.lock_shared().map_err(at(dir))?;
+        let manifest = match begun(dir, &manifest)? {
+            Some(found) => found,
+            None => {
+                manifest.write(dir)?;
+                manifest
+            }
+        };
+        if manifest.outcome.is_none() {
+            fsio::create_dir_all(dir.join(PARTS))?;
+            fsio::create_dir_all(dir.join(IMAGES))?;
+        }
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            manifest,
+            lock,
+        })
+    }
+
+    /// The folder's sizes.
+    pub fn layout(&self) -> &Layout {
+        &self.manifest.layout
+    }
+
+    /// What came out, when the data set is whole already.
+    pub fn outcome(&self) -> Option<&Outcome> {
+        self.manifest.outcome.as_ref()
+    }
+
+    /// Whether the embeddings are written.
+    pub fn has_text(&self) -> bool {
+        self.dir.join(TEXT).is_file()
+    }
+
+    /// Writes the embeddings of all captions, in a fixed order; `embed` gives each when its turn
+    /// comes.
+    pub fn write_text<E: From<dataset::Error>>(
+        &self,
+        prompt_ids: &[u32],
+        mut embed: impl FnMut(usize) -> Result<(Vec<f32>, Option<Vec<f32>>), E>,
+    ) -> Result<(), E> {
+        let layout = self.layout();
+        let tensors = prompt_ids
+            .iter()
+            .flat_map(|&id| {
+                let pooled = layout.pooled.map(|n| (dataset::pooled_name(id), vec![n]));
+                std::iter::once((dataset::embeds_name(id), layout.prompt_embeds.to_vec()))
+                    .chain(pooled)
+            })
+            .collect();
+        let file = |e: fsio::Error| E::from(e.into());
+        let mut writer = TensorWriter::create(&self.dir.join(TEXT), tensors).map_err(file)?;
+        for (index, &id) in prompt_ids.iter().enumerate() {
+            let (prompt_embeds, pooled) = embed(index)?;
+            let name = dataset::embeds_name(id);
+            writer.push(&name, &prompt_embeds).map_err(file)?;
+            if let Some(pooled) = pooled {
+                writer
+                    .push(&dataset::pooled_name(id), &pooled)
+                    .map_err(file)?;
+            }
+        }
+        writer.commit().map_err(file)
+    }
+
+    /// Reads the embeddings of one caption back.
+    pub fn text(&self) -> Result<TextFile, dataset::Error> {
+        Ok(TextFile {
+            file: super::tensors::TensorFile::open(&self.dir.join(TEXT))?,
+            layout: self.layout().clone(),
+        })
+    }
+
+    /// Whether a unit is done.
+    pub fn unit_done(&self, unit: usize) -> bool {
+        self.dir.join(part_name(unit)).is_file() && self.dir.join(latents_name(unit)).is_file()
+    }
+
+    /// Writes one picture; `name` is relative to the folder and stands under `images/`.
+    pub fn write_image(&self, name: &str, bytes: &[u8]) -> Result<(), dataset::Error> {
+        Ok(fsio::write(self.dir.join(name), bytes)?)
+    }
+
+    /// Finishes a unit whose pictures are written: `latents` is `[rows, C, h, w]`.
+    ///
+    /// # Panics
+    /// If the lengths contradict the layout.
+    pub fn write_unit(
+        &self,
+        unit: usize,
+        rows: &[Row],
+        latents: &[f32],
+    ) -> Result<(), dataset::Error> {
+        assert_eq!(rows.len(), self.layout().unit(unit).len(), "rows of a unit");
+        let [c, h, w] = self.layout().latent;
+        let shape = vec![rows.len(), c, h, w];
+        let path = self.dir.join(latents_name(unit));
+        let mut writer = TensorWriter::create(&path, vec![(LATENTS.to_owned(), shape)])?;
+        writer.push(LATENTS, latents)?;
+        writer.commit()?;
+        let path = self.dir.join(part_name(unit));
+        let mut text = String::new();
+        for row in rows {
+            let line = serde_json::to_string(row).map_err(|source| dataset::Error::Json {
+                path: path.clone(),
+                line: 0,
+                source,
+            })?;
+            text.push_str(&line);
+            text.push('\n');
+        }
+        Ok(fsio::write(path, text)?)
+    }
+
+    /// Joins the parts when all are there and nobody else is writing.
+    pub fn finish(mut self) -> Result<Finish, dataset::Error> {
+        self.lock.unlock().map_err(at(&self.dir))?;
+        if self.outcome().is_none() {
+            let units = 0..self.layout().units();
+            let left = units.filter(|&unit| !self.unit_done(unit)).count();
+            // Another writer may have joined, and so removed, the parts just now.
+            let joined = Manifest::read(&self.dir)?;
+            if joined.outcome.is_some() {
+                self.manifest = joined;
+            } else if left > 0 {
+                return Ok(Finish::UnitsLeft(left));
+            }
+        }
+        if !try_exclusive(&self.lock, &self.dir)? {
+            return Ok(self
+                .outcome()
+                .map_or(Finish::LeftToOthers, |o| Finish::Complete(o.clone())));
+        }
+        self.manifest = Manifest::read(&self.dir)?;
+        let outcome = match self.outcome() {
+            Some(outcome) => outcome.clone(),
+            None => self.join()?,
+        };
+        remove_partial_files(&self.dir)?;
+        remove_parts(&self.dir)?;
+        Ok(Finish::Complete(outcome))
+    }
+
+    fn join(&mut self) -> Result<Outcome, dataset::Error> {
+        let mut text = String::new();
+        let (mut kept, mut dropped) = (0, BTreeMap::new());
+        for unit in 0..self.layout().units() {
+            let path = self.dir.join(part_name(unit));
+            text.push_str(&fsio::read_to_string(&path)?);
+            for row in dataset::read_rows(&path)? {
+                match row.dropped {
+                    None => kept += 1,
+                    Some(reason) => *dropped.entry(reason).or_default() += 1,
+                }
+            }
+        }
+        fsio::write(self.dir.join(METADATA), text)?;
+        let mut sha256 = BTreeMap::new();
+        let latents = (0..self.layout().units()).map(latents_name);
+        for name in [METADATA.to_owned(), TEXT.to_owned()]
+            .into_iter()
+            .chain(latents)
+        {
+            let hash = fsio::sha256(&self.dir.join(&name))?;
+            sha256.insert(name, hash);
+        }
+        let outcome = Outcome {
+            kept,
+            dropped,
+            sha256,
+        };
+        self.manifest.outcome = Some(outcome.clone());
+        self.manifest.write(&self.dir)?;
+        Ok(outcome)
+    }
+}
+
+/// The manifest that is in `dir` already, if it has the configuration of `now`.
+fn begun(dir: &Path, now: &Manifest) -> Result<Option<Manifest>, manifest::Error> {
+    if !dir.join(manifest::FILE).exists() {
+        return Ok(None);
+    }
+    let found = Manifest::read(dir)?;
+    found.same_run(now, dir)?;
+    Ok(Some(found))
+}
+
+/// The embeddings' file of a data set being written.
+#[derive(Debug)]
+pub struct TextFile {
+    file: super::tensors::TensorFile,
+    layout: Layout,
+}
+
+impl TextFile {
+    /// The embeddings of a caption by its [`caption_id`](super::prompts::caption_id).
+    pub fn get(&self, prompt_id: u32) -> Result<Embeddings<'_>, dataset::Error> {
+        let prompt_embeds = self.file.f32(&dataset::embeds_name(prompt_id))?.1;
+        let pooled = match self.layout.pooled {
+            Some(_) => Some(self.file.f32(&dataset::pooled_name(prompt_id))?.1),
+            None => None,
+        };
+        Ok(Embeddings {
+            shape: self.layout.prompt_embeds,
+            prompt_embeds,
+            pooled,
+        })
+    }
+}
+
+/// The latents file of a unit.
+pub fn latents_name(unit: usize) -> String {
+    format!("latents-{unit:05}.safetensors")
+}
+
+fn part_name(unit: usize) -> String {
+    format!("{PARTS}/metadata-{unit:05}.jsonl")
+}
+
+fn at(dir: &Path) -> impl Fn(io::Error) -> fsio::Error {
+    let path = dir.join(LOCK);
+    move |source| fsio::Error {
+        action: "lock",
+        path: path.clone(),
+        source,
+    }
+}
+
+fn lock_file(dir: &Path) -> Result<File, fsio::Error> {
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(dir.join(LOCK))
+        .map_err(at(dir))
+}
+
+fn try_exclusive(lock: &File, dir: &Path) -> Result<bool, fsio::Error> {
+    match lock.try_lock() {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(at(dir)(error)),
+    }
+}
+
+/// Removes what killed writes left: `fsio` names its temporary files `.partial-*`.
+fn remove_partial_files(dir: &Path) -> Result<(), fsio::Error> {
+    for folder in [dir.to_path_buf(), dir.join(PARTS), dir.join(IMAGES)] {
+        let Ok(entries) = fs::read_dir(&folder) else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            if entry.file_name().to_string_lossy().starts_with(".partial-") {
+                fsio::remove_if_present(entry.path())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn remove_parts(dir: &Path) -> Result<(), fsio::Error> {
+    let parts = dir.join(PARTS);
+    let removed = fs::remove_dir_all(&parts);
+    // A run without pictures leaves an empty folder behind; `remove_dir` keeps one that is not.
+    let _ = fs::remove_dir(dir.join(IMAGES));
+    match removed {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(fsio::Error {
+            action: "remove",
+            path: parts,
+            source,
+        }),
+        _ => Ok(()),
+    }
+}

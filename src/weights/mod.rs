@@ -1,1 +1,361 @@
-//! Views of weights stored on disk, and LoRA files.
+//! Weights as pointers into the files they came in.
+//!
+//! Exporting a network needs to know where each tensor lies, not what it holds: [`Weights`] reads
+//! only the headers of one or more safetensors files, and [`Scope`] hands out [`Tensor`]s (file,
+//! offset, length, dtype, shape) by dotted name, checking the shape the network expects. Nothing
+//! is loaded until [`Tensor::read_f32`] is asked for.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+mod open;
+mod safetensors;
+
+pub use safetensors::{NewTensor, metadata, write_safetensors};
+
+/// Why weights could not be found, read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A folder that should hold weights holds none.
+    #[error(
+        "no weights in {}: expected model.safetensors, diffusion_pytorch_model.safetensors, \
+         their .fp16 variants, or an index of shards", dir.display()
+    )]
+    NoWeights {
+        /// The folder searched.
+        dir: PathBuf,
+    },
+    /// A file that is not a well-formed safetensors file.
+    #[error("{}: {problem}", file.display())]
+    Malformed {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it, naming the tensor where one is concerned.
+        problem: String,
+    },
+    /// A tensor that the network needs is absent.
+    #[error("missing tensor `{key}` {expected:?} in {}", list(files))]
+    Missing {
+        /// The full dotted name.
+        key: String,
+        /// The shape that was expected.
+        expected: Vec<u64>,
+        /// The files searched.
+        files: Vec<PathBuf>,
+    },
+    /// A tensor has another shape than the network's configuration says.
+    #[error("tensor `{key}` in {} has shape {found:?}, expected {expected:?}", file.display())]
+    Shape {
+        /// The full dotted name.
+        key: String,
+        /// The file it is in.
+        file: PathBuf,
+        /// The shape that was expected.
+        expected: Vec<u64>,
+        /// The shape in the file.
+        found: Vec<u64>,
+    },
+    /// The values of a tensor can't be read as floating-point numbers.
+    #[error("tensor `{key}` in {} is of type {dtype}, expected F32, F16, BF16 or F64", file.display())]
+    NotFloat {
+        /// The full dotted name.
+        key: String,
+        /// The file it is in.
+        file: PathBuf,
+        /// Its type.
+        dtype: DType,
+    },
+    /// One name stands in two files.
+    #[error("tensor `{key}` is in both {} and {}", first.display(), second.display())]
+    Duplicate {
+        /// The full dotted name.
+        key: String,
+        /// The file that was read first.
+        first: PathBuf,
+        /// The file that has it again.
+        second: PathBuf,
+    },
+    /// A tensor to be written whose data don't fill its shape.
+    #[error("tensor `{key}` {shape:?} needs {expected} bytes but was given {found}")]
+    Length {
+        /// The tensor's name.
+        key: String,
+        /// Its shape.
+        shape: Vec<u64>,
+        /// Bytes its shape and type need.
+        expected: u64,
+        /// Bytes given.
+        found: u64,
+    },
+    /// The file system refused.
+    #[error(transparent)]
+    Io(#[from] crate::fsio::Error),
+}
+
+/// Result of reading or writing weights.
+pub type Result<T> = std::result::Result<T, Error>;
+
+fn list(files: &[PathBuf]) -> String {
+    let names: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
+    names.join(", ")
+}
+
+/// How a tensor's elements are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the names are the types")]
+pub enum DType {
+    Bool,
+    U8,
+    I8,
+    F8E5M2,
+    F8E4M3,
+    I16,
+    U16,
+    F16,
+    BF16,
+    I32,
+    U32,
+    F32,
+    F64,
+    I64,
+    U64,
+}
+
+impl DType {
+    const ALL: [(DType, &'static str, u64); 15] = [
+        (DType::Bool, "BOOL", 1),
+        (DType::U8, "U8", 1),
+        (DType::I8, "I8", 1),
+        (DType::F8E5M2, "F8_E5M2", 1),
+        (DType::F8E4M3, "F8_E4M3", 1),
+        (DType::I16, "I16", 2),
+        (DType::U16, "U16", 2),
+        (DType::F16, "F16", 2),
+        (DType::BF16, "BF16", 2),
+        (DType::I32, "I32", 4),
+        (DType::U32, "U32", 4),
+        (DType::F32, "F32", 4),
+        (DType::F64, "F64", 8),
+        (DType::I64, "I64", 8),
+        (DType::U64, "U64", 8),
+    ];
+
+    /// Bytes of one element.
+    pub fn size(self) -> u64 {
+        Self::ALL[self as usize].2
+    }
+
+    /// The name in safetensors headers.
+    pub fn name(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
+
+    /// The type of that name in safetensors headers.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|d| d.1 == name).map(|d| d.0)
+    }
+}
+
+impl fmt::Display for DType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Where a tensor lies: nothing of it is in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tensor {
+    /// Its full dotted name in the file.
+    pub name: String,
+    /// The file it is in.
+    pub file: Arc<Path>,
+    /// Byte offset of its first element from the start of the file.
+    pub offset: u64,
+    /// Bytes it takes.
+    pub len: u64,
+    /// Element type.
+    pub dtype: DType,
+    /// Dimensions, outermost first; empty for a scalar.
+    pub shape: Vec<u64>,
+}
+
+impl Tensor {
+    /// Number of elements.
+    pub fn elements(&self) -> u64 {
+        self.shape.iter().product()
+    }
+
+    /// Reads its bytes as they are stored (little-endian, row-major).
+    pub fn read_bytes(&self) -> Result<Vec<u8>> {
+        use std::io::{Read, Seek, SeekFrom};
+        let mut bytes = vec![0; self.len as usize];
+        File::open(&self.file)
+            .and_then(|mut file| {
+                file.seek(SeekFrom::Start(self.offset))?;
+                file.read_exact(&mut bytes)
+            })
+            .map_err(|source| crate::fsio::Error {
+                action: "read",
+                path: self.file.to_path_buf(),
+                source,
+            })?;
+        Ok(bytes)
+    }
+
+    /// Reads its values, widened or rounded to fp32. Integer tensors are an error.
+    pub fn read_f32(&self) -> Result<Vec<f32>> {
+        let convert: fn(&[u8]) -> f32 = match self.dtype {
+            DType::F32 => |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]),
+            DType::F16 => |b| half::f16::from_le_bytes([b[0], b[1]]).to_f32(),
+            DType::BF16 => |b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32(),
+            DType::F64 => {
+                |b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32
+            }
+            _ => {
+                return Err(Error::NotFloat {
+                    key: self.name.clone(),
+                    file: self.file.to_path_buf(),
+                    dtype: self.dtype,
+                });
+            }
+        };
+        let bytes = self.read_bytes()?;
+        Ok(bytes
+            .chunks_exact(self.dtype.size() as usize)
+            .map(convert)
+            .collect())
+    }
+}
+
+/// Reads a tensor's values as fp32; see [`Tensor::read_f32`].
+pub fn read_f32(tensor: &Tensor) -> Result<Vec<f32>> {
+    tensor.read_f32()
+}
+
+/// The tensors of one network, in one or more files.
+#[derive(Debug)]
+pub struct Weights {
+    files: Vec<Arc<Path>>,
+    tensors: BTreeMap<String, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    tensor: Tensor,
+    used: AtomicBool,
+}
+
+impl Weights {
+    /// The files, in the order they were read.
+    pub fn files(&self) -> &[Arc<Path>] {
+        &self.files
+    }
+
+    /// All tensors, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Tensor> {
+        self.tensors.values().map(|e| &e.tensor)
+    }
+
+    /// A tensor by its full name, whatever its shape.
+    pub fn tensor(&self, name: &str) -> Option<&Tensor> {
+        let entry = self.tensors.get(name)?;
+        entry.used.store(true, Ordering::Relaxed);
+        Some(&entry.tensor)
+    }
+
+    /// Total number of elements of all floating-point tensors.
+    pub fn parameters(&self) -> u64 {
+        let float =
+            |t: &&Tensor| matches!(t.dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64);
+        self.iter().filter(float).map(Tensor::elements).sum()
+    }
+
+    /// Names that nobody has asked for: after building a network, what it did not understand.
+    pub fn unused(&self) -> Vec<&str> {
+        let unused = self
+            .tensors
+            .iter()
+            .filter(|(_, e)| !e.used.load(Ordering::Relaxed));
+        unused.map(|(name, _)| name.as_str()).collect()
+    }
+
+    /// A view of the names under `prefix` (empty for all; without a trailing dot).
+    pub fn scope(&self, prefix: &str) -> Scope<'_> {
+        Scope {
+            weights: self,
+            prefix: prefix.to_owned(),
+        }
+    }
+}
+
+/// A view of the tensors under one dotted prefix, as candle's `VarBuilder`.
+#[derive(Debug, Clone)]
+pub struct Scope<'a> {
+    weights: &'a Weights,
+    prefix: String,
+}
+
+impl<'a> Scope<'a> {
+    /// The scope one step further down: `scope.pp("down_blocks.0")`.
+    pub fn pp(&self, name: impl fmt::Display) -> Scope<'a> {
+        Scope {
+            weights: self.weights,
+            prefix: self.full(&name.to_string()),
+        }
+    }
+
+    /// The prefix, without a trailing dot.
+    pub fn path(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The weights this is a view of.
+    pub fn weights(&self) -> &'a Weights {
+        self.weights
+    }
+
+    /// Whether `name` exists here, whatever its shape.
+    pub fn contains(&self, name: &str) -> bool {
+        self.weights.tensors.contains_key(&self.full(name))
+    }
+
+    /// Whether any tensor lies under `name.`.
+    pub fn contains_scope(&self, name: &str) -> bool {
+        let prefix = format!("{}.", self.full(name));
+        let mut after = self.weights.tensors.range(prefix.clone()..);
+        after.next().is_some_and(|(k, _)| k.starts_with(&prefix))
+    }
+
+    /// The tensor `name`, which must have exactly this shape.
+    pub fn get(&self, name: &str, shape: &[u64]) -> Result<Tensor> {
+        let key = self.full(name);
+        let Some(tensor) = self.weights.tensor(&key) else {
+            return Err(Error::Missing {
+                key,
+                expected: shape.to_vec(),
+                files: self.weights.files.iter().map(|f| f.to_path_buf()).collect(),
+            });
+        };
+        if tensor.shape != shape {
+            return Err(Error::Shape {
+                key,
+                file: tensor.file.to_path_buf(),
+                expected: shape.to_vec(),
+                found: tensor.shape.clone(),
+            });
+        }
+        Ok(tensor.clone())
+    }
+
+    fn full(&self, name: &str) -> String {
+        match (self.prefix.as_str(), name) {
+            ("", name) => name.to_owned(),
+            (prefix, "") => prefix.to_owned(),
+            (prefix, name) => format!("{prefix}.{name}"),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+"""What the training scripts share: two ranks, checkpoints that survive a kill, moving averages.
+
+Training is data parallel over two processes of one thread each, which meet once per step to average
+gradients. Two threads in one process would meet at every operator, and on a machine that also does other
+work each such meeting waits for the slower thread.
+"""
+
+import os
+import socket
+import time
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as multiprocessing
+
+RANKS = 2
+
+
+def launch(worker, *arguments):
+    """Runs `worker(rank, *arguments)` in RANKS processes that can average gradients."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    multiprocessing.spawn(_enter, (worker, port, arguments), nprocs=RANKS)
+
+
+def _enter(rank, worker, port, arguments):
+    torch.set_num_threads(1)
+    address = f"tcp://127.0.0.1:{port}"
+    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=RANKS)
+    try:
+        worker(rank, *arguments)
+    finally:
+        dist.destroy_process_group()
+
+
+def step_generator(seed, step, rank):
+    """Random numbers addressed by (seed, step, rank), so that a resumed run draws what an unbroken one does."""
+    return torch.Generator().manual_seed(seed * 1_000_000_007 + step * RANKS + rank)
+
+
+def average_gradients(parameters):
+    """Replaces each gradient by its mean over ranks; every rank then takes the same optimizer step.
+
+    Parameters outside the graph (the first text encoder's last layer, which SDXL never reads) have none.
+    """
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= RANKS
+    for gradient, part in zip(gradients, flat.split([gradient.numel() for gradient in gradients])):
+        gradient.copy_(part.view_as(gradient))
+
+
+def mixed_precision():
+    """bfloat16 autocast: on CPUs with AVX512-BF16 it trains these networks about 1.5 times as fast."""
+    return torch.autocast("cpu", dtype=torch.bfloat16)
+
+
+def save_atomically(state, path):
+    """Writes a checkpoint so that a kill leaves the old one or the new one, never half a file."""
+    path = Path(path)
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    os.replace(partial, path)
+
+
+def load_if_there(path):
+    """The checkpoint at `path`, or None."""
+    return torch.load(path) if Path(path).exists() else None
+
+
+class Ema:
+    """Exponential moving average of parameters, warming up as (1 + n) / (10 + n)."""
+
+    def __init__(self, parameters, decay):
+        self.parameters = list(parameters)
+        self.decay = decay
+        self.updates = 0
+        self.shadow = [parameter.detach().clone() for parameter in self.parameters]
+
+    @torch.no_grad()
+    def update(self):
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        torch._foreach_lerp_(self.shadow, [parameter.detach() for parameter in self.parameters], 1 - decay)
+
+    @torch.no_grad()
+    def copy_to_model(self):
+        for parameter, average in zip(self.parameters, self.shadow):
+            parameter.copy_(average)
+
+    def state(self):
+        return {"updates": self.updates, "shadow": self.shadow}
+
+    def restore(self, state):
+        self.updates, self.shadow = state["updates"], state["shadow"]
+
+
+class Log:
+    """Prints a line with the elapsed time, at once."""
+
+    def __init__(self, name):
+        self.name, self.start = name, time.time()
+
+    def __call__(self, text):
+        print(f"{self.name} {time.time() - self.start:7.0f}s  {text}", flush=True)

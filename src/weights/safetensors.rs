@@ -209,7 +209,7 @@ fn little_endian<T: bytemuck::NoUninit>(values: &[T]) -> Cow<'_, [u8]> {
         assert!(
             cfg!(target_endian = "little"),
             "big-endian machines are not supported"
-        )
+        );
     };
     Cow::Borrowed(bytemuck::cast_slice(values))
 }

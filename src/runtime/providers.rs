@@ -1,0 +1,139 @@
+//! Execution providers: what can run here, and what is registered with a session.
+//!
+//! ONNX Runtime falls back to the CPU without a word when a provider can't start, and cudarc
+//! panics where a library is absent; here each question is asked first and the answer is an error
+//! with its reason.
+
+use std::path::Path;
+
+use cudarc::driver::CudaContext;
+use ort::ep::{self, ArbitrarilyConfigurableExecutionProvider, ExecutionProvider};
+use ort::session::builder::SessionBuilder;
+
+use super::{Ep, Error, Result, SessionOptions};
+
+/// Registers what `options` ask for and returns what will run; `Auto` is resolved and logged.
+pub(super) fn register(
+    builder: SessionBuilder,
+    options: &SessionOptions,
+    engines: Option<&Path>,
+) -> Result<(SessionBuilder, Ep)> {
+    match options.ep {
+        Ep::Cpu => Ok((builder, Ep::Cpu)),
+        Ep::Cuda => Ok((with_cuda(builder, options)?, Ep::Cuda)),
+        Ep::TensorRt => Ok((with_tensorrt(builder, options, engines)?, Ep::TensorRt)),
+        Ep::Auto => match with_cuda(builder.clone(), options) {
+            Ok(builder) => {
+                tracing::info!("execution provider: cuda, device {}", options.device);
+                Ok((builder, Ep::Cuda))
+            }
+            Err(error) => {
+                tracing::info!("execution provider: cpu ({error})");
+                Ok((builder, Ep::Cpu))
+            }
+        },
+    }
+}
+
+fn with_cuda(builder: SessionBuilder, options: &SessionOptions) -> Result<SessionBuilder> {
+    let unavailable = |reason: String| Error::Unavailable {
+        ep: Ep::Cuda,
+        reason,
+    };
+    compiled_in::<ep::CUDA>().map_err(unavailable)?;
+    device(options.device).map_err(unavailable)?;
+    let cuda = cuda(options).build().error_on_failure();
+    builder
+        .with_execution_providers([cuda])
+        .map_err(|e| unavailable(e.to_string()))
+}
+
+fn with_tensorrt(
+    builder: SessionBuilder,
+    options: &SessionOptions,
+    engines: Option<&Path>,
+) -> Result<SessionBuilder> {
+    let unavailable = |reason: String| Error::Unavailable {
+        ep: Ep::TensorRt,
+        reason,
+    };
+    compiled_in::<ep::TensorRT>().map_err(unavailable)?;
+    device(options.device).map_err(unavailable)?;
+    let wanted = &options.tensorrt;
+    let mut trt = ep::TensorRT::default()
+        .with_device_id(options.device)
+        .with_fp16(wanted.fp16);
+    if let Some(engines) = engines {
+        let engines = engines.display();
+        trt = trt
+            .with_engine_cache(true)
+            .with_engine_cache_path(&engines)
+            .with_timing_cache(true)
+            .with_timing_cache_path(&engines);
+    }
+    if let Some([min, opt, max]) = &wanted.profile {
+        trt = trt
+            .with_profile_min_shapes(min)
+            .with_profile_opt_shapes(opt)
+            .with_profile_max_shapes(max);
+    }
+    // What TensorRT leaves over runs on CUDA, not on the CPU.
+    let providers = [
+        trt.build().error_on_failure(),
+        cuda(options).build().error_on_failure(),
+    ];
+    builder
+        .with_execution_providers(providers)
+        .map_err(|e| unavailable(e.to_string()))
+}
+
+/// CUDA with what makes runs repeatable: no TF32, no search for the fastest convolution (its
+/// winner differs from run to run).
+fn cuda(options: &SessionOptions) -> ep::CUDA {
+    ep::CUDA::default()
+        .with_device_id(options.device)
+        .with_tf32(false)
+        .with_arbitrary_config("cudnn_conv_algo_search", "HEURISTIC")
+}
+
+/// Whether the library was built with this provider. (That it was does not mean it can run.)
+fn compiled_in<E: ExecutionProvider>() -> std::result::Result<(), String> {
+    match E::is_available() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(format!(
+            "this build of ONNX Runtime does not have {}; it is in the onnxruntime-gpu package",
+            E::NAME
+        )),
+        Err(e) => Err(e.to_string()),
+    }
+}
+
+/// Whether a CUDA device of that number is there.
+fn device(number: i32) -> std::result::Result<(), String> {
+    // SAFETY: only looks the driver's library up. It must come first: any other driver call
+    // panics when that library is absent.
+    #[expect(unsafe_code, reason = "cudarc's only probe that does not panic")]
+    let present = unsafe { cudarc::driver::sys::is_culib_present() };
+    if !present {
+        return Err("no CUDA driver (libcuda) is installed".into());
+    }
+    let count = CudaContext::device_count().map_err(|e| format!("no CUDA device: {e}"))?;
+    if (0..count).contains(&number) {
+        Ok(())
+    } else {
+        Err(format!(
+            "there is no CUDA device {number}, only {count} of them"
+        ))
+    }
+}
+
+/// What identifies the GPU to an engine cache: an engine built for one does not fit another.
+pub(super) fn device_identity(number: i32) -> String {
+    let named = || {
+        device(number).ok()?;
+        let context = CudaContext::new(usize::try_from(number).ok()?).ok()?;
+        let (major, minor) = context.compute_capability().ok()?;
+        Some(format!("{} sm_{major}{minor}", context.name().ok()?))
+    };
+    named().unwrap_or_else(|| "no device".into())
+}

@@ -1,0 +1,310 @@
+//! One graph, loaded on one execution provider.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ort::session::builder::GraphOptimizationLevel;
+use ort::session::{Session as OrtSession, SessionInputValue};
+use ort::value::{TensorElementType, ValueType};
+
+use super::feed::OutputNames;
+use super::{Ep, Error, Feed, Outputs, Result, Runtime, engine_cache, library, providers};
+
+/// How a graph is to be run.
+#[derive(Debug, Clone)]
+pub struct SessionOptions {
+    /// The execution provider.
+    pub ep: Ep,
+    /// Device index for CUDA and TensorRT.
+    pub device: i32,
+    /// Threads for one operator on the CPU, at least 1.
+    pub threads: usize,
+    /// Whether threads that wait for work spin for a moment before they sleep. Faster when this is
+    /// the only busy process, slower for everybody when it is not.
+    pub spin: bool,
+    /// What identifies the weights behind the graph, if the caller knows (a bundle does). Without
+    /// it TensorRT's engine cache hashes the weight files.
+    pub weights_hash: Option<String>,
+    /// TensorRT only.
+    pub tensorrt: TensorRt,
+}
+
+/// Options that only TensorRT has.
+#[derive(Debug, Clone, Default)]
+pub struct TensorRt {
+    /// Root of the engine caches [default: `popalign/engines` in the user's cache folder].
+    pub engine_cache: Option<PathBuf>,
+    /// Let TensorRT choose fp16 kernels in an fp32 graph.
+    pub fp16: bool,
+    /// Smallest, usual and largest input shapes, as `"sample:2x4x64x64,timestep:2"`. One engine
+    /// serves them all; without it, every new shape builds another.
+    pub profile: Option<[String; 3]>,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        Self::new(
+            Ep::Cpu,
+            0,
+            std::thread::available_parallelism().map_or(1, usize::from),
+        )
+    }
+}
+
+impl SessionOptions {
+    /// Options for this provider, device index and number of CPU threads.
+    pub fn new(ep: Ep, device: i32, threads: usize) -> Self {
+        Self {
+            ep,
+            device,
+            threads: threads.max(1),
+            spin: true,
+            weights_hash: None,
+            tensorrt: TensorRt::default(),
+        }
+    }
+}
+
+impl From<&crate::cli::Common> for SessionOptions {
+    fn from(common: &crate::cli::Common) -> Self {
+        Self::new(common.ep(), common.device, common.threads())
+    }
+}
+
+/// An input or output as the graph declares it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorSpec {
+    /// Its name.
+    pub name: String,
+    /// Element type.
+    pub dtype: TensorElementType,
+    /// Dimensions; nothing where any size is fine.
+    pub dims: Vec<Option<i64>>,
+}
+
+impl TensorSpec {
+    fn new(name: &str, value: &ValueType) -> Self {
+        let dims = value
+            .tensor_shape()
+            .map(|shape| shape.iter().copied())
+            .into_iter()
+            .flatten();
+        Self {
+            name: name.to_owned(),
+            dtype: value.tensor_type().unwrap_or(TensorElementType::Undefined),
+            dims: dims.map(|d| (d >= 0).then_some(d)).collect(),
+        }
+    }
+
+    /// Whether an array of this shape may be fed.
+    pub fn accepts(&self, shape: &[usize]) -> bool {
+        let fits = |(dim, &size): (&Option<i64>, &usize)| dim.is_none_or(|d| d == size as i64);
+        self.dims.len() == shape.len() && self.dims.iter().zip(shape).all(fits)
+    }
+
+    /// The dimensions as text: `[?, 4, ?, ?]`.
+    pub fn shape_text(&self) -> String {
+        let dim = |d: &Option<i64>| d.map_or("?".to_owned(), |d| d.to_string());
+        format!(
+            "[{}]",
+            self.dims.iter().map(dim).collect::<Vec<_>>().join(", ")
+        )
+    }
+}
+
+/// A loaded graph.
+#[derive(Debug)]
+pub struct Session {
+    inner: OrtSession,
+    path: Arc<Path>,
+    ep: Ep,
+    inputs: Vec<TensorSpec>,
+    optional: Vec<TensorSpec>,
+    outputs: Vec<TensorSpec>,
+    output_names: Arc<OutputNames>,
+    /// Position of each name in `inputs`, then in `optional`.
+    by_name: HashMap<String, usize>,
+}
+
+impl Session {
+    /// Loads a model file. External data must lie in its folder.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the provider that was asked for can't run here,
+    /// [`Error::Load`] with ONNX Runtime's reason if it refuses the graph.
+    pub fn open(
+        runtime: &Runtime,
+        path: impl AsRef<Path>,
+        options: &SessionOptions,
+    ) -> Result<Self> {
+        let path = path.as_ref();
+        let (inner, ep) = build(runtime, path, options)?;
+        let specs = |outlets: &[ort::value::Outlet]| -> Vec<TensorSpec> {
+            let spec = |o: &ort::value::Outlet| TensorSpec::new(o.name(), o.dtype());
+            outlets.iter().map(spec).collect()
+        };
+        let (inputs, outputs) = (specs(inner.inputs()), specs(inner.outputs()));
+        let optional: Vec<TensorSpec> = inner
+            .overridable_initializers()
+            .iter()
+            .map(|o| TensorSpec::new(o.name(), o.dtype()))
+            .collect();
+        let all = inputs.iter().chain(&optional).enumerate();
+        let by_name = all.map(|(i, spec)| (spec.name.clone(), i)).collect();
+        let names = outputs.iter().map(|o| o.name.clone()).collect();
+        let output_names = Arc::new(OutputNames::new(names));
+        Ok(Self {
+            inner,
+            path: path.into(),
+            ep,
+            inputs,
+            optional,
+            outputs,
+            output_names,
+            by_name,
+        })
+    }
+
+    /// The model file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The provider it runs on, never [`Ep::Auto`].
+    pub fn ep(&self) -> Ep {
+        self.ep
+    }
+
+    /// The inputs that every run must be given.
+    pub fn inputs(&self) -> &[TensorSpec] {
+        &self.inputs
+    }
+
+    /// The inputs that have defaults in the file (LoRA factors).
+    pub fn optional_inputs(&self) -> &[TensorSpec] {
+        &self.optional
+    }
+
+    /// The outputs, in order.
+    pub fn outputs(&self) -> &[TensorSpec] {
+        &self.outputs
+    }
+
+    /// The required or optional input of that name.
+    pub fn input(&self, name: &str) -> Option<&TensorSpec> {
+        let index = *self.by_name.get(name)?;
+        let required = self.inputs.len();
+        Some(if index < required {
+            &self.inputs[index]
+        } else {
+            &self.optional[index - required]
+        })
+    }
+
+    /// Runs the graph. Arrays whose type is the declared one are not copied; others are cast.
+    ///
+    /// # Errors
+    /// [`Error::MissingInput`], [`Error::UnexpectedInput`], [`Error::InputShape`] and
+    /// [`Error::InputType`] for what doesn't fit the graph, [`Error::Run`] with ONNX Runtime's
+    /// reason.
+    pub fn run(&mut self, feed: &Feed<'_>) -> Result<Outputs> {
+        let values = self.bind(feed)?;
+        let outputs = self.inner.run(values).map_err(|e| Error::Run {
+            path: self.path.to_path_buf(),
+            reason: e.to_string(),
+        })?;
+        let values = outputs.into_iter().map(|(_, value)| value).collect();
+        Ok(Outputs::new(
+            Arc::clone(&self.path),
+            Arc::clone(&self.output_names),
+            values,
+        ))
+    }
+
+    /// Checks the feed against the declared inputs and makes ONNX Runtime's views of it.
+    fn bind<'a>(&self, feed: &'a Feed<'a>) -> Result<Vec<(Cow<'a, str>, SessionInputValue<'a>)>> {
+        let path = || self.path.to_path_buf();
+        let unexpected = |name: &str, problem: &str| Error::UnexpectedInput {
+            path: path(),
+            name: name.to_owned(),
+            problem: problem.to_owned(),
+        };
+        let mut given = vec![false; self.inputs.len() + self.optional.len()];
+        let mut values = Vec::with_capacity(feed.len());
+        for entry in feed.entries() {
+            let name = entry.name();
+            let index = *self
+                .by_name
+                .get(name)
+                .ok_or_else(|| unexpected(name, "not one of the graph's"))?;
+            if std::mem::replace(&mut given[index], true) {
+                return Err(unexpected(name, "given twice"));
+            }
+            let required = self.inputs.len();
+            let spec = self
+                .inputs
+                .get(index)
+                .unwrap_or_else(|| &self.optional[index - required]);
+            if !spec.accepts(entry.shape()) {
+                return Err(Error::InputShape {
+                    path: path(),
+                    name: name.to_owned(),
+                    found: entry.shape().to_vec(),
+                    expected: spec.shape_text(),
+                });
+            }
+            let value = entry
+                .value(spec.dtype)
+                .map_err(|problem| Error::InputType {
+                    path: path(),
+                    name: name.to_owned(),
+                    problem,
+                })?;
+            values.push((Cow::Borrowed(name), value));
+        }
+        match given[..self.inputs.len()].iter().position(|&g| !g) {
+            Some(missing) => Err(Error::MissingInput {
+                path: path(),
+                name: self.inputs[missing].name.clone(),
+            }),
+            None => Ok(values),
+        }
+    }
+}
+
+/// Sets everything up and loads the file.
+fn build(runtime: &Runtime, path: &Path, options: &SessionOptions) -> Result<(OrtSession, Ep)> {
+    let refused = |e: &dyn std::fmt::Display| Error::Load {
+        path: path.to_path_buf(),
+        reason: e.to_string(),
+    };
+    if !path.is_file() {
+        return Err(refused(&"there is no such file"));
+    }
+    // TensorRT does its own optimisation; ONNX Runtime's own tools turn the graph passes off
+    // before it, so that it sees the operators it knows.
+    let (level, engines) = match options.ep {
+        Ep::TensorRt => {
+            let folder = engine_cache::folder(runtime, path, options)?;
+            (GraphOptimizationLevel::Disable, Some(folder))
+        }
+        _ => (GraphOptimizationLevel::All, None),
+    };
+    let builder = OrtSession::builder(runtime.env())
+        .map_err(|e| refused(&e))?
+        .with_log_level(library::log_level())
+        .map_err(|e| refused(&e))?
+        .with_optimization_level(level)
+        .map_err(|e| refused(&e))?
+        .with_deterministic_compute(true)
+        .map_err(|e| refused(&e))?
+        .with_intra_threads(options.threads)
+        .map_err(|e| refused(&e))?
+        .with_intra_op_spinning(options.spin)
+        .map_err(|e| refused(&e))?;
+    let (mut builder, ep) = providers::register(builder, options, engines.as_deref())?;
+    let session = builder.commit_from_file(path).map_err(|e| refused(&e))?;
+    Ok((session, ep))
+}

@@ -1,5 +1,10 @@
 //! The data set folder: what is written is read, unfinished and damaged ones are refused by name.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that unwraps fails with the reason it should"
+)]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

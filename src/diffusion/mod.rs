@@ -1,1 +1,4 @@
-//! Schedulers, samplers, guidance and the generation pipeline.
+//! Drawing pictures: noise schedules, samplers, guidance, text encoding, the pipeline.
+
+pub mod sampler;
+pub mod schedule;

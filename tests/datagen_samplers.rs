@@ -1,0 +1,125 @@
+//! Every sampler against diffusers' schedulers, frozen by `scripts/oracle/schedulers.py`.
+
+use std::path::Path;
+
+use popalign::data::tensors::TensorFile;
+use popalign::diffusion::sampler::{History, Sampler, SamplerKind};
+use popalign::diffusion::schedule::SchedulerConfig;
+
+/// Both sides work in float32 and in the same order; what is left are last bits of `pow`, `log`
+/// and `linspace`, which 50 steps do not blow up beyond this.
+const RELATIVE: f32 = 1e-5;
+
+#[derive(serde::Deserialize)]
+struct Case {
+    sampler: SamplerKind,
+    steps: usize,
+    config: serde_json::Value,
+}
+
+fn close(name: &str, found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len(), "{name}");
+    let scale = expected.iter().fold(1.0f32, |m, x| m.max(x.abs()));
+    for (i, (a, b)) in found.iter().zip(expected).enumerate() {
+        assert!(
+            (a - b).abs() <= RELATIVE * scale,
+            "{name}[{i}]: {a} for {b}"
+        );
+    }
+}
+
+/// The oracle's denoiser.
+fn toy(x: &[f32], t: f64) -> Vec<f32> {
+    let element = |(k, x): (usize, &f32)| 0.3 * x + 0.1 * (k as f32).sin() - (t / 5000.0) as f32;
+    x.iter().enumerate().map(element).collect()
+}
+
+#[test]
+fn trajectories_are_those_of_diffusers() {
+    let folder = Path::new("tests/fixtures/schedulers");
+    let cases = std::fs::read(folder.join("cases.json")).unwrap();
+    let cases: Vec<Case> = serde_json::from_slice(&cases).unwrap();
+    let file = TensorFile::open(&folder.join("trajectories.safetensors")).unwrap();
+    assert!(cases.len() >= 28);
+    for (number, case) in cases.iter().enumerate() {
+        let name = |key: &str| format!("{number}.{key}");
+        let frozen = |key: &str| file.f32(&name(key)).unwrap().1;
+        let config = case.config.to_string();
+        let config = SchedulerConfig::parse(config.as_bytes(), Path::new("frozen")).unwrap();
+        let sampler = Sampler::new(case.sampler, &config, case.steps).unwrap();
+
+        let timesteps: Vec<f32> = sampler.timesteps().iter().map(|&t| t as f32).collect();
+        close(&name("timesteps"), &timesteps, frozen("timesteps"));
+        close(
+            &name("init"),
+            &[sampler.init_noise_sigma()],
+            frozen("init_noise_sigma"),
+        );
+        if case.sampler != SamplerKind::Ddim {
+            close(&name("sigmas"), sampler.sigmas(), frozen("sigmas"));
+        }
+        let mut x: Vec<f32> = frozen("start")
+            .iter()
+            .map(|n| n * sampler.init_noise_sigma())
+            .collect();
+        let length = x.len();
+        let mut history = History::default();
+        for (i, expected) in frozen("samples").chunks(length).enumerate() {
+            let divisor = sampler.input_divisor(i);
+            let input: Vec<f32> = x.iter().map(|x| x / divisor).collect();
+            let output = toy(&input, sampler.timesteps()[i]);
+            let noise = match sampler.needs_noise() {
+                true => &frozen("noise")[i * length..(i + 1) * length],
+                false => &[],
+            };
+            sampler.step(i, &output, &mut x, noise, &mut history);
+            close(
+                &format!("{number} {:?} step {i}", case.sampler),
+                &x,
+                expected,
+            );
+        }
+    }
+}
+
+#[test]
+fn a_batch_is_only_a_longer_slice() {
+    let config = SchedulerConfig::parse(
+        b"{\"steps_offset\":1,\"timestep_spacing\":\"leading\"}",
+        Path::new("x"),
+    )
+    .unwrap();
+    for kind in [
+        SamplerKind::Euler,
+        SamplerKind::EulerA,
+        SamplerKind::Ddim,
+        SamplerKind::Dpmpp2m,
+    ] {
+        let sampler = Sampler::new(kind, &config, 6).unwrap();
+        let run = |mut x: Vec<f32>| {
+            let mut history = History::default();
+            for i in 0..sampler.steps() {
+                let output: Vec<f32> = x.iter().map(|x| x.sin()).collect();
+                let noise: Vec<f32> = x.iter().map(|x| x.cos()).collect();
+                sampler.step(i, &output, &mut x, &noise, &mut history);
+            }
+            x
+        };
+        let (a, b) = (vec![0.3, -1.2], vec![2.0, 0.1]);
+        let joined = run([a.clone(), b.clone()].concat());
+        assert_eq!(joined, [run(a), run(b)].concat(), "{kind:?}");
+    }
+}
+
+#[test]
+fn steps_out_of_range_are_refused() {
+    let config = SchedulerConfig::parse(b"{}", Path::new("x")).unwrap();
+    for (kind, steps) in [
+        (SamplerKind::Euler, 0),
+        (SamplerKind::Euler, 1001),
+        (SamplerKind::Dpmpp2m, 1000),
+    ] {
+        let error = Sampler::new(kind, &config, steps).unwrap_err().to_string();
+        assert!(error.contains(&format!("--steps is {steps}")), "{error}");
+    }
+}

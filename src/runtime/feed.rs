@@ -42,6 +42,7 @@ impl<'a> Feed<'a> {
     }
 
     /// Adds an fp32 array of any rank.
+    #[expect(clippy::needless_pass_by_value, reason = "a view is a pointer")]
     #[must_use]
     pub fn f32<D: Dimension>(
         mut self,
@@ -54,6 +55,7 @@ impl<'a> Feed<'a> {
     }
 
     /// Adds an array of 64-bit integers of any rank.
+    #[expect(clippy::needless_pass_by_value, reason = "a view is a pointer")]
     #[must_use]
     pub fn i64<D: Dimension>(
         mut self,

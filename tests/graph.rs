@@ -56,26 +56,56 @@ const CASES: &[(&str, &[usize], Build)] = &[
         let weights = g.softmax(scores, 2)?;
         g.matmul(weights, x[2])
     }),
-    ("linear_2d", &[1, 2], |g, x| g.linear(x[0], x[1], Some(x[2]))),
-    ("linear_3d", &[1, 2], |g, x| g.linear(x[0], x[1], Some(x[2]))),
-    ("conv_3x3", &[1, 2], |g, x| g.conv2d(x[0], x[1], Some(x[2]), Conv::new(1, 1))),
-    ("conv_1x1", &[1, 2], |g, x| g.conv2d(x[0], x[1], Some(x[2]), Conv::new(1, 0))),
-    ("conv_stride_2", &[1, 2], |g, x| g.conv2d(x[0], x[1], Some(x[2]), Conv::new(2, 1))),
+    ("linear_2d", &[1, 2], |g, x| {
+        g.linear(x[0], x[1], Some(x[2]))
+    }),
+    ("linear_3d", &[1, 2], |g, x| {
+        g.linear(x[0], x[1], Some(x[2]))
+    }),
+    ("conv_3x3", &[1, 2], |g, x| {
+        g.conv2d(x[0], x[1], Some(x[2]), Conv::new(1, 1))
+    }),
+    ("conv_1x1", &[1, 2], |g, x| {
+        g.conv2d(x[0], x[1], Some(x[2]), Conv::new(1, 0))
+    }),
+    ("conv_stride_2", &[1, 2], |g, x| {
+        g.conv2d(x[0], x[1], Some(x[2]), Conv::new(2, 1))
+    }),
     ("conv_asymmetric", &[1, 2], |g, x| {
-        let conv = Conv { pads: [0, 0, 1, 1], ..Conv::new(2, 0) };
+        let conv = Conv {
+            pads: [0, 0, 1, 1],
+            ..Conv::new(2, 0)
+        };
         g.conv2d(x[0], x[1], Some(x[2]), conv)
     }),
     ("conv_asymmetric_pad_stride_1", &[1, 2], |g, x| {
-        let conv = Conv { pads: [1, 0, 1, 2], ..Conv::new(1, 0) };
+        let conv = Conv {
+            pads: [1, 0, 1, 2],
+            ..Conv::new(1, 0)
+        };
         g.conv2d(x[0], x[1], Some(x[2]), conv)
     }),
     ("conv_grouped", &[1, 2], |g, x| {
-        g.conv2d(x[0], x[1], Some(x[2]), Conv { group: 2, ..Conv::new(1, 1) })
+        g.conv2d(
+            x[0],
+            x[1],
+            Some(x[2]),
+            Conv {
+                group: 2,
+                ..Conv::new(1, 1)
+            },
+        )
     }),
     ("softmax_middle", &[], |g, x| g.softmax(x[0], 1)),
-    ("layer_norm", &[1, 2], |g, x| g.layer_norm(x[0], x[1], x[2], 1e-5)),
-    ("group_norm", &[1, 2], |g, x| g.group_norm(x[0], 3, x[1], x[2], 1e-5)),
-    ("reshape", &[], |g, x| g.reshape(x[0], &[2, 3, 2, 4].map(Dim::from))),
+    ("layer_norm", &[1, 2], |g, x| {
+        g.layer_norm(x[0], x[1], x[2], 1e-5)
+    }),
+    ("group_norm", &[1, 2], |g, x| {
+        g.group_norm(x[0], 3, x[1], x[2], 1e-5)
+    }),
+    ("reshape", &[], |g, x| {
+        g.reshape(x[0], &[2, 3, 2, 4].map(Dim::from))
+    }),
     ("transpose", &[], |g, x| g.transpose(x[0], &[0, 3, 1, 2])),
     ("concat", &[], |g, x| g.concat(&[x[0], x[1]], 1)),
     ("slice", &[], |g, x| g.slice(x[0], 1, 2, 5)),
@@ -84,25 +114,49 @@ const CASES: &[(&str, &[usize], Build)] = &[
         let gate = g.gelu(halves[1])?;
         g.mul(halves[0], gate)
     }),
-    ("expand", &[], |g, x| g.expand(x[0], &[2, 4, 3].map(Dim::from))),
+    ("expand", &[], |g, x| {
+        g.expand(x[0], &[2, 4, 3].map(Dim::from))
+    }),
     ("upsample_2x", &[], |g, x| g.upsample_nearest_2x(x[0])),
     ("pad", &[], |g, x| g.pad(x[0], &[0, 0, 1], &[0, 1, 2])),
     ("reduce_sum", &[], |g, x| g.reduce_sum(x[0], &[1], false)),
-    ("reduce_mean_all", &[], |g, x| g.reduce_mean(x[0], &[1, 2], false)),
-    ("reduce_mean_keep", &[], |g, x| g.reduce_mean(x[0], &[2], true)),
+    ("reduce_mean_all", &[], |g, x| {
+        g.reduce_mean(x[0], &[1, 2], false)
+    }),
+    ("reduce_mean_keep", &[], |g, x| {
+        g.reduce_mean(x[0], &[2], true)
+    }),
     ("average_pool", &[], |g, x| {
-        g.average_pool2d(x[0], Pool { kernel: [2, 2], strides: [2, 2], pads: [0; 4] })
+        g.average_pool2d(
+            x[0],
+            Pool {
+                kernel: [2, 2],
+                strides: [2, 2],
+                pads: [0; 4],
+            },
+        )
     }),
     ("fan_out", &[], |g, x| {
         let a = g.silu(x[0])?;
         let b = g.mul(x[0], x[0])?;
         g.add(a, b)
     }),
-    ("batch_norm", &[0, 1, 2, 3, 4], |g, x| g.batch_norm(x[0], x[1], x[2], x[3], x[4], 1e-5)),
-    ("max_pool", &[0], |g, x| {
-        g.max_pool2d(x[0], Pool { kernel: [3, 3], strides: [2, 2], pads: [1; 4] })
+    ("batch_norm", &[0, 1, 2, 3, 4], |g, x| {
+        g.batch_norm(x[0], x[1], x[2], x[3], x[4], 1e-5)
     }),
-    ("global_average_pool", &[0], |g, x| g.global_average_pool(x[0])),
+    ("max_pool", &[0], |g, x| {
+        g.max_pool2d(
+            x[0],
+            Pool {
+                kernel: [3, 3],
+                strides: [2, 2],
+                pads: [1; 4],
+            },
+        )
+    }),
+    ("global_average_pool", &[0], |g, x| {
+        g.global_average_pool(x[0])
+    }),
 ];
 
 #[derive(Debug, Clone)]
@@ -117,7 +171,13 @@ fn fixture() -> BTreeMap<String, Array> {
     file.iter()
         .map(|(name, view)| {
             let data = bytemuck::pod_collect_to_vec(view.data());
-            (name.to_owned(), Array { shape: view.shape().to_vec(), data })
+            (
+                name.to_owned(),
+                Array {
+                    shape: view.shape().to_vec(),
+                    data,
+                },
+            )
         })
         .collect()
 }
@@ -142,7 +202,10 @@ impl Case {
         let values: Vec<Value> = inputs
             .iter()
             .enumerate()
-            .map(|(i, x)| g.input(&format!("x{i}"), DType::F32, &dims(&x.shape)).unwrap())
+            .map(|(i, x)| {
+                g.input(&format!("x{i}"), DType::F32, &dims(&x.shape))
+                    .unwrap()
+            })
             .collect();
         let y = build(&mut g, &values).unwrap();
         g.output("y", y).unwrap();
@@ -176,7 +239,12 @@ impl Case {
         let outputs = self.session.run(&feed).unwrap();
         self.outputs
             .iter()
-            .map(|name| (name.clone(), outputs.f32(name).unwrap().iter().copied().collect()))
+            .map(|name| {
+                (
+                    name.clone(),
+                    outputs.f32(name).unwrap().iter().copied().collect(),
+                )
+            })
             .collect()
     }
 }
@@ -184,13 +252,21 @@ impl Case {
 /// Largest difference relative to the largest expected element.
 fn relative(got: &[f32], want: &[f32]) -> f64 {
     assert_eq!(got.len(), want.len());
-    let scale = want.iter().fold(1e-6_f64, |m, &w| m.max(f64::from(w.abs())));
-    let worst = got.iter().zip(want).fold(0.0_f64, |m, (&g, &w)| m.max(f64::from((g - w).abs())));
+    let scale = want
+        .iter()
+        .fold(1e-6_f64, |m, &w| m.max(f64::from(w.abs())));
+    let worst = got
+        .iter()
+        .zip(want)
+        .fold(0.0_f64, |m, (&g, &w)| m.max(f64::from((g - w).abs())));
     worst / scale
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f64 {
-    a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+    a.iter()
+        .zip(b)
+        .map(|(&a, &b)| f64::from(a) * f64::from(b))
+        .sum()
 }
 
 fn norm(a: &[f32]) -> f64 {
@@ -201,8 +277,9 @@ fn norm(a: &[f32]) -> f64 {
 fn values_and_gradients_equal_torch() {
     let fixture = fixture();
     for &(name, frozen, build) in CASES {
-        let inputs: Vec<&Array> =
-            (0..).map_while(|i| fixture.get(&format!("{name}.x{i}"))).collect();
+        let inputs: Vec<&Array> = (0..)
+            .map_while(|i| fixture.get(&format!("{name}.x{i}")))
+            .collect();
         let dy = &fixture[&format!("{name}.dy")];
         let wanted: Vec<usize> = (0..inputs.len()).filter(|i| !frozen.contains(i)).collect();
         let mut case = Case::new(build, &inputs, dy, &wanted, false);
@@ -218,8 +295,9 @@ fn values_and_gradients_equal_torch() {
 fn gradients_equal_finite_differences() {
     let fixture = fixture();
     for &(name, frozen, build) in CASES {
-        let inputs: Vec<&Array> =
-            (0..).map_while(|i| fixture.get(&format!("{name}.x{i}"))).collect();
+        let inputs: Vec<&Array> = (0..)
+            .map_while(|i| fixture.get(&format!("{name}.x{i}")))
+            .collect();
         let dy = &fixture[&format!("{name}.dy")];
         let wanted: Vec<usize> = (0..inputs.len()).filter(|i| !frozen.contains(i)).collect();
         if wanted.is_empty() {
@@ -234,7 +312,10 @@ fn gradients_equal_finite_differences() {
             let moved = |sign: f32| {
                 let step = |(x, d): (&f32, &f32)| x + sign * STEP * (f64::from(*d) / length) as f32;
                 let data = inputs[i].data.iter().zip(gradient).map(step).collect();
-                Array { shape: inputs[i].shape.clone(), data }
+                Array {
+                    shape: inputs[i].shape.clone(),
+                    data,
+                }
             };
             let mut at = |sign: f32| {
                 let x = moved(sign);
@@ -244,7 +325,10 @@ fn gradients_equal_finite_differences() {
             };
             let slope = (at(1.0) - at(-1.0)) / (2.0 * f64::from(STEP));
             let error = (slope - length).abs() / length;
-            assert!(error < FINITE_DIFFERENCE, "{name}.dx{i}: {slope} is not {length}");
+            assert!(
+                error < FINITE_DIFFERENCE,
+                "{name}.dx{i}: {slope} is not {length}"
+            );
         }
     }
 }
@@ -252,10 +336,18 @@ fn gradients_equal_finite_differences() {
 #[test]
 fn a_symbolic_batch_computes_the_same() {
     let fixture = fixture();
-    for name in ["attention", "group_norm", "linear_3d", "conv_3x3", "concat", "reduce_mean_keep"] {
+    for name in [
+        "attention",
+        "group_norm",
+        "linear_3d",
+        "conv_3x3",
+        "concat",
+        "reduce_mean_keep",
+    ] {
         let &(_, frozen, build) = CASES.iter().find(|c| c.0 == name).unwrap();
-        let inputs: Vec<&Array> =
-            (0..).map_while(|i| fixture.get(&format!("{name}.x{i}"))).collect();
+        let inputs: Vec<&Array> = (0..)
+            .map_while(|i| fixture.get(&format!("{name}.x{i}")))
+            .collect();
         let dy = &fixture[&format!("{name}.dy")];
         let wanted: Vec<usize> = (0..inputs.len()).filter(|i| !frozen.contains(i)).collect();
         let mut fixed = Case::new(build, &inputs, dy, &wanted, false);
@@ -268,7 +360,9 @@ fn a_symbolic_batch_computes_the_same() {
 fn per_sample_gradients_keep_the_batch_axis_and_sum_to_the_whole() {
     let mut g = Graph::new();
     let batch = Dim::from(g.symbol("batch", 1));
-    let x = g.input("x", DType::F32, &[batch.clone(), 3.into(), 4.into()]).unwrap();
+    let x = g
+        .input("x", DType::F32, &[batch.clone(), 3.into(), 4.into()])
+        .unwrap();
     let a = g.input("a", DType::F32, &[2.into(), 4.into()]).unwrap();
     let a_each = g.per_sample(a, &batch).unwrap();
     let a_t = g.transpose(a_each, &[0, 2, 1]).unwrap();
@@ -290,7 +384,9 @@ fn per_sample_gradients_keep_the_batch_axis_and_sum_to_the_whole() {
     let mut session = Session::open(&runtime, &path, &SessionOptions::default()).unwrap();
     let x: Vec<f32> = (0..24).map(|i| (i as f32 * 0.7).sin()).collect();
     let a: Vec<f32> = (0..8).map(|i| (i as f32 * 1.3).cos()).collect();
-    let feed = Feed::new().f32_slice("x", &x, &[2, 3, 4]).f32_slice("a", &a, &[2, 4]);
+    let feed = Feed::new()
+        .f32_slice("x", &x, &[2, 3, 4])
+        .f32_slice("a", &a, &[2, 4]);
     let outputs = session.run(&feed).unwrap();
     let each: Vec<f32> = outputs.f32("each").unwrap().iter().copied().collect();
     let sum: Vec<f32> = outputs.f32("sum").unwrap().iter().copied().collect();
@@ -314,10 +410,15 @@ fn per_sample_gradients_keep_the_batch_axis_and_sum_to_the_whole() {
 fn operands_that_do_not_fit_are_named() {
     let mut g = Graph::new();
     let h = g.symbol("height", 1);
-    let x = g.input("x", DType::F32, &[1.into(), 3.into(), h.into(), h.into()]).unwrap();
+    let x = g
+        .input("x", DType::F32, &[1.into(), 3.into(), h.into(), h.into()])
+        .unwrap();
     let w = g.initializer("w", DType::F32, &[5, 4, 3, 3], popalign::graph::Data::Zeros);
     g.push_scope("down_blocks.0");
-    let error = g.conv2d(x, w, None, Conv::new(1, 1)).unwrap_err().to_string();
+    let error = g
+        .conv2d(x, w, None, Conv::new(1, 1))
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("Conv at `down_blocks.0`"), "{error}");
     assert!(error.contains("[1, 3, height, height]"), "{error}");
     // An odd height can't be halved.
@@ -330,8 +431,14 @@ fn operands_that_do_not_fit_are_named() {
 #[test]
 fn a_missing_rule_is_an_error_not_a_zero() {
     let mut g = Graph::new();
-    let x = g.input("x", DType::F32, &[1, 1, 4, 4].map(Dim::from)).unwrap();
-    let pool = Pool { kernel: [3, 3], strides: [1, 1], pads: [1; 4] };
+    let x = g
+        .input("x", DType::F32, &[1, 1, 4, 4].map(Dim::from))
+        .unwrap();
+    let pool = Pool {
+        kernel: [3, 3],
+        strides: [1, 1],
+        pads: [1; 4],
+    };
     let y = g.max_pool2d(x, pool).unwrap();
     let error = gradients(&mut g, &[(y, y)], &[x]).unwrap_err().to_string();
     assert!(error.contains("MaxPool"), "{error}");

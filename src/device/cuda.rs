@@ -1,0 +1,341 @@
+//! CUDA: the kernels loaded on a GPU and launched through the driver.
+//!
+//! Nothing is linked: driver and NVRTC are looked up when asked for, and [`probe`] says in words
+//! what is missing instead of panicking.
+
+#![expect(
+    unsafe_code,
+    reason = "launching a kernel and looking for shared libraries are FFI edges"
+)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cudarc::driver::{
+    CudaContext, CudaFunction, CudaSlice, CudaStream, DevicePtr, DeviceRepr, DriverError,
+    LaunchConfig, PushKernelArg, ValidAsZeroBits,
+};
+
+use super::sources::{SOURCES, nvrtc_present};
+use super::{AdamWStep, Clip, Device, Diffuse, Diffused, Error, Layout, Loss, State, Weights};
+
+/// Threads of a block: `LANES` of `kernels/common.cuh`.
+const THREADS: u32 = 256;
+/// Blocks of a launch; more elements than they hold come by grid stride.
+const MAX_BLOCKS: usize = 4096;
+/// Elements that one block sums for the global norm: `CHUNK` of `kernels/global_norm.cu`.
+const CHUNK: usize = 65_536;
+
+/// Launches a kernel over some blocks with the given arguments.
+///
+/// Every use below passes the parameters of the kernel's signature in its order, with buffers of
+/// the sizes that the signature's comment asks for.
+macro_rules! launch {
+    ($device:expr, $kernel:literal, $blocks:expr, $($argument:expr),+ $(,)?) => {{
+        let mut call = $device.stream.launch_builder(&$device.functions[$kernel]);
+        $(call.arg($argument);)+
+        let config = LaunchConfig {
+            grid_dim: ($blocks.clamp(1, MAX_BLOCKS) as u32, 1, 1),
+            block_dim: (THREADS, 1, 1),
+            shared_mem_bytes: 0,
+        };
+        // SAFETY: see the macro's comment; the buffers outlive the launch because freeing them is
+        // ordered on the same stream.
+        unsafe { call.launch(config) }
+            .map(|_| ())
+            .map_err(driver($kernel))
+    }};
+}
+
+/// Number of CUDA devices, or what is missing. Never panics.
+pub fn probe() -> Result<usize, Error> {
+    let missing = |reason: String| Error::Unavailable { reason };
+    // SAFETY: only looks for the shared library; no symbol of it is called.
+    if !unsafe { cudarc::driver::sys::is_culib_present() } {
+        return Err(missing(
+            "libcuda (the NVIDIA driver) is not installed".to_owned(),
+        ));
+    }
+    nvrtc_present()?;
+    let count = CudaContext::device_count()
+        .map_err(|e| missing(format!("the driver does not start: {e}")))?;
+    match usize::try_from(count) {
+        Ok(n) if n > 0 => Ok(n),
+        _ => Err(missing("the driver finds no device".to_owned())),
+    }
+}
+
+/// One GPU with the kernels loaded, working on one stream.
+pub struct Cuda {
+    context: Arc<CudaContext>,
+    stream: Arc<CudaStream>,
+    functions: BTreeMap<&'static str, CudaFunction>,
+}
+
+impl std::fmt::Debug for Cuda {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cuda")
+            .field("ordinal", &self.context.ordinal())
+            .finish_non_exhaustive()
+    }
+}
+
+fn driver(call: &'static str) -> impl FnOnce(DriverError) -> Error {
+    move |e| Error::Driver {
+        call,
+        reason: e.to_string(),
+    }
+}
+
+impl Cuda {
+    /// Opens a device and compiles the kernels for it.
+    pub fn open(ordinal: usize) -> Result<Self, Error> {
+        let count = probe()?;
+        if ordinal >= count {
+            return Err(Error::Unavailable {
+                reason: format!("device {ordinal} was asked for, there are {count}"),
+            });
+        }
+        let context = CudaContext::new(ordinal).map_err(driver("open device"))?;
+        let (major, minor) = context
+            .compute_capability()
+            .map_err(driver("compute capability"))?;
+        // Of one major version code runs on every later minor; NVRTC may not know the newest.
+        let arch = match (major, minor) {
+            (12.., _) => "compute_90",
+            (9.., _) => "sm_90",
+            (8, 9) => "sm_89",
+            (8, 6..) => "sm_86",
+            (8, _) => "sm_80",
+            _ => "sm_75",
+        };
+        let stream = context.new_stream().map_err(driver("new stream"))?;
+        let mut functions = BTreeMap::new();
+        for source in SOURCES {
+            let module = context
+                .load_module(source.compile(arch)?)
+                .map_err(driver("load module"))?;
+            for &name in source.kernels {
+                let function = module.load_function(name).map_err(driver(name))?;
+                functions.insert(name, function);
+            }
+        }
+        Ok(Self {
+            context,
+            stream,
+            functions,
+        })
+    }
+
+    /// The stream of all work here; ONNX Runtime is given the same one.
+    pub fn stream(&self) -> &Arc<CudaStream> {
+        &self.stream
+    }
+
+    fn zeros<T: DeviceRepr + ValidAsZeroBits>(&self, n: usize) -> Result<CudaSlice<T>, Error> {
+        // A device allocation of no bytes is an error; one element serves.
+        self.stream
+            .alloc_zeros(n.max(1))
+            .map_err(driver("allocate"))
+    }
+
+    fn put<T: DeviceRepr>(&self, host: &[T]) -> Result<CudaSlice<T>, Error> {
+        self.stream
+            .clone_htod(host)
+            .map_err(driver("copy to device"))
+    }
+}
+
+fn blocks_for(elements: usize) -> usize {
+    elements.div_ceil(THREADS as usize)
+}
+
+impl Device for Cuda {
+    type Buffer = CudaSlice<f32>;
+
+    fn name(&self) -> String {
+        self.context
+            .name()
+            .unwrap_or_else(|_| format!("cuda:{}", self.context.ordinal()))
+    }
+
+    fn upload(&self, host: &[f32]) -> Result<CudaSlice<f32>, Error> {
+        self.put(host)
+    }
+
+    fn download(&self, buffer: &CudaSlice<f32>) -> Result<Vec<f32>, Error> {
+        self.stream
+            .clone_dtoh(buffer)
+            .map_err(driver("copy from device"))
+    }
+
+    fn diffuse(
+        &self,
+        call: &Diffuse<'_>,
+        latents: &CudaSlice<f32>,
+    ) -> Result<Diffused<CudaSlice<f32>>, Error> {
+        let (batch, n) = (call.addresses.len(), call.elements);
+        let ids = |pick: fn(&(u32, u32)) -> u32| {
+            self.put(&call.addresses.iter().map(pick).collect::<Vec<u32>>())
+        };
+        let (prompt_id, image_id) = (ids(|a| a.0)?, ids(|a| a.1)?);
+        let (signal, sigma) = (self.put(call.signal)?, self.put(call.sigma)?);
+        let mut out = Diffused {
+            noise: self.zeros(batch * n)?,
+            sample: self.zeros(batch * n)?,
+            target: self.zeros(batch * n)?,
+        };
+        let (batch64, n64) = (batch as i64, n as i64);
+        let tag = (u32::from(call.purpose as u8) << 24) | call.step;
+        let v_prediction = u32::from(call.v_prediction);
+        launch!(
+            self,
+            "pa_diffuse",
+            blocks_for(batch * n.div_ceil(4)),
+            latents,
+            &prompt_id,
+            &image_id,
+            &signal,
+            &sigma,
+            &mut out.noise,
+            &mut out.sample,
+            &mut out.target,
+            &batch64,
+            &n64,
+            &call.seed,
+            &tag,
+            &v_prediction,
+        )?;
+        Ok(out)
+    }
+
+    fn weights(&self, loss: &Loss, mse: &[f32], ref_mse: &[f32]) -> Result<Weights, Error> {
+        let (kind, beta, alpha) = match *loss {
+            Loss::PopAlign { beta, alpha } => (0u32, beta, alpha),
+            Loss::Dpo { beta } => (1, beta, 0.0),
+            Loss::Sft { beta } => (2, beta, 0.0),
+        };
+        let (mse_d, ref_d) = (self.put(mse)?, self.put(ref_mse)?);
+        let (mut c, mut summary) = (self.zeros::<f32>(mse.len())?, self.zeros::<f64>(4)?);
+        let pairs = (mse.len() / 2) as i64;
+        launch!(
+            self,
+            "pa_weights",
+            1usize,
+            &mse_d,
+            &ref_d,
+            &mut c,
+            &mut summary,
+            &pairs,
+            &kind,
+            &beta,
+            &alpha,
+        )?;
+        let summary = self
+            .stream
+            .clone_dtoh(&summary)
+            .map_err(driver("copy from device"))?;
+        Ok(Weights {
+            c: self.download(&c)?,
+            loss: summary[0],
+            mu: summary[1],
+            accuracy: summary[2],
+            margin: summary[3],
+        })
+    }
+
+    fn accumulate(
+        &self,
+        grads: &[CudaSlice<f32>],
+        layout: &Layout,
+        c: &[f32],
+        sum: &mut CudaSlice<f32>,
+    ) -> Result<(), Error> {
+        // The guards record, when dropped after the launch, that the buffers were read.
+        let (pointers, _guards): (Vec<u64>, Vec<_>) =
+            grads.iter().map(|g| g.device_ptr(&self.stream)).unzip();
+        let offsets: Vec<i64> = layout.offsets().iter().map(|&o| o as i64).collect();
+        let (table, offsets) = (self.put(&pointers)?, self.put(&offsets)?);
+        let c_d = self.put(c)?;
+        let (factors, batch) = (layout.factors() as i64, c.len() as i64);
+        launch!(
+            self,
+            "pa_accumulate",
+            blocks_for(layout.total()),
+            &table,
+            &offsets,
+            &factors,
+            &c_d,
+            &batch,
+            sum,
+        )
+    }
+
+    fn global_norm(&self, grad: &CudaSlice<f32>, max_norm: f64) -> Result<Clip, Error> {
+        let chunks = grad.len().div_ceil(CHUNK);
+        let (n, chunks64) = (grad.len() as i64, chunks as i64);
+        let mut partial = self.zeros::<f64>(chunks)?;
+        launch!(self, "pa_square_sums", chunks, grad, &n, &mut partial)?;
+        let mut clip = self.zeros::<f32>(2)?;
+        launch!(
+            self, "pa_norm", 1usize, &partial, &chunks64, &max_norm, &mut clip
+        )?;
+        let clip = self.download(&clip)?;
+        Ok(Clip {
+            norm: clip[0],
+            factor: clip[1],
+        })
+    }
+
+    fn adamw(
+        &self,
+        step: &AdamWStep,
+        clip: Clip,
+        grad: &CudaSlice<f32>,
+        state: &mut State<CudaSlice<f32>>,
+    ) -> Result<(), Error> {
+        let clip = self.put(&[clip.norm, clip.factor])?;
+        let n = grad.len() as i64;
+        // No 16-bit copy: a null pointer that the kernel does not touch.
+        let (copy, copy_kind) = (0u64, 0u32);
+        launch!(
+            self,
+            "pa_adamw",
+            blocks_for(grad.len()),
+            grad,
+            &clip,
+            &mut state.p,
+            &mut state.m,
+            &mut state.v,
+            &copy,
+            &n,
+            &step.keep,
+            &step.rate,
+            &step.root,
+            &step.one_minus_beta1,
+            &step.beta2,
+            &step.one_minus_beta2,
+            &step.eps,
+            &copy_kind,
+        )
+    }
+
+    fn ema(
+        &self,
+        p: &CudaSlice<f32>,
+        average: &mut CudaSlice<f32>,
+        decay: f64,
+    ) -> Result<(), Error> {
+        let n = p.len() as i64;
+        let one_minus_decay = (1.0 - decay) as f32;
+        launch!(
+            self,
+            "pa_ema",
+            blocks_for(p.len()),
+            p,
+            average,
+            &n,
+            &one_minus_decay
+        )
+    }
+}

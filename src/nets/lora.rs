@@ -1,0 +1,255 @@
+//! LoRA on linear layers as graph inputs.
+//!
+//! A targeted layer computes `y = W x + b + lora_scale · B (A x)`, with A and B inputs of the graph
+//! that default to zero: one exported model runs without an adapter, with any adapter of its rank
+//! or less, and under an optimizer, without being exported again. Inputs are named as PEFT names
+//! the parameters, without the `unet.` prefix.
+//!
+//! In the gradient graph the factors get a batch axis ([`Graph::per_sample`]) so that the gradient
+//! with respect to them comes out per sample.
+
+use std::cell::RefCell;
+
+use super::{Error, Result};
+use crate::graph::{DType, Data, Dim, Graph, Value};
+
+/// What a LoRA is put on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoraSpec {
+    /// Rank of the factors.
+    pub rank: u64,
+    /// Module names: a linear layer is targeted if its path is one of these or ends with `.` and
+    /// one of these, as PEFT's `target_modules` list.
+    pub targets: Vec<String>,
+}
+
+impl Default for LoraSpec {
+    /// Rank 8 on the attention projections, as PopAlign trains.
+    fn default() -> Self {
+        let targets = ["to_k", "to_q", "to_v", "to_out.0"]
+            .map(String::from)
+            .to_vec();
+        Self { rank: 8, targets }
+    }
+}
+
+impl LoraSpec {
+    /// Whether the module at `path` is targeted.
+    pub fn covers(&self, path: &str) -> bool {
+        self.target_of(path).is_some()
+    }
+
+    fn target_of(&self, path: &str) -> Option<usize> {
+        self.targets.iter().position(|target| {
+            path.strip_suffix(target.as_str())
+                .is_some_and(|before| before.is_empty() || before.ends_with('.'))
+        })
+    }
+}
+
+/// A linear layer that has LoRA inputs.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LoraModule {
+    /// Module path without `unet.`.
+    pub path: String,
+    /// Width of its input: `lora_A.weight` is [rank, in_features].
+    pub in_features: u64,
+    /// Width of its output: `lora_B.weight` is [out_features, rank].
+    pub out_features: u64,
+}
+
+impl LoraModule {
+    /// Name of the first factor's graph input.
+    pub fn input_a(&self) -> String {
+        format!("{}.lora_A.weight", self.path)
+    }
+
+    /// Name of the second factor's graph input.
+    pub fn input_b(&self) -> String {
+        format!("{}.lora_B.weight", self.path)
+    }
+}
+
+/// The LoRA inputs of one graph, made as the targeted layers are built.
+#[derive(Debug)]
+pub struct Lora {
+    spec: LoraSpec,
+    /// `lora_scale` [], 1 by default.
+    scale: Value,
+    /// The batch axis to give the factors, in a gradient graph.
+    batch: Option<Dim>,
+    sites: RefCell<Vec<Site>>,
+}
+
+/// One targeted layer.
+#[derive(Debug, Clone)]
+pub(super) struct Site {
+    pub(super) module: LoraModule,
+    /// A and B as the layer uses them: [r, in] and [out, r], or with a leading batch axis.
+    pub(super) factors: [Value; 2],
+    target: usize,
+}
+
+impl Lora {
+    /// Adds the input `lora_scale`; the factors' inputs follow as layers are built. With `batch`,
+    /// the factors get that leading axis.
+    ///
+    /// # Errors
+    /// A rank of 0, or a name that the graph has already.
+    pub fn new(g: &mut Graph, spec: LoraSpec, batch: Option<Dim>) -> Result<Self> {
+        if spec.rank == 0 {
+            return Err(Error::LoraTarget {
+                target: spec.targets.join(","),
+                problem: "the rank must be at least 1",
+            });
+        }
+        let one = Data::Inline(1_f32.to_le_bytes().into());
+        let scale = g.input_with_default("lora_scale", DType::F32, &[], one)?;
+        Ok(Self {
+            spec,
+            scale,
+            batch,
+            sites: RefCell::default(),
+        })
+    }
+
+    /// The layers that were targeted, in the order they were built.
+    pub fn modules(&self) -> Vec<LoraModule> {
+        self.sites
+            .borrow()
+            .iter()
+            .map(|site| site.module.clone())
+            .collect()
+    }
+
+    pub(super) fn sites(&self) -> Vec<Site> {
+        self.sites.borrow().clone()
+    }
+
+    /// Refuses a target that no layer matched: a misspelt name would train nothing, silently.
+    pub(super) fn check_targets(&self) -> Result<()> {
+        let sites = self.sites.borrow();
+        for (index, target) in self.spec.targets.iter().enumerate() {
+            if !sites.iter().any(|site| site.target == index) {
+                let problem = "no linear layer has this name";
+                return Err(Error::LoraTarget {
+                    target: target.clone(),
+                    problem,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// A targeted convolution is an error: its adapters have another form.
+    pub(super) fn refuse_convolution(&self, path: &str) -> Result<()> {
+        if self.spec.covers(path) {
+            let problem = "it is a convolution; only linear layers take LoRA";
+            return Err(Error::LoraTarget {
+                target: path.to_owned(),
+                problem,
+            });
+        }
+        Ok(())
+    }
+
+    /// Adds the adapter of the layer at `path` to its output `y` [.., out] for the input `x`
+    /// [.., in], if it is targeted.
+    pub(super) fn add_to(&self, g: &mut Graph, path: &str, x: Value, y: Value) -> Result<Value> {
+        let Some(target) = self.spec.target_of(path) else {
+            return Ok(y);
+        };
+        let [a, b] = self.factors(g, path, target, x, y)?;
+        let dtype = g.dtype(x);
+        let y_shape = g.shape(y).to_vec();
+        // A factor per sample needs an axis between batch and features.
+        let lift = self.batch.is_some() && g.rank(x) == 2;
+        let x = if lift { with_middle_axis(g, x)? } else { x };
+        let down = product(g, x, a, dtype)?;
+        let scale = g.cast(self.scale, dtype)?;
+        let scaled = g.mul(down, scale)?;
+        let up = product(g, scaled, b, dtype)?;
+        let up = g.reshape(up, &y_shape)?;
+        Ok(g.add(y, up)?)
+    }
+
+    fn factors(
+        &self,
+        g: &mut Graph,
+        path: &str,
+        target: usize,
+        x: Value,
+        y: Value,
+    ) -> Result<[Value; 2]> {
+        if let Some(site) = self
+            .sites
+            .borrow()
+            .iter()
+            .find(|site| site.module.path == path)
+        {
+            return Ok(site.factors);
+        }
+        let width = |v: Value| g.shape(v).last().and_then(Dim::fixed).unwrap_or(0);
+        let module = LoraModule {
+            path: path.to_owned(),
+            in_features: width(x),
+            out_features: width(y),
+        };
+        let shapes = [
+            [self.spec.rank, module.in_features],
+            [module.out_features, self.spec.rank],
+        ];
+        let mut factors = Vec::with_capacity(2);
+        for (name, shape) in [module.input_a(), module.input_b()].into_iter().zip(shapes) {
+            let value =
+                g.input_with_default(&name, DType::F32, &shape.map(Dim::from), Data::Zeros)?;
+            factors.push(match &self.batch {
+                Some(batch) => g.per_sample(value, batch)?,
+                None => value,
+            });
+        }
+        let factors = [factors[0], factors[1]];
+        self.sites.borrow_mut().push(Site {
+            module,
+            factors,
+            target,
+        });
+        Ok(factors)
+    }
+}
+
+/// `x · factorᵀ` for a factor [out, in] or [B, out, in].
+fn product(g: &mut Graph, x: Value, factor: Value, dtype: DType) -> Result<Value> {
+    let mut perm: Vec<usize> = (0..g.rank(factor)).collect();
+    perm.reverse();
+    if perm.len() == 3 {
+        perm = vec![0, 2, 1];
+    }
+    let transposed = g.transpose(factor, &perm)?;
+    let transposed = g.cast(transposed, dtype)?;
+    Ok(g.matmul(x, transposed)?)
+}
+
+/// [B, n] to [B, 1, n].
+fn with_middle_axis(g: &mut Graph, x: Value) -> Result<Value> {
+    let shape = [
+        g.shape(x)[0].clone(),
+        Dim::from(1_u64),
+        g.shape(x)[1].clone(),
+    ];
+    Ok(g.reshape(x, &shape)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_match_whole_names_at_the_end() {
+        let spec = LoraSpec::default();
+        assert!(spec.covers("mid_block.attentions.0.transformer_blocks.0.attn1.to_out.0"));
+        assert!(spec.covers("to_q"));
+        assert!(!spec.covers("attn1.into_q"));
+        assert!(!spec.covers("attn1.to_q.extra"));
+    }
+}

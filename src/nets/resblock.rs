@@ -1,0 +1,57 @@
+//! `ResnetBlock2D` (diffusers `models/resnet.py`), which the UNet and the VAE share.
+
+use super::{Params, Result};
+use crate::graph::{Conv, Graph, Value};
+
+/// Sizes of a residual block.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Residual {
+    pub(super) inp: u64,
+    pub(super) out: u64,
+    pub(super) groups: u64,
+    pub(super) epsilon: f32,
+    /// The sum is divided by this.
+    pub(super) output_scale: f32,
+}
+
+/// `x` [B, inp, h, w] to [B, out, h, w]; `temb` is the activated time embedding [1 or B, width]
+/// with its width, which the VAE has not.
+pub(super) fn residual(
+    g: &mut Graph,
+    w: &Params,
+    r: &Residual,
+    x: Value,
+    temb: Option<(Value, u64)>,
+) -> Result<Value> {
+    let h = w.within(g, "norm1", |g, w| {
+        w.group_norm(g, x, r.inp, r.groups, r.epsilon)
+    })?;
+    let h = g.silu(h)?;
+    let mut h = w.within(g, "conv1", |g, w| w.same_conv(g, h, (r.inp, r.out), 3))?;
+    if let Some((temb, width)) = temb {
+        let shift = w.within(g, "time_emb_proj", |g, w| {
+            w.linear(g, temb, width, r.out, true)
+        })?;
+        let batch = g.shape(shift)[0].clone();
+        let shift = g.reshape(shift, &[batch, r.out.into(), 1.into(), 1.into()])?;
+        h = g.add(h, shift)?;
+    }
+    let h = w.within(g, "norm2", |g, w| {
+        w.group_norm(g, h, r.out, r.groups, r.epsilon)
+    })?;
+    let h = g.silu(h)?;
+    let h = w.within(g, "conv2", |g, w| w.same_conv(g, h, (r.out, r.out), 3))?;
+    let shortcut = if r.inp == r.out {
+        x
+    } else {
+        w.within(g, "conv_shortcut", |g, w| {
+            w.conv(g, x, (r.inp, r.out), 1, Conv::new(1, 0), true)
+        })?
+    };
+    let sum = g.add(shortcut, h)?;
+    if r.output_scale == 1.0 {
+        return Ok(sum);
+    }
+    let scale = g.scalar_like(sum, r.output_scale)?;
+    Ok(g.div(sum, scale)?)
+}

@@ -1,1 +1,161 @@
-fn main() {}
+//! `pa-export`: turns a checkpoint into a bundle of ONNX graphs.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use popalign::bundle::{Error, Event, Options, Part, export};
+use popalign::cli::{self, Outcome};
+use popalign::nets::LoraSpec;
+use serde_json::json;
+
+/// Export a diffusion model to ONNX: graphs for inference and training, weights linked, not copied
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Example: pa-export models/demo -o out/demo",
+    after_long_help = "Examples:\n  \
+        pa-export models/demo -o out/demo\n  \
+        pa-export sdxl-base -o out/sdxl --lora-rank 16\n  \
+        pa-export sdxl-base -o out/draw-only --no-grad --detached\n\n\
+        SRC is only read. Its weight files get a second name (a hard link) in the bundle, or a \
+        copy if the bundle is on another file system."
+)]
+struct Args {
+    /// Model folder in diffusers' layout (model_index.json, unet/, vae/ …)
+    src: PathBuf,
+    /// Folder to write; a bundle that is there is replaced
+    #[arg(short, long, value_name = "BUNDLE")]
+    out: PathBuf,
+    /// Parts to export, separated by commas [default: all that SRC has]
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "PART")]
+    parts: Option<Vec<Part>>,
+    /// Type of activations
+    #[arg(long, value_enum, default_value_t = Dtype::Fp32)]
+    dtype: Dtype,
+    /// Operators to use
+    #[arg(long, value_enum, default_value_t = Target::Plain)]
+    target: Target,
+    /// Rank of the LoRA inputs; adapters of lower rank fit too
+    #[arg(long, value_name = "RANK", default_value_t = LoraSpec::default().rank,
+        value_parser = clap::value_parser!(u64).range(1..=1024))]
+    lora_rank: u64,
+    /// Linear layers that take LoRA, by the end of their name, separated by commas
+    #[arg(long, value_name = "NAME", value_delimiter = ',', default_values_t = LoraSpec::default().targets)]
+    lora_targets: Vec<String>,
+    /// Leave the training graph unet_grad out
+    #[arg(long, conflicts_with = "parts")]
+    no_grad: bool,
+    /// Let the bundle outlive SRC: don't check later that SRC's weights are still there
+    #[arg(long)]
+    detached: bool,
+    /// Threads for hashing the weights [default: all cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    /// Print events as JSON lines on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
+enum Dtype {
+    /// Single precision
+    Fp32,
+    /// Half precision (not supported yet)
+    Fp16,
+    /// bfloat16 (not supported yet)
+    Bf16,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
+enum Target {
+    /// Standard ONNX operators: CPU, CUDA, TensorRT
+    Plain,
+    /// ONNX Runtime's fused operators for CUDA (not supported yet)
+    Cuda,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    cli::main(move || run(&args))
+}
+
+fn run(args: &Args) -> anyhow::Result<Outcome> {
+    let not_yet = |what: &str| Err(Error::NotYet { what: what.into() });
+    match (args.dtype, args.target) {
+        (Dtype::Fp16, _) => not_yet("--dtype fp16; fp16 weights are exported as fp32 graphs")?,
+        (Dtype::Bf16, _) => not_yet("--dtype bf16; bf16 weights are exported as fp32 graphs")?,
+        (_, Target::Cuda) => not_yet("--target cuda; plain graphs run on CUDA too")?,
+        (Dtype::Fp32, Target::Plain) => {}
+    }
+    if let Some(threads) = args.threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
+        pool.build_global()?;
+    }
+    let options = Options {
+        parts: args.parts.clone(),
+        grad: !args.no_grad,
+        lora: LoraSpec {
+            rank: args.lora_rank,
+            targets: args.lora_targets.clone(),
+        },
+        detached: args.detached,
+    };
+    let start = std::time::Instant::now();
+    let result = export(&args.src, &args.out, &options, &mut |event| {
+        report(args.json, &event);
+        match cli::interrupted() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    });
+    let manifest = match result {
+        Err(Error::Interrupted) => return Ok(Outcome::Interrupted),
+        result => result?,
+    };
+    let (out, seconds) = (args.out.display(), start.elapsed().as_secs_f64());
+    tracing::info!("{out}: {} parts in {seconds:.1} s", manifest.parts.len());
+    let parts: Vec<&str> = manifest.parts.keys().map(|p| p.name()).collect();
+    cli::event(
+        args.json,
+        &json!({"event": "done", "bundle": args.out, "parts": parts, "seconds": seconds}),
+    );
+    Ok(Outcome::Done)
+}
+
+/// Says what has happened, in the log and as an event.
+fn report(json: bool, event: &Event<'_>) {
+    match event {
+        Event::Part { part, info, time } => {
+            let (operations, parameters) = (info.operations, info.parameters);
+            let seconds = time.as_secs_f64();
+            let size = info.bytes as f64 / 1e6;
+            tracing::info!(
+                "{part}: {operations} operations over {parameters} parameters, {size:.1} MB, \
+                 {seconds:.2} s"
+            );
+            cli::event(
+                json,
+                &json!({"event": "part", "part": part, "operations": operations,
+                    "parameters": parameters, "bytes": info.bytes, "seconds": seconds}),
+            );
+        }
+        Event::Copied { source, bytes } => {
+            let size = *bytes as f64 / 1e6;
+            tracing::warn!(
+                "{} is on another file system: copied {size:.0} MB instead of linking them",
+                source.display()
+            );
+            cli::event(json, &json!({"event": "copied", "source": source, "bytes": bytes}));
+        }
+        Event::Unused { folder, names } => {
+            let (count, first) = (names.len(), names.first().copied().unwrap_or_default());
+            tracing::warn!(
+                "{}: {count} tensors are not part of the exported network, the first is `{first}`",
+                folder.display()
+            );
+            cli::event(json, &json!({"event": "unused", "folder": folder, "tensors": names}));
+        }
+    }
+}

@@ -257,6 +257,11 @@ impl Graph {
         &self.outputs
     }
 
+    /// A dimension as text, with its symbols' names: `4`, `height/2`.
+    pub fn dim_text(&self, dim: &Dim) -> String {
+        dim.text(&self.symbols)
+    }
+
     /// Enters a part of the network: ops added until the matching [`Graph::pop_scope`] carry the
     /// path in their names and errors.
     pub fn push_scope(&mut self, name: impl Into<String>) {

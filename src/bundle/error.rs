@@ -1,0 +1,177 @@
+//! What can be wrong with a checkpoint or a bundle.
+
+use std::path::PathBuf;
+
+use super::Part;
+
+/// Why an export failed or a bundle was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The checkpoint does not exist.
+    #[error("there is no {}", path.display())]
+    NoSource {
+        /// The path given.
+        path: PathBuf,
+    },
+    /// The checkpoint is not a folder in diffusers' layout.
+    #[error(
+        "{} is not a model in diffusers' layout: it has no model_index.json and none of the \
+         folders {}", path.display(), folders.join("/, ")
+    )]
+    NotDiffusers {
+        /// The folder given.
+        path: PathBuf,
+        /// The network folders looked for.
+        folders: Vec<&'static str>,
+    },
+    /// A part was asked for that the checkpoint has no network for.
+    #[error("{} has no {folder}/config.json, which part {part} is made of", path.display())]
+    NoNetwork {
+        /// The checkpoint.
+        path: PathBuf,
+        /// The part asked for.
+        part: Part,
+        /// The folder it would be made of.
+        folder: &'static str,
+    },
+    /// A kind of checkpoint or an option that is planned but can't be done yet.
+    #[error("not supported yet: {what}")]
+    NotYet {
+        /// What was asked for.
+        what: String,
+    },
+    /// What is at the output path is not a bundle, so it is not replaced.
+    #[error("{} exists and is not a bundle; it is left as it is", path.display())]
+    InTheWay {
+        /// The output path.
+        path: PathBuf,
+    },
+    /// Output and checkpoint are the same folder, or one contains the other.
+    #[error("the bundle {} and the checkpoint {} must be separate folders", out.display(), source_dir.display())]
+    Overlap {
+        /// The output path.
+        out: PathBuf,
+        /// The checkpoint.
+        source_dir: PathBuf,
+    },
+    /// A network can't be built.
+    #[error("cannot export {part} from {}", folder.display())]
+    Network {
+        /// The part.
+        part: Part,
+        /// The checkpoint's folder it is made of.
+        folder: PathBuf,
+        /// Why not.
+        source: Box<crate::nets::Error>,
+    },
+    /// The export was interrupted; what was there before is untouched.
+    #[error("interrupted")]
+    Interrupted,
+    /// A folder without a readable `bundle.json`.
+    #[error("{} is not a bundle: {problem}", dir.display())]
+    NotABundle {
+        /// The folder.
+        dir: PathBuf,
+        /// What is missing or malformed.
+        problem: String,
+    },
+    /// A bundle of another format.
+    #[error("{} is a bundle of format {found}; this version reads format {expected}", dir.display())]
+    Version {
+        /// The bundle.
+        dir: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The format read.
+        expected: u32,
+    },
+    /// A file of the bundle is missing or not what was exported.
+    #[error("bundle {}: {file} {problem}", dir.display())]
+    Damaged {
+        /// The bundle.
+        dir: PathBuf,
+        /// The file within it.
+        file: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The weights that a bundle was made of are not where they were.
+    #[error("bundle {}: its source weights {} were moved or removed", dir.display(), path.display())]
+    SourceMoved {
+        /// The bundle.
+        dir: PathBuf,
+        /// Where the weights were.
+        path: PathBuf,
+    },
+    /// The weights that a bundle was made of were changed since.
+    #[error("bundle {}: its source weights {} were changed since the export", dir.display(), path.display())]
+    SourceChanged {
+        /// The bundle.
+        dir: PathBuf,
+        /// The weights.
+        path: PathBuf,
+    },
+    /// A part that the bundle was exported without.
+    #[error("bundle {} has no {part}; it has {}", dir.display(), names(has))]
+    NoPart {
+        /// The bundle.
+        dir: PathBuf,
+        /// The part asked for.
+        part: Part,
+        /// The parts it has.
+        has: Vec<Part>,
+    },
+    /// A bundle whose graphs take no LoRA.
+    #[error("bundle {} takes no LoRA: it has neither unet nor unet_grad", dir.display())]
+    NoLora {
+        /// The bundle.
+        dir: PathBuf,
+    },
+    /// A JSON file that is not JSON.
+    #[error("{} is not JSON", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What the parser found.
+        source: serde_json::Error,
+    },
+    /// Weights that can't be pointed at.
+    #[error(transparent)]
+    Weights(#[from] crate::weights::Error),
+    /// ONNX Runtime refused a graph.
+    #[error(transparent)]
+    Runtime(#[from] crate::runtime::Error),
+    /// The file system refused.
+    #[error(transparent)]
+    Io(#[from] crate::fsio::Error),
+}
+
+fn names(parts: &[Part]) -> String {
+    let names: Vec<&str> = parts.iter().map(|p| p.name()).collect();
+    names.join(", ")
+}
+
+impl Error {
+    /// Advice for the person at the keyboard, where there is any.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Error::NotABundle { .. } => Some("make one with: pa-export MODEL_FOLDER -o BUNDLE"),
+            Error::InTheWay { .. } => Some("choose another -o, or remove it yourself"),
+            Error::Version { .. } | Error::Damaged { .. } | Error::SourceChanged { .. } => {
+                Some("run pa-export again with the same -o; it replaces the bundle")
+            }
+            Error::SourceMoved { .. } => Some(
+                "put the weights back, or run pa-export on their new place; with --detached a \
+                 bundle does not depend on them",
+            ),
+            Error::NoPart { .. } | Error::NoLora { .. } => {
+                Some("run pa-export again with that part in --parts (and without --no-grad)")
+            }
+            Error::Runtime(error) => error.hint(),
+            _ => None,
+        }
+    }
+}
+
+/// Result of exporting or opening a bundle.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,163 @@
+//! `bundle.json`: what a bundle holds and what it was made of.
+
+use std::collections::BTreeMap;
+use std::fs::Metadata;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Error, Part, Result};
+use crate::fsio;
+use crate::nets::LoraModule;
+
+/// The manifest's file name.
+pub const MANIFEST: &str = "bundle.json";
+/// The format written and read.
+pub(super) const FORMAT: u32 = 1;
+
+/// Everything `bundle.json` says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Format of this file; 1.
+    pub format: u32,
+    /// Version of popalign that wrote it.
+    pub popalign: String,
+    /// Class in `model_index.json`, as `StableDiffusionXLPipeline`.
+    pub pipeline: Option<String>,
+    /// The checkpoint's folder, absolute.
+    pub source: PathBuf,
+    /// Whether the bundle may outlive the checkpoint: its files' places are then not checked.
+    pub detached: bool,
+    /// Type of activations: `fp32`.
+    pub dtype: String,
+    /// Operators used: `plain`.
+    pub target: String,
+    /// The graphs.
+    pub parts: BTreeMap<Part, PartInfo>,
+    /// The weight files that the graphs point into.
+    pub weights: Vec<WeightFile>,
+    /// The LoRA inputs of `unet` and `unet_grad`.
+    pub lora: Option<LoraInfo>,
+    /// Files copied from the checkpoint and their sha256, by path within the bundle.
+    pub files: BTreeMap<String, String>,
+}
+
+/// One graph.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PartInfo {
+    /// The model file within the bundle.
+    pub model: String,
+    /// Its sha256.
+    pub sha256: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Number of operations.
+    pub operations: usize,
+    /// Number of parameters of the network it was made of (both halves, for a VAE or CLIP).
+    pub parameters: u64,
+    /// Inputs without a default.
+    pub inputs: Vec<Port>,
+    /// Outputs; those of `unet_grad` without its `grad.*`, which follow from [`Manifest::lora`].
+    pub outputs: Vec<Port>,
+    /// The weight files it points into, within the bundle.
+    pub weights: Vec<String>,
+}
+
+/// One input or output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// Its name.
+    pub name: String,
+    /// Element type: `f32`, `f16`, `bf16`, `i64` …
+    pub dtype: crate::graph::DType,
+    /// Dimensions: numbers, or products of names such as `height/8`.
+    pub shape: Vec<String>,
+}
+
+/// One weight file of the checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightFile {
+    /// Where it is, absolute.
+    pub source: PathBuf,
+    /// Its sha256 at the time of the export.
+    pub sha256: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// When it was last written, in nanoseconds since 1970.
+    pub modified: u64,
+    /// Its names in the bundle.
+    pub links: Vec<Link>,
+}
+
+/// One name of a weight file in the bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// Path within the bundle.
+    pub path: String,
+    /// When it was last written, in nanoseconds since 1970; the source's time unless copied.
+    pub modified: u64,
+    /// Whether the bytes had to be copied (another file system).
+    pub copied: bool,
+}
+
+/// The LoRA inputs of `unet` and `unet_grad`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoraInfo {
+    /// Rank of the factors; adapters of lower rank are padded with zeros.
+    pub rank: u64,
+    /// The module names that were asked for.
+    pub targets: Vec<String>,
+    /// The layers, in the order of the graph's inputs.
+    pub modules: Vec<LoraModule>,
+}
+
+impl Manifest {
+    /// Reads `dir/bundle.json`.
+    pub(super) fn read(dir: &Path) -> Result<Self> {
+        let not = |problem: String| Error::NotABundle {
+            dir: dir.to_path_buf(),
+            problem,
+        };
+        let path = dir.join(MANIFEST);
+        if !dir.is_dir() {
+            return Err(not("there is no such folder".into()));
+        }
+        if !path.is_file() {
+            return Err(not(format!("it has no {MANIFEST}")));
+        }
+        let text = fsio::read_to_string(&path)?;
+        // The format first: a later one may have other fields.
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let malformed = |e: serde_json::Error| not(format!("{MANIFEST} is malformed: {e}"));
+        let Format { format: found } = serde_json::from_str(&text).map_err(malformed)?;
+        if found != FORMAT {
+            return Err(Error::Version {
+                dir: dir.to_path_buf(),
+                found,
+                expected: FORMAT,
+            });
+        }
+        serde_json::from_str(&text).map_err(malformed)
+    }
+
+    /// Writes `dir/bundle.json`.
+    pub(super) fn write(&self, dir: &Path) -> Result<()> {
+        let path = dir.join(MANIFEST);
+        let text = serde_json::to_string_pretty(self).map_err(|source| Error::Json {
+            path: path.clone(),
+            source,
+        })?;
+        Ok(fsio::write(path, text + "\n")?)
+    }
+}
+
+/// When a file was last written, in nanoseconds since 1970; 0 where the system doesn't say.
+pub(super) fn modified(metadata: &Metadata) -> u64 {
+    let time = metadata.modified().ok();
+    let since = time.and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+    since.map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX))
+}

@@ -1,6 +1,7 @@
 //! What the four commands share: common options, logging, errors, exit codes, interruption.
 
 use std::fmt;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -68,16 +69,9 @@ pub enum Outcome {
 /// Runs a command's body: sets up logging and interruption, prints an error once with its causes
 /// and its hint, and turns the outcome into the exit code.
 pub fn main(body: impl FnOnce() -> anyhow::Result<Outcome>) -> ExitCode {
-    let filter = EnvFilter::try_from_env("POPALIGN_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("info,ort=error"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .without_time()
-        .init();
+    log();
     // A second handler can't be installed only if one is there already; then that one serves.
-    let _ = ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::SeqCst));
+    let _ = ctrlc::set_handler(interrupt);
     match body() {
         Ok(Outcome::Done) => ExitCode::from(EXIT_DONE),
         Ok(Outcome::Interrupted) => ExitCode::from(EXIT_INTERRUPTED),
@@ -88,6 +82,37 @@ pub fn main(body: impl FnOnce() -> anyhow::Result<Outcome>) -> ExitCode {
     }
 }
 
+/// Logs to standard error, as much as `POPALIGN_LOG` says (`debug`, `warn,ort=debug` …).
+fn log() {
+    let default = || EnvFilter::new("info,ort=error");
+    let (filter, problem) = match std::env::var("POPALIGN_LOG") {
+        Ok(text) => match EnvFilter::try_new(&text) {
+            Ok(filter) => (filter, None),
+            Err(e) => (
+                default(),
+                Some(format!("POPALIGN_LOG={text} is ignored: {e}")),
+            ),
+        },
+        Err(_) => (default(), None),
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colour())
+        .with_target(false)
+        .without_time()
+        .init();
+    if let Some(problem) = problem {
+        tracing::warn!("{problem}");
+    }
+}
+
+/// Whether messages may be coloured: on a terminal, unless the user says no (<https://no-color.org>).
+fn colour() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stderr().is_terminal() && !refused
+}
+
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Whether the user asked the command to stop. Long loops ask at every safe point.
@@ -95,27 +120,57 @@ pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::SeqCst)
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "the one place where errors reach the user"
-)]
+/// The first signal asks the command to stop at its next safe point, the second stops it. Every
+/// file on the disk is whole at any moment, so nothing breaks.
+#[expect(clippy::exit, reason = "the user insists")]
+fn interrupt() {
+    if INTERRUPTED.swap(true, Ordering::SeqCst) {
+        std::process::exit(EXIT_INTERRUPTED.into());
+    }
+    say("interrupted: finishing the current step (again to stop at once)");
+}
+
+/// Writes a line to standard error. If nobody reads it any more, that is no reason to fail.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Prints an error with its causes and its hint, and as an event for whoever asked for events.
 fn report(error: &anyhow::Error) {
-    let hint = error
-        .chain()
-        .find_map(|e| e.downcast_ref::<Hinted>())
-        .map(|h| h.hint.clone());
+    let causes = causes(error);
+    let hint = error.chain().find_map(hint);
+    say(&format!("error: {}", causes.join("\n  because: ")));
+    if let Some(hint) = &hint {
+        say(&format!("\nhint: {hint}"));
+    }
+    // Errors come from everywhere, also from before the options were looked at.
+    let json = std::env::args_os().any(|argument| argument == "--json");
+    event(
+        json,
+        &serde_json::json!({"event": "error", "error": causes, "hint": hint}),
+    );
+}
+
+/// The messages of an error and its causes, without those that only repeat the one before.
+fn causes(error: &anyhow::Error) -> Vec<String> {
     let mut causes: Vec<String> = Vec::new();
     for cause in error.chain() {
         let text = cause.to_string();
-        // Wrappers that only repeat their source add nothing for the reader.
         if causes.last().is_none_or(|last| !last.contains(&text)) {
             causes.push(text);
         }
     }
-    eprintln!("error: {}", causes.join("\n  because: "));
-    if let Some(hint) = hint {
-        eprintln!("\nhint: {hint}");
+    causes
+}
+
+/// The advice that an error carries.
+fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(hinted) = cause.downcast_ref::<Hinted>() {
+        return Some(hinted.hint.clone());
     }
+    let runtime = || cause.downcast_ref::<crate::runtime::Error>()?.hint();
+    let bundle = || cause.downcast_ref::<crate::bundle::Error>()?.hint();
+    runtime().or_else(bundle).map(str::to_owned)
 }
 
 /// An error with advice on what to do about it.
@@ -155,10 +210,42 @@ impl<T, E: Into<anyhow::Error>> HintExt<T> for Result<T, E> {
     }
 }
 
-/// Prints one event as a JSON line when `--json` is on.
-#[expect(clippy::print_stdout, reason = "--json events are the command's data")]
+/// Prints one event as a JSON line on standard output when `--json` is on.
 pub fn event(json: bool, value: &serde_json::Value) {
     if json {
-        println!("{value}");
+        // A reader that has gone away (`| head`) must not end the work.
+        let _ = writeln!(std::io::stdout(), "{value}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn a_hint_is_found_under_context_and_repeated_messages_are_dropped() {
+        let io = std::io::Error::other("disk is gone");
+        let error = Err::<(), _>(io)
+            .hint("buy a disk")
+            .context("cannot write: disk is gone")
+            .context("export failed")
+            .unwrap_err();
+        assert_eq!(error.chain().find_map(hint).unwrap(), "buy a disk");
+        assert_eq!(
+            causes(&error),
+            ["export failed", "cannot write: disk is gone"]
+        );
+    }
+
+    #[test]
+    fn typed_errors_bring_their_own_hint() {
+        let error: anyhow::Error = crate::bundle::Error::NotABundle {
+            dir: "x".into(),
+            problem: "it has no bundle.json".into(),
+        }
+        .into();
+        let found = error.context("opening").chain().find_map(hint);
+        assert!(found.is_some_and(|h| h.contains("pa-export")));
     }
 }

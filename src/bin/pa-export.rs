@@ -147,7 +147,10 @@ fn report(json: bool, event: &Event<'_>) {
                 "{} is on another file system: copied {size:.0} MB instead of linking them",
                 source.display()
             );
-            cli::event(json, &json!({"event": "copied", "source": source, "bytes": bytes}));
+            cli::event(
+                json,
+                &json!({"event": "copied", "source": source, "bytes": bytes}),
+            );
         }
         Event::Unused { folder, names } => {
             let (count, first) = (names.len(), names.first().copied().unwrap_or_default());
@@ -155,7 +158,10 @@ fn report(json: bool, event: &Event<'_>) {
                 "{}: {count} tensors are not part of the exported network, the first is `{first}`",
                 folder.display()
             );
-            cli::event(json, &json!({"event": "unused", "folder": folder, "tensors": names}));
+            cli::event(
+                json,
+                &json!({"event": "unused", "folder": folder, "tensors": names}),
+            );
         }
     }
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
+use serde_json::Value as Json;
 
 use super::manifest::{
     FORMAT, Link, LoraInfo, MANIFEST, Manifest, PartInfo, Port, WeightFile, modified,
@@ -17,7 +18,7 @@ use super::manifest::{
 use super::source::Source;
 use super::{Error, Part, Result};
 use crate::fsio::{self, AtomicDir, Linked};
-use crate::graph::{Graph, Value};
+use crate::graph::{Dim, Graph, Value};
 use crate::nets::graphs::{self, UnetGraph};
 use crate::nets::{self, LoraModule, LoraSpec, read_config};
 use crate::weights::Weights;
@@ -274,8 +275,10 @@ impl Writer<'_> {
                 files.push((source.as_ref(), network.users.as_slice()));
             }
         }
-        let hashes: Vec<fsio::Result<String>> =
-            files.par_iter().map(|(source, _)| fsio::sha256(source)).collect();
+        let hashes: Vec<fsio::Result<String>> = files
+            .par_iter()
+            .map(|(source, _)| fsio::sha256(source))
+            .collect();
         let mut weights = Vec::new();
         for ((source, users), sha256) in files.into_iter().zip(hashes) {
             let file = self.link(source, users, sha256?)?;
@@ -320,7 +323,10 @@ fn stat(path: &Path) -> Result<fs::Metadata> {
 }
 
 fn name_of(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// Builds the graph of a part from its configuration and weights.
@@ -362,13 +368,20 @@ fn write_graph(dir: &Path, part: Part, graph: &Graph, weights: &Weights) -> Resu
         fsio::write(folder.join(ZEROS), vec![0; onnx.zeros as usize])?;
     }
     fsio::write(folder.join(part.file_name()), &onnx.model)?;
+    let dim = |d: &Dim| {
+        d.fixed()
+            .map_or_else(|| graph.dim_text(d).into(), Json::from)
+    };
     let port = |name: &str, value: Value| Port {
         name: name.to_owned(),
         dtype: graph.dtype(value),
-        shape: graph.shape(value).iter().map(|d| graph.dim_text(d)).collect(),
+        shape: graph.shape(value).iter().map(dim).collect(),
     };
     let inputs = graph.inputs().filter(|(_, _, optional)| !optional);
-    let outputs = graph.outputs().iter().filter(|(name, _)| !name.starts_with("grad."));
+    let outputs = graph
+        .outputs()
+        .iter()
+        .filter(|(name, _)| !name.starts_with("grad."));
     let files = weights.files().iter();
     Ok(PartInfo {
         model: format!("{}/{}", part.folder(), part.file_name()),
@@ -378,6 +391,8 @@ fn write_graph(dir: &Path, part: Part, graph: &Graph, weights: &Weights) -> Resu
         parameters: weights.parameters(),
         inputs: inputs.map(|(name, value, _)| port(name, value)).collect(),
         outputs: outputs.map(|(name, value)| port(name, *value)).collect(),
-        weights: files.map(|f| format!("{}/{}", part.folder(), name_of(f))).collect(),
+        weights: files
+            .map(|f| format!("{}/{}", part.folder(), name_of(f)))
+            .collect(),
     })
 }

@@ -71,8 +71,8 @@ pub struct Port {
     pub name: String,
     /// Element type: `f32`, `f16`, `bf16`, `i64` …
     pub dtype: crate::graph::DType,
-    /// Dimensions: numbers, or products of names such as `height/8`.
-    pub shape: Vec<String>,
+    /// Dimensions: numbers, or products of names such as `"height/8"`.
+    pub shape: Vec<serde_json::Value>,
 }
 
 /// One weight file of the checkpoint.

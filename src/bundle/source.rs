@@ -141,7 +141,10 @@ impl Source {
         }
         for folder in FOLDERS {
             for name in file_names(&self.dir.join(folder))? {
-                names.push((self.dir.join(folder).join(&name), format!("{folder}/{name}")));
+                names.push((
+                    self.dir.join(folder).join(&name),
+                    format!("{folder}/{name}"),
+                ));
             }
         }
         for part in parts {

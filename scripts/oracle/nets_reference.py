@@ -1,7 +1,9 @@
 """Runs diffusers, transformers and peft on a tiny configuration: the values that src/nets must give.
 
 Nothing in these networks couples the samples of a batch, so a batch of three is stored and the tests
-also run its first one and its first two.
+also run its first one and its first two. Everything runs in fp64: what is stored is exact to fp32, and
+the tests measure one program's rounding, not the difference of two. (diffusers keeps its sinusoids in
+fp32 nevertheless, so they are what its users get.)
 """
 
 import json
@@ -37,8 +39,8 @@ def randomise(model, generator):
             else:
                 scale = (value[0].numel()) ** -0.5
                 value.copy_(scale * torch.randn(value.shape, generator=generator))
-            value.copy_(value.half().float())
-    return model.eval()
+            value.copy_(value.half())
+    return model.double().eval()
 
 
 def save(model, folder, config, rename=None):
@@ -49,7 +51,7 @@ def save(model, folder, config, rename=None):
         state = rename(state)
     name = "diffusion_pytorch_model" if isinstance(model, diffusers.ModelMixin) else "model"
     save_file(state, folder / f"{name}.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
 
 
 def old_attention_names(state):
@@ -97,6 +99,7 @@ def vae(config, folder, generator, old_names, size):
     factor = 2 ** (len(config["block_out_channels"]) - 1)
     picture = torch.rand(BATCH, 3, size[0] * factor, size[1] * factor, generator=generator) * 2 - 1
     latent = torch.randn(BATCH, config["latent_channels"], *size, generator=generator)
+    picture, latent = picture.double(), latent.double()
     with torch.no_grad():
         moments = model.encode(picture).latent_dist.parameters
         decoded = model.decode(latent).sample
@@ -107,14 +110,21 @@ def vae(config, folder, generator, old_names, size):
 
 
 def unet(config, folder, generator, size):
-    """One denoiser: the plain forward, and the paired forward with per-sample LoRA gradients."""
+    """One denoiser: the plain forward at two sizes, the paired forward with per-sample LoRA gradients."""
     model = randomise(diffusers.UNet2DConditionModel(**config), generator)
     save(model, folder, {**config, "_class_name": "UNet2DConditionModel"})
     inputs = unet_inputs(config, generator, size)
     with torch.no_grad():
         out = forward(model, inputs, torch.tensor(float(inputs["timestep"][0])))
+        wide = {k: v[:1] for k, v in unet_inputs(config, generator, (size[0], 2 * size[1])).items()}
+        wide["timestep"] = torch.tensor(17.25)
+        wide_out = forward(model, wide, wide["timestep"])
     plain = {**inputs, "timestep": inputs["timestep"][0]}
-    return (plain, {"out_sample": out}), gradient(model, config, inputs, generator)
+    return {
+        "unet": (plain, {"out_sample": out}),
+        "unet_wide": (wide, {"out_sample": wide_out}),
+        "unet_grad": gradient(model, config, inputs, generator),
+    }
 
 
 def unet_inputs(config, generator, size):
@@ -127,8 +137,8 @@ def unet_inputs(config, generator, size):
     if config.get("addition_embed_type") == "text_time":
         pooled = config["projection_class_embeddings_input_dim"] - 6 * config["addition_time_embed_dim"]
         inputs["text_embeds"] = torch.randn(BATCH, pooled, generator=generator)
-        inputs["time_ids"] = torch.randint(0, 1024, (BATCH, 6), generator=generator).float()
-    return inputs
+        inputs["time_ids"] = torch.randint(0, 1024, (BATCH, 6), generator=generator)
+    return {name: value.double() for name, value in inputs.items()}
 
 
 def forward(model, inputs, timestep):
@@ -143,13 +153,14 @@ def gradient(model, config, inputs, generator):
     """`mse`, `ref_mse` and the gradient of every LoRA factor, one sample at a time through autograd."""
     rank, scale = 2, 0.75
     model.add_adapter(LoraConfig(r=rank, lora_alpha=rank * scale, target_modules=LORA_TARGETS))
-    target = torch.randn(inputs["sample"].shape, generator=generator)
+    target = torch.randn(inputs["sample"].shape, generator=generator).double()
     factors = {}
     for name, value in sorted(model.named_parameters()):
         value.requires_grad_("lora_" in name)
         if "lora_" in name:
-            width = value.shape[1]
-            value.data.copy_(torch.randn(value.shape, generator=generator) * width**-0.5)
+            # A keeps the size of what it is given, B makes of that a small change.
+            size = value.shape[1] ** -0.5 if "lora_A" in name else 0.2
+            value.data = (torch.randn(value.shape, generator=generator) * size).double()
             factors[name.replace(".default", "")] = value
     mse, ref_mse, grads = [], [], {name: [] for name in factors}
     for i in range(BATCH):

@@ -105,7 +105,10 @@ fn same(value: &Json, text: &str) -> bool {
     match value {
         Json::Array(items) => items.iter().all(|item| same(item, text)),
         Json::Number(number) => number.as_f64().is_some() && number.as_f64() == text.parse().ok(),
-        other => other.to_string() == text,
+        Json::Null => text == "null",
+        Json::Bool(truth) => text == if *truth { "true" } else { "false" },
+        Json::String(value) => text.trim_matches('"') == value,
+        Json::Object(_) => false,
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod axes;
 pub mod dataset;
 pub mod manifest;
+pub mod pairs;
 pub mod prompts;
 pub mod tensors;
 pub mod writer;

@@ -23,6 +23,7 @@ mod write;
 pub use read::read;
 pub use write::{KohyaNames, write_diffusers, write_kohya};
 
+use crate::nets::LoraModule;
 use crate::runtime::Feed;
 
 /// Why an adapter cannot be read, used or written.
@@ -155,29 +156,6 @@ pub struct LoraAdapter {
     pub modules: BTreeMap<String, Factors>,
 }
 
-/// A linear layer that takes LoRA factors as graph inputs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LoraModule {
-    /// Its path without `unet.`.
-    pub path: String,
-    /// Its inputs.
-    pub inputs: usize,
-    /// Its outputs.
-    pub outputs: usize,
-}
-
-impl LoraModule {
-    /// Name of the graph input for A, [rank, inputs].
-    pub fn a_name(&self) -> String {
-        format!("{}.lora_A.weight", self.path)
-    }
-
-    /// Name of the graph input for B, [outputs, rank].
-    pub fn b_name(&self) -> String {
-        format!("{}.lora_B.weight", self.path)
-    }
-}
-
 /// An adapter made to fit a model's LoRA inputs.
 #[derive(Debug, Clone, Default)]
 pub struct Fitted {
@@ -199,11 +177,11 @@ impl LoraAdapter {
             let Some(module) = known.get(path.as_str()) else {
                 return Err(Error::NoModule {
                     module: path.clone(),
-                    targets: targets(modules).join(", "),
+                    targets: targets(modules.iter().map(|m| m.path.as_str())).join(", "),
                 });
             };
             let (expected, found) = (
-                [module.inputs, module.outputs],
+                [module.in_features as usize, module.out_features as usize],
                 [factors.inputs(), factors.outputs()],
             );
             if expected != found {
@@ -222,8 +200,8 @@ impl LoraAdapter {
             }
             let scale = factors.alpha / factors.rank as f32;
             let mut a = factors.a.clone();
-            a.resize(rank * module.inputs, 0.0);
-            let mut b = vec![0.0; module.outputs * rank];
+            a.resize(rank * expected[0], 0.0);
+            let mut b = vec![0.0; expected[1] * rank];
             for (to, from) in b
                 .chunks_exact_mut(rank)
                 .zip(factors.b.chunks_exact(factors.rank))
@@ -232,8 +210,8 @@ impl LoraAdapter {
                     *t = f * scale;
                 }
             }
-            inputs.push((module.a_name(), a, [rank, module.inputs]));
-            inputs.push((module.b_name(), b, [module.outputs, rank]));
+            inputs.push((module.input_a(), a, [rank, expected[0]]));
+            inputs.push((module.input_b(), b, [expected[1], rank]));
         }
         Ok(Fitted { inputs })
     }
@@ -256,10 +234,10 @@ impl Fitted {
 }
 
 /// The kinds of modules by the end of their paths, as PEFT's `target_modules`: `to_k`, `to_out.0`.
-pub fn targets(modules: &[LoraModule]) -> Vec<String> {
-    let mut kinds: Vec<String> = modules
-        .iter()
-        .map(|m| names::kind(&m.path).to_owned())
+pub fn targets<'a>(paths: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let mut kinds: Vec<String> = paths
+        .into_iter()
+        .map(|path| names::kind(path).to_owned())
         .collect();
     kinds.sort();
     kinds.dedup();

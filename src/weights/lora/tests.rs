@@ -27,8 +27,8 @@ fn adapter() -> LoraAdapter {
 fn modules() -> Vec<LoraModule> {
     let of = |path: &String| LoraModule {
         path: path.clone(),
-        inputs: 3,
-        outputs: 5,
+        in_features: 3,
+        out_features: 5,
     };
     adapter().modules.keys().map(of).collect()
 }
@@ -209,7 +209,7 @@ fn an_adapter_that_does_not_fit_is_an_error() {
         "{error}"
     );
     let mut other = modules();
-    other[0].inputs = 7;
+    other[0].in_features = 7;
     let error = adapter().fit(&other, 2).unwrap_err();
     assert!(
         matches!(

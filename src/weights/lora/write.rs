@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::{Factors, LoraAdapter, LoraModule, Result, names, targets};
+use super::{Factors, LoraAdapter, Result, names, targets};
 use crate::weights::{NewTensor, write_safetensors};
 
 /// How kohya names the blocks of a model.
@@ -47,15 +47,6 @@ pub fn write_diffusers(path: &Path, adapter: &LoraAdapter) -> Result<()> {
 /// PEFT's LoraConfig, with the keys' `unet.` prefix and layout that diffusers gives it.
 fn peft_config(adapter: &LoraAdapter) -> String {
     let (rank, alpha) = common(adapter);
-    let modules: Vec<LoraModule> = adapter
-        .modules
-        .iter()
-        .map(|(path, f)| LoraModule {
-            path: path.clone(),
-            inputs: f.inputs(),
-            outputs: f.outputs(),
-        })
-        .collect();
     let differing = |value: &dyn Fn(&Factors) -> Option<f32>| {
         let entry = |(path, f): (&String, &Factors)| Some((path.clone(), value(f)?));
         adapter
@@ -80,7 +71,7 @@ fn peft_config(adapter: &LoraAdapter) -> String {
         "unet.peft_type": "LORA",
         "unet.r": rank,
         "unet.rank_pattern": ranks,
-        "unet.target_modules": targets(&modules),
+        "unet.target_modules": targets(adapter.modules.keys().map(String::as_str)),
         "unet.use_dora": false,
         "unet.use_rslora": false,
     });

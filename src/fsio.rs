@@ -282,6 +282,20 @@ impl Journal {
         Ok(Self { path, file })
     }
 
+    /// Opens or creates `path` and keeps its first `length` bytes.
+    pub fn open_at(path: impl Into<PathBuf>, length: u64) -> Result<Self> {
+        let path = path.into();
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(at("open", &path))?;
+        file.set_len(length).map_err(at("write", &path))?;
+        file.seek(SeekFrom::End(0)).map_err(at("write", &path))?;
+        Ok(Self { path, file })
+    }
+
     /// Appends one line; `line` holds no line break.
     pub fn append(&mut self, line: &str) -> Result<()> {
         self.append_bytes(format!("{line}\n").as_bytes())

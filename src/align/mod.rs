@@ -1,1 +1,24 @@
-//! Fine-tuning: losses, the gradient step, the optimizer, checkpoints.
+//! Fine-tuning a LoRA on preference pairs.
+//!
+//! A step goes: pairs of the step (`source`), noise and time steps, the network's errors and
+//! per-sample gradients ([`model`]), the loss' factor for each sample once all errors of the global
+//! batch are known, the weighted sum of gradients, clipping and AdamW ([`trainer`], on a
+//! [`Device`](crate::device::Device)). Everything that depends on chance is addressed by the step,
+//! so a checkpoint ([`checkpoint`]) holds numbers and a counter, no generator.
+
+pub mod checkpoint;
+pub mod config;
+mod error;
+pub mod factors;
+pub mod log;
+pub mod model;
+mod run;
+pub mod schedule;
+pub mod source;
+pub mod tfevents;
+pub mod trace;
+pub mod trainer;
+
+pub use config::{Config, LossKind};
+pub use error::{Error, Result};
+pub use run::{Environment, Event, Finish, PairSource, Request, run};

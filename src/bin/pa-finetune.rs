@@ -1,1 +1,270 @@
-fn main() {}
+//! `pa-finetune`: trains a LoRA on preference pairs.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use popalign::align::config::LoraInit;
+use popalign::align::schedule::LrSchedule;
+use popalign::align::{Config, Environment, Event, Finish, LossKind, PairSource, Request, run};
+use popalign::cli::{self, Common, Outcome};
+use popalign::runtime::SessionOptions;
+use serde_json::json;
+
+/// Align a diffusion model's populations: train a LoRA on preference pairs
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Example: pa-finetune --model out/demo --data out/train --out out/lora",
+    after_long_help = "Examples:\n  \
+        pa-finetune --model out/demo --data out/train --out out/lora --resume\n  \
+        pa-finetune --model out/sdxl --data out/train --out out/lora --micro-batch 1 --lr 1e-5\n  \
+        pa-finetune --model out/demo --data out/train --out out/dpo --loss dpo --beta 2000\n\n\
+        Writes pytorch_lora_weights.safetensors (diffusers), kohya_lora_weights.safetensors \
+        (kohya, ComfyUI), log.jsonl, TensorBoard events, pairs.jsonl, manifest.json and \
+        checkpoints/. Killed or interrupted, the same command with --resume goes on from the \
+        newest complete checkpoint, bit for bit."
+)]
+struct Args {
+    /// Bundle with a training graph (pa-export)
+    #[arg(long, value_name = "BUNDLE")]
+    model: PathBuf,
+    /// Data set of identity-specific and neutral pictures (pa-datagen)
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Folder to write
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Rank of the LoRA, up to the bundle's
+    #[arg(long, value_name = "RANK", default_value_t = Config::default().rank)]
+    lora: usize,
+    /// How the LoRA starts
+    #[arg(long, value_enum, default_value_t = Config::default().init)]
+    lora_init: LoraInit,
+    /// What to minimise
+    #[arg(long, value_enum, default_value_t = Config::default().loss)]
+    loss: LossKind,
+    /// Strength of the implied divergence penalty: higher stays closer to the model
+    #[arg(long, default_value_t = Config::default().beta)]
+    beta: f64,
+    /// Weight of the winners' mean in the offset of the PopAlign loss, 0 to 1
+    #[arg(long, default_value_t = Config::default().alpha)]
+    alpha: f64,
+    /// Learning rate
+    #[arg(long, default_value_t = Config::default().lr)]
+    lr: f64,
+    /// How the learning rate goes
+    #[arg(long, value_enum, default_value_t = Config::default().schedule)]
+    lr_schedule: LrSchedule,
+    /// Steps of rising learning rate
+    #[arg(long, value_name = "N", default_value_t = Config::default().warmup)]
+    warmup: u32,
+    /// Updates
+    #[arg(long, value_name = "N", default_value_t = Config::default().steps)]
+    steps: u32,
+    /// Pictures of an update, winners and losers together: an even number
+    #[arg(long, value_name = "N", default_value_t = Config::default().batch)]
+    batch: usize,
+    /// Pictures the network takes at once [default: the batch]; the loss is that of the whole batch
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    micro_batch: Option<u32>,
+    /// Norm to clip the gradient to; 0 for no clipping
+    #[arg(long, value_name = "NORM", default_value_t = Config::default().grad_clip)]
+    grad_clip: f64,
+    /// The optimizer
+    #[arg(long, value_enum, default_value_t = Optimizer::Adamw)]
+    optimizer: Optimizer,
+    /// AdamW: decay of the first moment
+    #[arg(long, value_name = "B", default_value_t = Config::default().adam_beta1)]
+    adam_beta1: f64,
+    /// AdamW: decay of the second moment
+    #[arg(long, value_name = "B", default_value_t = Config::default().adam_beta2)]
+    adam_beta2: f64,
+    /// AdamW: added to the denominator
+    #[arg(long, value_name = "E", default_value_t = Config::default().adam_eps)]
+    adam_eps: f64,
+    /// AdamW: decoupled weight decay
+    #[arg(long, value_name = "W", default_value_t = Config::default().weight_decay)]
+    weight_decay: f64,
+    /// Write a moving average of the weights with this decay instead of the last ones
+    #[arg(long, value_name = "D")]
+    ema: Option<f64>,
+    /// Train on these pairs (JSON lines, as pairs.jsonl) instead of drawing some
+    #[arg(long, value_name = "F")]
+    pairs: Option<PathBuf>,
+    /// Axes file with the target shares [default: the data set's or the bundle's]
+    #[arg(long, value_name = "F", conflicts_with = "pairs")]
+    axes: Option<PathBuf>,
+    /// Seed of the pairs [default: --seed]
+    #[arg(long, value_name = "S")]
+    pair_seed: Option<u64>,
+    /// Steps between checkpoints
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    save_every: u32,
+    /// Checkpoints to keep
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    keep_checkpoints: u32,
+    /// Go on with the run in --out, if there is one
+    #[arg(long)]
+    resume: bool,
+    /// Write everything of each step into this folder, to compute it again elsewhere
+    #[arg(long, value_name = "DIR")]
+    trace: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Optimizer {
+    /// AdamW with single-precision state
+    Adamw,
+}
+
+impl Args {
+    fn request(&self) -> Request {
+        let Optimizer::Adamw = self.optimizer;
+        Request {
+            model: self.model.clone(),
+            data: self.data.clone(),
+            out: self.out.clone(),
+            pairs: match &self.pairs {
+                Some(file) => PairSource::File(file.clone()),
+                None => PairSource::Drawn(self.axes.clone()),
+            },
+            config: Config {
+                loss: self.loss,
+                beta: self.beta,
+                alpha: self.alpha,
+                rank: self.lora,
+                init: self.lora_init,
+                lr: self.lr,
+                schedule: self.lr_schedule,
+                warmup: self.warmup,
+                steps: self.steps,
+                batch: self.batch,
+                grad_clip: self.grad_clip,
+                adam_beta1: self.adam_beta1,
+                adam_beta2: self.adam_beta2,
+                adam_eps: self.adam_eps,
+                weight_decay: self.weight_decay,
+                ema: self.ema,
+                seed: self.common.seed,
+                pair_seed: self.pair_seed.unwrap_or(self.common.seed),
+            },
+            environment: Environment {
+                session: SessionOptions::from(&self.common),
+                micro_batch: self.micro_batch.map(|n| n as usize),
+                save_every: self.save_every,
+                keep: self.keep_checkpoints as usize,
+                resume: self.resume,
+                trace: self.trace.clone(),
+            },
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    cli::main(move || finetune(&args))
+}
+
+fn finetune(args: &Args) -> anyhow::Result<Outcome> {
+    let threads = args.common.threads();
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()?;
+    let bar = progress();
+    let json = args.common.json;
+    let mut shown = Shown {
+        json,
+        bar,
+        steps: args.steps,
+    };
+    let finish = run(&args.request(), &mut |event| shown.show(&event));
+    shown.bar.finish_and_clear();
+    match finish? {
+        Finish::Done => {
+            tracing::info!("{}: the LoRA is written", args.out.display());
+            cli::event(json, &json!({"event": "done", "out": args.out}));
+            Ok(Outcome::Done)
+        }
+        Finish::Interrupted(step) => {
+            tracing::info!("stopped after step {step}; --resume goes on from there");
+            cli::event(json, &json!({"event": "interrupted", "step": step}));
+            Ok(Outcome::Interrupted)
+        }
+    }
+}
+
+/// A bar on a terminal; hidden otherwise, where log lines serve.
+fn progress() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = "{bar:30} {pos}/{len} {per_sec} {eta} left  {msg}";
+    let style =
+        ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::no_length().with_style(style)
+}
+
+struct Shown {
+    json: bool,
+    bar: ProgressBar,
+    steps: u32,
+}
+
+impl Shown {
+    fn show(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Start {
+                done,
+                steps,
+                parameters,
+                pairs,
+            } => {
+                self.bar.set_length(u64::from(*steps));
+                self.bar.set_position(u64::from(*done));
+                self.bar.reset_eta();
+                let from = if *done > 0 {
+                    format!(", going on after step {done}")
+                } else {
+                    String::new()
+                };
+                tracing::info!(
+                    "{parameters} parameters, {pairs} pairs, {steps} steps on cpu{from}"
+                );
+                cli::event(
+                    self.json,
+                    &json!({"event": "start", "done": done, "steps": steps,
+                        "parameters": parameters, "pairs": pairs, "device": "cpu"}),
+                );
+            }
+            Event::LeftOut(reason) => tracing::warn!("left out: {reason}"),
+            Event::Skipped(skipped) => {
+                tracing::warn!("passed over {}: {}", skipped.dir.display(), skipped.reason);
+            }
+            Event::Step(line) => {
+                self.bar.set_position(u64::from(line.step));
+                let text = format!(
+                    "loss {:.4}  accuracy {:.2}  margin {:+.3}  {:.1} pictures/s",
+                    line.loss, line.reward_accuracy, line.margin, line.samples_per_second
+                );
+                if self.bar.is_hidden() {
+                    // On no terminal, about fifty lines for a whole run.
+                    if line.step.is_multiple_of((self.steps / 50).max(1)) {
+                        tracing::info!("step {}/{}  {text}", line.step, self.steps);
+                    }
+                } else {
+                    self.bar.set_message(text);
+                }
+                cli::event(self.json, &json!({"event": "step", "log": line}));
+            }
+            Event::Saved(dir) => {
+                tracing::debug!("saved {}", dir.display());
+                cli::event(self.json, &json!({"event": "saved", "checkpoint": dir}));
+            }
+        }
+    }
+}

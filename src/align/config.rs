@@ -1,0 +1,249 @@
+//! The configuration of a run: everything its numbers depend on.
+
+use serde::{Deserialize, Serialize};
+
+use super::schedule::LrSchedule;
+use super::{Error, Result};
+use crate::device::philox::STEP_LIMIT;
+use crate::device::{AdamW, Loss};
+
+/// Which loss to minimise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LossKind {
+    /// PopAlign: every picture against the batch's mean implied reward
+    Popalign,
+    /// Diffusion-DPO: the winner against the loser of each pair
+    Dpo,
+    /// Plain fine-tuning on the winners
+    Sft,
+}
+
+/// How the A factors start; B starts at zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LoraInit {
+    /// Normal with standard deviation 1 / rank (as the paper's code)
+    Gaussian,
+    /// Uniform within 1 / sqrt(inputs) (PEFT's default)
+    Kaiming,
+}
+
+/// Everything that the trained numbers depend on, besides the model and the data.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    /// The loss.
+    pub loss: LossKind,
+    /// Strength of the implied divergence penalty.
+    pub beta: f64,
+    /// Weight of the winners in the offset μ of the PopAlign loss, 0 to 1.
+    pub alpha: f64,
+    /// Rank of the LoRA.
+    pub rank: usize,
+    /// How A starts.
+    pub init: LoraInit,
+    /// Learning rate.
+    pub lr: f64,
+    /// How it goes.
+    pub schedule: LrSchedule,
+    /// Steps of rising learning rate.
+    pub warmup: u32,
+    /// Updates in all.
+    pub steps: u32,
+    /// Pictures in a global batch: as many winners as losers, so even.
+    pub batch: usize,
+    /// Norm that gradients are clipped to; 0 for none.
+    pub grad_clip: f64,
+    /// Decay of the first moment.
+    pub adam_beta1: f64,
+    /// Decay of the second moment.
+    pub adam_beta2: f64,
+    /// Added to the denominator.
+    pub adam_eps: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Decay of the average of the weights that is written instead of the last ones.
+    pub ema: Option<f64>,
+    /// Seed of noise, time steps and initial factors.
+    pub seed: u64,
+    /// Seed of the pairs.
+    pub pair_seed: u64,
+}
+
+impl Default for Config {
+    /// The paper's recipe, with a learning rate for LoRA: its 5e-7 is for all of SDXL's weights.
+    /// 1e-5 is what diffusers' Diffusion-DPO example trains an SDXL LoRA with.
+    fn default() -> Self {
+        Self {
+            loss: LossKind::Popalign,
+            beta: 5000.0,
+            alpha: 0.5,
+            rank: 8,
+            init: LoraInit::Gaussian,
+            lr: 1e-5,
+            schedule: LrSchedule::ConstantWithWarmup,
+            warmup: 200,
+            steps: 750,
+            batch: 8,
+            grad_clip: 1.0,
+            adam_beta1: 0.9,
+            adam_beta2: 0.999,
+            adam_eps: 1e-8,
+            weight_decay: 1e-2,
+            ema: None,
+            seed: 0,
+            pair_seed: 0,
+        }
+    }
+}
+
+impl Config {
+    /// Refuses what can't be, naming the option.
+    ///
+    /// # Errors
+    /// [`Error::Option`].
+    pub fn check(&self) -> Result<()> {
+        let unit = 0.0..1.0;
+        let rules: [(&'static str, String, bool, &str); 12] = [
+            (
+                "beta",
+                self.beta.to_string(),
+                positive(self.beta),
+                "expected a number above 0",
+            ),
+            (
+                "alpha",
+                self.alpha.to_string(),
+                (0.0..=1.0).contains(&self.alpha),
+                "expected a share from 0 to 1",
+            ),
+            (
+                "lora",
+                self.rank.to_string(),
+                self.rank > 0,
+                "expected a rank of 1 or more",
+            ),
+            (
+                "lr",
+                self.lr.to_string(),
+                self.lr >= 0.0 && self.lr.is_finite(),
+                "expected a number from 0",
+            ),
+            (
+                "steps",
+                self.steps.to_string(),
+                self.steps < STEP_LIMIT,
+                "expected fewer than 16777216",
+            ),
+            (
+                "batch",
+                self.batch.to_string(),
+                self.batch > 0 && self.batch.is_multiple_of(2),
+                "expected an even number of pictures: as many winners as losers",
+            ),
+            (
+                "grad-clip",
+                self.grad_clip.to_string(),
+                self.grad_clip >= 0.0,
+                "expected a norm above 0, or 0 for no clipping",
+            ),
+            (
+                "adam-beta1",
+                self.adam_beta1.to_string(),
+                unit.contains(&self.adam_beta1),
+                UNIT,
+            ),
+            (
+                "adam-beta2",
+                self.adam_beta2.to_string(),
+                unit.contains(&self.adam_beta2),
+                UNIT,
+            ),
+            (
+                "adam-eps",
+                self.adam_eps.to_string(),
+                positive(self.adam_eps),
+                "expected above 0",
+            ),
+            (
+                "weight-decay",
+                self.weight_decay.to_string(),
+                self.weight_decay >= 0.0 && self.weight_decay.is_finite(),
+                "expected a number from 0",
+            ),
+            (
+                "ema",
+                self.ema.unwrap_or_default().to_string(),
+                unit.contains(&self.ema.unwrap_or_default()),
+                UNIT,
+            ),
+        ];
+        match rules.into_iter().find(|(_, _, fine, _)| !fine) {
+            None => Ok(()),
+            Some((option, value, _, problem)) => Err(Error::Option {
+                option,
+                value,
+                problem: problem.to_owned(),
+            }),
+        }
+    }
+
+    /// Pairs of a step.
+    pub fn pairs_per_step(&self) -> usize {
+        self.batch / 2
+    }
+
+    /// The loss with its parameters.
+    pub fn loss(&self) -> Loss {
+        let beta = self.beta;
+        match self.loss {
+            LossKind::Popalign => Loss::PopAlign {
+                beta,
+                alpha: self.alpha,
+            },
+            LossKind::Dpo => Loss::Dpo { beta },
+            LossKind::Sft => Loss::Sft { beta },
+        }
+    }
+
+    /// The optimizer's parameters.
+    pub fn adamw(&self) -> AdamW {
+        AdamW {
+            beta1: self.adam_beta1,
+            beta2: self.adam_beta2,
+            eps: self.adam_eps,
+            weight_decay: self.weight_decay,
+        }
+    }
+
+    /// The learning rate of the update after `done` updates.
+    pub fn lr_at(&self, done: u32) -> f64 {
+        self.lr * self.schedule.factor(done, self.warmup, self.steps)
+    }
+}
+
+const UNIT: &str = "expected a number from 0 to below 1";
+
+fn positive(x: f64) -> bool {
+    x > 0.0 && x.is_finite()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_pass_and_nonsense_names_its_option() {
+        Config::default().check().unwrap();
+        let with = |change: fn(&mut Config)| {
+            let mut config = Config::default();
+            change(&mut config);
+            config.check().unwrap_err().to_string()
+        };
+        assert!(with(|c| c.batch = 7).starts_with("--batch 7: expected an even"));
+        assert!(with(|c| c.beta = f64::NAN).starts_with("--beta NaN"));
+        assert!(with(|c| c.alpha = 1.5).starts_with("--alpha 1.5"));
+        assert!(with(|c| c.ema = Some(1.0)).starts_with("--ema 1"));
+        assert!(with(|c| c.rank = 0).starts_with("--lora 0"));
+    }
+}

@@ -1,0 +1,159 @@
+//! What can go wrong in fine-tuning.
+
+use std::path::PathBuf;
+
+/// Why fine-tuning stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file can't be read or written.
+    #[error(transparent)]
+    Io(#[from] crate::fsio::Error),
+    /// A tensor file.
+    #[error(transparent)]
+    Weights(#[from] crate::weights::Error),
+    /// A LoRA file.
+    #[error(transparent)]
+    Lora(#[from] crate::weights::lora::Error),
+    /// The bundle.
+    #[error(transparent)]
+    Bundle(#[from] crate::bundle::Error),
+    /// ONNX Runtime.
+    #[error(transparent)]
+    Runtime(#[from] crate::runtime::Error),
+    /// The data set.
+    #[error(transparent)]
+    Data(#[from] crate::data::dataset::Error),
+    /// The axes file.
+    #[error(transparent)]
+    Axes(#[from] crate::data::axes::Error),
+    /// The pairs.
+    #[error(transparent)]
+    Pairs(#[from] crate::data::pairs::Error),
+    /// The noise schedule.
+    #[error(transparent)]
+    Schedule(#[from] crate::diffusion::schedule::Error),
+    /// The device of the step.
+    #[error(transparent)]
+    Device(#[from] crate::device::Error),
+    /// An option whose value can't be.
+    #[error("--{option} {value}: {problem}")]
+    Option {
+        /// The option.
+        option: &'static str,
+        /// Its value.
+        value: String,
+        /// What was expected.
+        problem: String,
+    },
+    /// The rank does not fit the bundle.
+    #[error("--lora {rank}: the bundle's training graph was exported for ranks up to {limit}")]
+    Rank {
+        /// The rank asked for.
+        rank: usize,
+        /// The bundle's.
+        limit: u64,
+    },
+    /// Data set and bundle are of different models.
+    #[error("the data set has {what} {data}, the training graph takes {graph}")]
+    Mismatch {
+        /// What differs.
+        what: &'static str,
+        /// In the data set.
+        data: String,
+        /// In the graph.
+        graph: String,
+    },
+    /// The output folder holds a run already.
+    #[error("{} already holds a fine-tuning run", dir.display())]
+    Exists {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// Another process works on the folder.
+    #[error("another process is fine-tuning into {}", dir.display())]
+    Locked {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// The run to be resumed has another configuration.
+    #[error("{} was begun with another {key}: it has {was}, this run has {now}", path.display())]
+    Changed {
+        /// Its manifest.
+        path: PathBuf,
+        /// The configuration key.
+        key: String,
+        /// The folder's value.
+        was: String,
+        /// This run's value.
+        now: String,
+    },
+    /// A file of the run that is not what this program writes.
+    #[error("{} is not {what}", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What it should be.
+        what: &'static str,
+        /// The parser's reason.
+        source: serde_json::Error,
+    },
+    /// A sample whose numbers are not finite.
+    #[error(
+        "step {step}: {what} of picture {image_id} of caption {prompt_id:08x} (trained as \"{caption}\") is {value}; nothing of this step was applied"
+    )]
+    NonFinite {
+        /// The step, from 1.
+        step: u32,
+        /// Which number.
+        what: &'static str,
+        /// The picture's number.
+        image_id: u32,
+        /// Its caption's id.
+        prompt_id: u32,
+        /// The label.
+        caption: String,
+        /// The number.
+        value: f32,
+    },
+    /// A batch whose numbers are not finite though every sample's are.
+    #[error("step {step}: the {what} is {value}; nothing of this step was applied")]
+    NonFiniteBatch {
+        /// The step, from 1.
+        step: u32,
+        /// Which number.
+        what: &'static str,
+        /// The number.
+        value: f64,
+    },
+    /// Training does not run on that provider.
+    #[error("pa-finetune runs on the CPU in this version; --ep {ep} is not available: {reason}")]
+    Provider {
+        /// The provider asked for.
+        ep: crate::runtime::Ep,
+        /// What stands in the way.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// Advice for the person at the keyboard, where there is any.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Error::Exists { .. } => Some("add --resume to go on with it, or choose another --out"),
+            Error::Changed { .. } => {
+                Some("repeat the options it was begun with, or choose another --out")
+            }
+            Error::Rank { .. } => Some("export with a higher pa-export --lora-rank"),
+            Error::NonFinite { .. } | Error::NonFiniteBatch { .. } => Some(
+                "a lower --lr helps if this comes late; if it comes at once, look at that picture",
+            ),
+            Error::Provider { .. } => Some("use --ep cpu or --ep auto"),
+            Error::Bundle(error) => error.hint(),
+            Error::Runtime(error) => error.hint(),
+            _ => None,
+        }
+    }
+}
+
+/// Result of fine-tuning.
+pub type Result<T> = std::result::Result<T, Error>;

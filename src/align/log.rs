@@ -1,0 +1,135 @@
+//! `log.jsonl` and the TensorBoard file: one entry a step.
+//!
+//! Both only grow, and a resumed run cuts them back to its checkpoint. What they say of the
+//! training is the same bits for a broken and an unbroken run; the times (`seconds`,
+//! `samples_per_second`, TensorBoard's wall time) are those of the machine.
+
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::trainer::Report;
+use super::{Result, tfevents};
+use crate::fsio::{self, Journal};
+
+/// The log's file name.
+pub const LOG: &str = "log.jsonl";
+/// TensorBoard takes any file whose name holds `tfevents`.
+pub const EVENTS: &str = "events.out.tfevents.0.popalign";
+
+/// One line of the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    /// The update's number, from 1.
+    pub step: u32,
+    /// Loss of the global batch.
+    pub loss: f64,
+    /// Share of pairs whose winner has the higher implied reward; ties count half.
+    pub reward_accuracy: f64,
+    /// Mean of β (g_w − g_l) over pairs.
+    pub margin: f64,
+    /// Offset of the PopAlign loss.
+    pub mu: f64,
+    /// Norm of the gradient before clipping.
+    pub grad_norm: f32,
+    /// Learning rate.
+    pub lr: f64,
+    /// Pictures a second in this step.
+    pub samples_per_second: f64,
+    /// Duration of this step.
+    pub seconds: f64,
+}
+
+impl Line {
+    /// The line of a step over `batch` pictures that took `seconds`.
+    pub fn new(report: &Report, batch: usize, seconds: f64) -> Self {
+        Self {
+            step: report.step,
+            loss: report.loss,
+            reward_accuracy: report.accuracy,
+            margin: report.margin,
+            mu: report.mu,
+            grad_norm: report.grad_norm,
+            lr: report.lr,
+            samples_per_second: batch as f64 / seconds.max(1e-9),
+            seconds,
+        }
+    }
+}
+
+/// Both logs of a run.
+#[derive(Debug)]
+pub struct Logs {
+    lines: Journal,
+    events: Journal,
+    path: PathBuf,
+}
+
+impl Logs {
+    /// Opens the logs in `dir` with the entries up to `step`.
+    ///
+    /// # Errors
+    /// When a file cannot be opened.
+    pub fn open(dir: &Path, step: u32) -> Result<Self> {
+        let path = dir.join(LOG);
+        let kept = |line: &str| serde_json::from_str::<Line>(line).is_ok_and(|l| l.step <= step);
+        let lines = Journal::open(&path, kept)?;
+        let file = dir.join(EVENTS);
+        let bytes = if file.exists() {
+            fsio::read(&file)?
+        } else {
+            Vec::new()
+        };
+        let length = tfevents::kept_length(&bytes, |s| s <= i64::from(step));
+        let mut events = Journal::open_at(&file, length as u64)?;
+        if length == 0 {
+            events.append_bytes(&tfevents::version(now()))?;
+        }
+        Ok(Self {
+            lines,
+            events,
+            path,
+        })
+    }
+
+    /// Adds a step to both.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn append(&mut self, line: &Line) -> Result<()> {
+        let text = serde_json::to_string(line).map_err(|source| super::Error::Json {
+            path: self.path.clone(),
+            what: "a log",
+            source,
+        })?;
+        self.lines.append(&text)?;
+        let values = [
+            ("train/loss", line.loss),
+            ("train/reward_accuracy", line.reward_accuracy),
+            ("train/margin", line.margin),
+            ("train/mu", line.mu),
+            ("train/grad_norm", f64::from(line.grad_norm)),
+            ("train/lr", line.lr),
+            ("train/samples_per_second", line.samples_per_second),
+        ];
+        let record = tfevents::scalars(now(), line.step, &values);
+        Ok(self.events.append_bytes(&record)?)
+    }
+
+    /// Waits until both are on the disk.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn sync(&self) -> Result<()> {
+        self.lines.sync()?;
+        Ok(self.events.sync()?)
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> f64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0.0, |d| d.as_secs_f64())
+}

@@ -1,0 +1,78 @@
+//! `--trace`: every step whole in a file, so that anyone can compute it again elsewhere.
+//!
+//! `scripts/oracle/finetune.py` does so in PyTorch.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::Result;
+use super::config::Config;
+use super::factors::FactorSet;
+use super::trainer::{Record, Report};
+use crate::weights::{NewTensor, write_safetensors};
+
+/// Writes `step-NNNNN.safetensors` (numbered from 1) with the tensors that the design names, and
+/// the hyper-parameters as metadata.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write(
+    dir: &Path,
+    config: &Config,
+    factors: &FactorSet,
+    report: &Report,
+    record: &Record,
+) -> Result<()> {
+    let batch = [record.shape[0]];
+    let scalars = [
+        report.mu as f32,
+        report.loss as f32,
+        report.lr as f32,
+        report.grad_norm,
+    ];
+    let mut tensors = vec![
+        NewTensor::f32("latents", &record.shape, &record.latents),
+        NewTensor::f32("noise", &record.shape, &record.noise),
+        NewTensor::f32("sample", &record.shape, &record.sample),
+        NewTensor::f32("target", &record.shape, &record.target),
+        NewTensor::i64("timestep", &batch, &record.timestep),
+        NewTensor::i64("label", &batch, &record.label),
+        NewTensor::f32("mse", &batch, &record.mse),
+        NewTensor::f32("ref_mse", &batch, &record.ref_mse),
+        NewTensor::f32("weight", &batch, &record.weight),
+    ];
+    for (name, value) in ["mu", "loss", "lr", "grad_norm"].into_iter().zip(&scalars) {
+        tensors.push(NewTensor::f32(name, &[], std::slice::from_ref(value)));
+    }
+    for (prefix, values) in [
+        ("grad", &record.grad),
+        ("lora.before", &record.before),
+        ("lora.after", &record.after),
+    ] {
+        for (factor, part) in factors.parts(values) {
+            let name = format!("{prefix}.{}", factor.name);
+            tensors.push(NewTensor::f32(name, &factor.shape, part));
+        }
+    }
+    let path = dir.join(format!("step-{:05}.safetensors", report.step));
+    Ok(write_safetensors(
+        path,
+        &tensors,
+        &metadata(config, report),
+    )?)
+}
+
+fn metadata(config: &Config, report: &Report) -> BTreeMap<String, String> {
+    let Ok(serde_json::Value::Object(all)) = serde_json::to_value(config) else {
+        return BTreeMap::new();
+    };
+    let text = |value: serde_json::Value| match value {
+        serde_json::Value::String(text) => text,
+        other => other.to_string(),
+    };
+    let mut metadata: BTreeMap<String, String> =
+        all.into_iter().map(|(k, v)| (k, text(v))).collect();
+    metadata.insert("step".to_owned(), report.step.to_string());
+    metadata.insert("format".to_owned(), "popalign-trace-1".to_owned());
+    metadata
+}

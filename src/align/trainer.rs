@@ -1,0 +1,336 @@
+//! The training step, on any device and with any network.
+//!
+//! A global batch is cut into micro-batches for the network. Their per-sample gradients are kept
+//! until the errors of the whole batch are known; only then has the offset μ of the loss its true
+//! value and every sample its factor. The gradients are then added sample by sample, so the cut
+//! does not change the sum: where the network itself gives the same bits for a sample in any
+//! batch, so does the run. (ONNX Runtime's CPU provider usually doesn't: its matrix products block
+//! differently for different batch sizes. The results then agree to rounding.)
+
+use super::config::Config;
+use super::factors::FactorSet;
+use super::model::{Batch, GradientModel, Gradients};
+use super::source::{Sample, Source};
+use super::{Error, Result};
+use crate::device::philox::Purpose;
+use crate::device::{Clip, Device, Diffuse, State, Weights};
+
+/// What a step says of itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// The update's number, from 1.
+    pub step: u32,
+    /// Loss of the global batch.
+    pub loss: f64,
+    /// Share of pairs whose winner has the higher implied reward.
+    pub accuracy: f64,
+    /// Mean of β (g_w − g_l).
+    pub margin: f64,
+    /// Offset of the loss.
+    pub mu: f64,
+    /// Norm of the gradient before clipping.
+    pub grad_norm: f32,
+    /// Learning rate of this update.
+    pub lr: f64,
+}
+
+/// Everything of one step, on the host, for whoever wants to compute it again.
+#[derive(Debug, Clone, Default)]
+pub struct Record {
+    /// Latents' dimensions: batch, C, h, w.
+    pub shape: [usize; 4],
+    /// Clean latents.
+    pub latents: Vec<f32>,
+    /// Noise.
+    pub noise: Vec<f32>,
+    /// Noisy latents.
+    pub sample: Vec<f32>,
+    /// What the network was to predict.
+    pub target: Vec<f32>,
+    /// Time steps.
+    pub timestep: Vec<i64>,
+    /// 1 for winners, 0 for losers.
+    pub label: Vec<i64>,
+    /// Errors with the LoRA.
+    pub mse: Vec<f32>,
+    /// Errors without it.
+    pub ref_mse: Vec<f32>,
+    /// Factors c_i.
+    pub weight: Vec<f32>,
+    /// Weighted sum of gradients before clipping.
+    pub grad: Vec<f32>,
+    /// Factors before the update.
+    pub before: Vec<f32>,
+    /// Factors after it.
+    pub after: Vec<f32>,
+}
+
+/// A run in memory.
+#[derive(Debug)]
+pub struct Trainer<D: Device, M> {
+    /// Where the step is computed.
+    pub device: D,
+    /// The network.
+    pub model: M,
+    /// Its factors.
+    pub factors: FactorSet,
+    /// The configuration.
+    pub config: Config,
+    /// The data.
+    pub source: Source,
+    /// Samples the network takes at once.
+    pub micro_batch: usize,
+    state: State<D::Buffer>,
+    ema: Option<D::Buffer>,
+    done: u32,
+}
+
+/// The numbers of a run at rest, on the host: what a checkpoint holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Snapshot {
+    /// Updates done.
+    pub step: u32,
+    /// Factors and moments.
+    pub state: State<Vec<f32>>,
+    /// Average of the factors, if one is kept.
+    pub ema: Option<Vec<f32>>,
+}
+
+impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
+    /// A run at step 0 with initial factors.
+    ///
+    /// # Errors
+    /// When the device refuses.
+    pub fn new(
+        device: D,
+        model: M,
+        factors: FactorSet,
+        config: Config,
+        source: Source,
+        micro_batch: usize,
+    ) -> Result<Self> {
+        let p = factors.init(config.init, config.seed);
+        let zeros = vec![0.0; p.len()];
+        let state = State {
+            p: device.upload(&p)?,
+            m: device.upload(&zeros)?,
+            v: device.upload(&zeros)?,
+        };
+        let ema = config.ema.map(|_| device.upload(&p)).transpose()?;
+        Ok(Self {
+            device,
+            model,
+            factors,
+            config,
+            source,
+            micro_batch: micro_batch.max(1),
+            state,
+            ema,
+            done: 0,
+        })
+    }
+
+    /// Updates done.
+    pub fn done(&self) -> u32 {
+        self.done
+    }
+
+    /// Copies the run's numbers to the host.
+    ///
+    /// # Errors
+    /// When the device refuses.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        let get = |buffer| self.device.download(buffer);
+        Ok(Snapshot {
+            step: self.done,
+            state: State {
+                p: get(&self.state.p)?,
+                m: get(&self.state.m)?,
+                v: get(&self.state.v)?,
+            },
+            ema: self.ema.as_ref().map(get).transpose()?,
+        })
+    }
+
+    /// Goes on from numbers taken by [`Trainer::snapshot`].
+    ///
+    /// # Errors
+    /// When the device refuses.
+    pub fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
+        let put = |host: &Vec<f32>| self.device.upload(host);
+        self.state = State {
+            p: put(&snapshot.state.p)?,
+            m: put(&snapshot.state.m)?,
+            v: put(&snapshot.state.v)?,
+        };
+        self.ema = snapshot.ema.as_ref().map(put).transpose()?;
+        self.done = snapshot.step;
+        Ok(())
+    }
+
+    /// Does one update. With `record` everything of it is copied to the host as well.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] naming the sample; then nothing was applied.
+    pub fn step(&mut self, mut record: Option<&mut Record>) -> Result<Report> {
+        let samples = self
+            .source
+            .step(self.config.seed, self.done, self.config.pairs_per_step());
+        if let Some(record) = record.as_deref_mut() {
+            *record = self.begin_record(&samples)?;
+        }
+        let (mut mse, mut ref_mse) = (Vec::new(), Vec::new());
+        let mut kept = Vec::new();
+        for part in samples.chunks(self.micro_batch) {
+            let out = self.run(part, record.as_deref_mut())?;
+            mse.extend(out.mse);
+            ref_mse.extend(out.ref_mse);
+            kept.push(out.grads);
+        }
+        self.check_finite(&samples, "mse", &mse)?;
+        self.check_finite(&samples, "ref_mse", &ref_mse)?;
+        let weights = self.device.weights(&self.config.loss(), &mse, &ref_mse)?;
+        let zeros = vec![0.0; self.factors.layout().total()];
+        let mut sum = self.device.upload(&zeros)?;
+        for (grads, c) in kept.iter().zip(weights.c.chunks(self.micro_batch)) {
+            self.device
+                .accumulate(grads, self.factors.layout(), c, &mut sum)?;
+        }
+        let clip = self.device.global_norm(&sum, self.config.grad_clip)?;
+        if !clip.norm.is_finite() {
+            return Err(self.blame(&samples, &kept, &weights, clip));
+        }
+        let lr = self.config.lr_at(self.done);
+        let update = self.config.adamw().step(self.done + 1, lr);
+        self.device.adamw(&update, clip, &sum, &mut self.state)?;
+        if let (Some(average), Some(decay)) = (&mut self.ema, self.config.ema) {
+            self.device.ema(&self.state.p, average, decay)?;
+        }
+        self.done += 1;
+        if let Some(record) = record {
+            record.mse = mse;
+            record.ref_mse = ref_mse;
+            record.grad = self.device.download(&sum)?;
+            record.after = self.device.download(&self.state.p)?;
+            record.weight.clone_from(&weights.c);
+        }
+        Ok(Report {
+            step: self.done,
+            loss: weights.loss,
+            accuracy: weights.accuracy,
+            margin: weights.margin,
+            mu: weights.mu,
+            grad_norm: clip.norm,
+            lr,
+        })
+    }
+
+    /// Diffuses and runs one micro-batch.
+    fn run(
+        &mut self,
+        samples: &[Sample],
+        record: Option<&mut Record>,
+    ) -> Result<Gradients<D::Buffer>> {
+        let arrays = self.source.arrays(samples)?;
+        let dataset = self.source.dataset();
+        let [c, h, w] = dataset.latent_shape();
+        let call = Diffuse {
+            seed: self.config.seed,
+            purpose: Purpose::TrainNoise,
+            step: self.done,
+            elements: c * h * w,
+            addresses: &arrays.addresses,
+            signal: &arrays.signal,
+            sigma: &arrays.sigma,
+            v_prediction: self.source.v_prediction(),
+        };
+        let latents = self.device.upload(&arrays.latents)?;
+        let diffused = self.device.diffuse(&call, &latents)?;
+        if let Some(record) = record {
+            record.noise.extend(self.device.download(&diffused.noise)?);
+            record
+                .sample
+                .extend(self.device.download(&diffused.sample)?);
+            record
+                .target
+                .extend(self.device.download(&diffused.target)?);
+            record.latents.extend_from_slice(&arrays.latents);
+        }
+        let batch = Batch {
+            sample: &diffused.sample,
+            target: &diffused.target,
+            shape: [samples.len(), c, h, w],
+            timesteps: &arrays.timesteps,
+            prompt_embeds: &arrays.prompt_embeds,
+            embeds_shape: dataset.manifest().layout.prompt_embeds,
+            pooled: (!arrays.pooled.is_empty()).then_some(arrays.pooled.as_slice()),
+            time_ids: dataset.time_ids(),
+        };
+        self.model.run(&batch, &self.factors, &self.state.p)
+    }
+
+    fn begin_record(&self, samples: &[Sample]) -> Result<Record> {
+        let [c, h, w] = self.source.dataset().latent_shape();
+        Ok(Record {
+            shape: [samples.len(), c, h, w],
+            timestep: samples.iter().map(|s| s.timestep as i64).collect(),
+            label: samples.iter().map(|s| i64::from(s.winner)).collect(),
+            before: self.device.download(&self.state.p)?,
+            ..Record::default()
+        })
+    }
+
+    fn check_finite(&self, samples: &[Sample], what: &'static str, values: &[f32]) -> Result<()> {
+        match values.iter().position(|v| !v.is_finite()) {
+            None => Ok(()),
+            Some(i) => Err(self.non_finite(&samples[i], what, values[i])),
+        }
+    }
+
+    fn non_finite(&self, sample: &Sample, what: &'static str, value: f32) -> Error {
+        let pair = self.source.pair(sample);
+        let picture = if sample.winner {
+            pair.winner
+        } else {
+            pair.loser
+        };
+        Error::NonFinite {
+            step: self.done + 1,
+            what,
+            image_id: picture.image_id,
+            prompt_id: picture.prompt_id,
+            caption: pair.caption.clone(),
+            value,
+        }
+    }
+
+    /// Finds the sample whose gradient made the norm infinite or NaN.
+    fn blame(
+        &self,
+        samples: &[Sample],
+        kept: &[Vec<D::Buffer>],
+        weights: &Weights,
+        clip: Clip,
+    ) -> Error {
+        let layout = self.factors.layout();
+        for (k, grads) in kept.iter().enumerate() {
+            let first = k * self.micro_batch;
+            for (m, grad) in grads.iter().enumerate() {
+                let Ok(values) = self.device.download(grad) else {
+                    continue;
+                };
+                for (i, own) in values.chunks(layout.range(m).len().max(1)).enumerate() {
+                    let counts = weights.c[first + i] != 0.0;
+                    if let Some(&bad) = own.iter().find(|v| counts && !v.is_finite()) {
+                        return self.non_finite(&samples[first + i], "the gradient", bad);
+                    }
+                }
+            }
+        }
+        Error::NonFiniteBatch {
+            step: self.done + 1,
+            what: "gradient norm",
+            value: f64::from(clip.norm),
+        }
+    }
+}

@@ -25,10 +25,10 @@ from training import Log
 
 WIDTH = 64
 PICTURES = 10_000
-ROUND_TRIPS = 4000
+ROUND_TRIPS = 1000
 TEST_PICTURES = 1000
 REFERENCE_PICTURES = 2000
-STEPS = 1300
+STEPS = 1000
 BATCH = 96
 LEARNING_RATE = 1.5e-3
 WARMUP = 100
@@ -108,8 +108,10 @@ def contrastive_loss(scores, true):
 
 
 def encode_captions(captions):
+    """Token ids cut after the longest caption: attention is causal, so what follows its end changes nothing."""
     _, eos = tokenizer.special_ids()
-    return torch.tensor(tokenizer.encode(captions, eos))
+    ids = torch.tensor(tokenizer.encode(captions, eos))
+    return ids[:, : int((ids != eos).sum(1).max()) + 1]
 
 
 @torch.no_grad()
@@ -138,7 +140,6 @@ def top_1(model, pixels, samples):
 
 
 def train(work_dir):
-    torch.set_num_threads(2)
     torch.manual_seed(5)
     log = Log("clip")
     vae = autoencoder.load(work_dir)

@@ -37,8 +37,10 @@ SHOWN = [
 
 
 def load_models(work_dir):
+    """The models with weights rounded to fp16, as they ship, and the UNet's step."""
     encoder, encoder_2, unet, step = denoiser.load(work_dir)
-    return (autoencoder.load(work_dir), encoder, encoder_2, unet), step
+    models = (autoencoder.load(work_dir), encoder, encoder_2, unet)
+    return tuple(model.half().float() for model in models), step
 
 
 def generate_all(models, captions, seed):
@@ -50,7 +52,7 @@ def as_images(pixels):
     return [Image.fromarray(picture.permute(1, 2, 0).numpy()) for picture in pixels]
 
 
-def save_sheet(models, path, per_prompt=10):
+def save_sheet(models, path, per_prompt=8):
     captions = [caption for caption in SHOWN for _ in range(per_prompt)]
     pixels = generate_all(models, captions, seed=1)
     sheet.contact_sheet(as_images(pixels), per_prompt, scale=2).save(path)
@@ -144,7 +146,6 @@ if __name__ == "__main__":
     parser.add_argument("--repeats", type=int, default=1, help="pictures per specific prompt")
     parser.add_argument("--per-prompt", type=int, default=16, help="pictures per neutral prompt")
     arguments = parser.parse_args()
-    torch.set_num_threads(2)
     if arguments.quick:
         loaded, at_step = load_models(arguments.work_dir)
         save_sheet(loaded, Path(arguments.work_dir) / f"sheet_{at_step}.png")

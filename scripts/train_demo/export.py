@@ -9,6 +9,9 @@ import json
 import shutil
 from pathlib import Path
 
+from safetensors.torch import load_file, save_file
+
+import card
 import networks
 import tokenizer
 import unet as denoiser
@@ -80,11 +83,23 @@ def write_pipeline(work_dir, out):
     encoder, encoder_2, unet, step = denoiser.load(work_dir)
     vae = autoencoder.load(work_dir)
     for name, model in (("text_encoder", encoder), ("text_encoder_2", encoder_2), ("unet", unet), ("vae", vae)):
-        model.half().save_pretrained(out / name, safe_serialization=True)
+        model.half().save_pretrained(out / name)
+    for name in ("text_encoder", "text_encoder_2"):
+        restore_prefix(out / name / "model.safetensors")
     tokenizer.write_both(out)
     write_json(out / "scheduler" / "scheduler_config.json", networks.SCHEDULER)
     write_json(out / "model_index.json", MODEL_INDEX)
     return step
+
+
+def restore_prefix(path):
+    """Names text encoder weights `text_model.…` as every published SDXL does; newer transformers drop it."""
+    tensors = load_file(str(path))
+    named = {
+        name if name.startswith(("text_model.", "text_projection.")) else f"text_model.{name}": tensor
+        for name, tensor in tensors.items()
+    }
+    save_file(named, str(path), metadata={"format": "pt"})
 
 
 def axes_text():
@@ -134,6 +149,8 @@ def write_rest(work_dir, out):
             shutil.copytree(work_dir / name, out / name, dirs_exist_ok=True)
     if (work_dir / "reference.safetensors").exists():
         shutil.copy(work_dir / "reference.safetensors", out / "reference.safetensors")
+    if (work_dir / "figures.json").exists():
+        (out / "README.md").write_text(card.text(work_dir))
 
 
 def main():

@@ -8,11 +8,13 @@ work each such meeting waits for the slower thread.
 import os
 import socket
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 RANKS = 2
 
@@ -53,9 +55,14 @@ def average_gradients(parameters):
         gradient.copy_(part.view_as(gradient))
 
 
+@contextmanager
 def mixed_precision():
-    """bfloat16 autocast: on CPUs with AVX512-BF16 it trains these networks about 1.5 times as fast."""
-    return torch.autocast("cpu", dtype=torch.bfloat16)
+    """bfloat16 autocast: on CPUs with AVX512-BF16 it trains these networks about 1.4 times as fast.
+
+    Attention is computed by plain matrix products: the fused kernel's backward is slow in bfloat16.
+    """
+    with torch.autocast("cpu", dtype=torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        yield
 
 
 def save_atomically(state, path):

@@ -23,6 +23,7 @@ from training import (
     average_gradients,
     launch,
     load_if_there,
+    mixed_precision,
     save_atomically,
     step_generator,
 )
@@ -91,13 +92,15 @@ def step_loss(unet, encoders, latents, ids, ids_2, levels, generator):
     timesteps = draw_timesteps(count, generator)
     noise = torch.randn(latents.shape, generator=generator)
     keep = (torch.rand(count, generator=generator) >= DROP_RATE).float()
-    hidden, pooled = networks.encode_text(encoders, ids, ids_2)
-    hidden, pooled = hidden * keep[:, None, None], pooled * keep[:, None]
     level = levels[timesteps][:, None, None, None]
     noisy = level.sqrt() * latents + (1 - level).sqrt() * noise
-    added = {"text_embeds": pooled, "time_ids": torch.tensor([networks.TIME_IDS], dtype=torch.float).expand(count, -1)}
-    predicted = unet(noisy, timesteps, hidden, added_cond_kwargs=added).sample
-    mse = (predicted - noise).pow(2).mean(dim=(1, 2, 3))
+    time_ids = torch.tensor([networks.TIME_IDS], dtype=torch.float).expand(count, -1)
+    with mixed_precision():
+        hidden, pooled = networks.encode_text(encoders, ids, ids_2)
+        hidden, pooled = hidden * keep[:, None, None], pooled * keep[:, None]
+        added = {"text_embeds": pooled, "time_ids": time_ids}
+        predicted = unet(noisy, timesteps, hidden, added_cond_kwargs=added).sample
+    mse = (predicted.float() - noise).pow(2).mean(dim=(1, 2, 3))
     snr = (level / (1 - level)).flatten()
     weight = snr.clamp(max=MAX_SNR) / snr
     return (weight * mse).mean() / weight.mean(), mse.mean().item()

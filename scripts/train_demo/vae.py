@@ -29,6 +29,7 @@ LEARNING_RATE = 2e-3
 WARMUP = 60
 KL_WEIGHT = 4e-4
 EMA_DECAY = 0.995
+LATENT_STD = 2.0  # not 1, so that code which forgets the scaling factor shows, as it does with SDXL
 SAVE_EVERY = 200
 
 
@@ -104,7 +105,8 @@ def train(rank, work_dir, steps):
         return
     ema.copy_to_model()
     vae.eval()
-    scaling = latent_scaling(vae, pixels[:2000])
+    standardise_channels(vae, pixels[:1000])
+    scaling = latent_scaling(vae, pixels[:1000])
     vae.register_to_config(scaling_factor=scaling)
     save_atomically({"model": vae.state_dict(), "scaling_factor": scaling}, Path(work_dir) / "vae.pt")
     log(f"done, scaling factor {scaling:.4f}")
@@ -115,6 +117,23 @@ def encode(vae, pixels, batch=100):
     """Mean and log-variance of the latents of uint8 pictures, [N, 8, 16, 16]."""
     parts = [vae.encode(dataset.to_model_range(pixels[i : i + batch])).latent_dist.parameters for i in range(0, len(pixels), batch)]
     return torch.cat(parts)
+
+
+@torch.no_grad()
+def standardise_channels(vae, pixels):
+    """Gives each latent channel zero mean and the standard deviation LATENT_STD.
+
+    The change is folded into the 1x1 convolutions on both sides of the latents, so that pictures decode to
+    what they did; the UNet then meets channels of equal size.
+    """
+    latents = encode(vae, pixels)[:, :4]
+    mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3)) / LATENT_STD
+    into, back = vae.quant_conv, vae.post_quant_conv
+    into.weight[:4] /= std[:, None, None, None]
+    into.bias[:4] = (into.bias[:4] - mean) / std
+    into.bias[4:] -= 2 * std.log()
+    back.bias += (back.weight[:, :, 0, 0] * mean).sum(1)
+    back.weight *= std[None, :, None, None]
 
 
 def latent_scaling(vae, pixels):

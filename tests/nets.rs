@@ -3,7 +3,11 @@
 //! The models, inputs and results under `fixtures/nets` were written by `scripts/oracle/nets.py`.
 //! `POPALIGN_NETS_FIXTURES` names another folder of that layout (a fresh draw) to run instead.
 
-#![expect(clippy::unwrap_used, reason = "a helper of tests fails as a test does")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a helper of tests fails and reports as a test does"
+)]
 
 mod nets_support;
 

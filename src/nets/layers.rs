@@ -120,10 +120,44 @@ impl<'a> Params<'a> {
             None
         };
         let y = g.linear(x, weight, bias)?;
-        match &self.lora {
-            Some(lora) => lora.add_to(g, &self.path, x, y),
+        match self.lora_change(g, x, out)? {
+            Some(change) => Ok(g.add(y, change)?),
             None => Ok(y),
         }
+    }
+
+    fn lora_change(&self, g: &mut Graph, x: Value, out: u64) -> Result<Option<Value>> {
+        match &self.lora {
+            Some(lora) => lora.change(g, &self.path, x, out),
+            None => Ok(None),
+        }
+    }
+
+    /// The two halves of the output of torch `Linear(inp, 2 * half)`, [.., half] each.
+    ///
+    /// Each half is a product with its own rows of the weight, which lie together in the file: the
+    /// output needs no splitting, nor its gradient any joining.
+    pub fn linear_halves(
+        &self,
+        g: &mut Graph,
+        x: Value,
+        inp: u64,
+        half: u64,
+    ) -> Result<[Value; 2]> {
+        let weight = self.scope.get("weight", &[2 * half, inp])?;
+        let bias = self.scope.get("bias", &[2 * half])?;
+        let mut product = |part: u64| -> Result<Value> {
+            let weight = self.place(g, &half_of(&weight, part), &[half, inp])?;
+            let bias = self.place(g, &half_of(&bias, part), &[half])?;
+            Ok(g.linear(x, weight, Some(bias))?)
+        };
+        let halves = [product(0)?, product(1)?];
+        let Some(change) = self.lora_change(g, x, 2 * half)? else {
+            return Ok(halves);
+        };
+        let axis = g.rank(change) - 1;
+        let changes = g.chunk(change, axis, 2)?;
+        Ok([g.add(halves[0], changes[0])?, g.add(halves[1], changes[1])?])
     }
 
     /// torch `Conv2d(inp, out, kernel)`: `x` [B, inp, H, W].
@@ -179,6 +213,17 @@ impl<'a> Params<'a> {
         let scale = self.get(g, "weight", &[n])?;
         let bias = self.get(g, "bias", &[n])?;
         Ok(g.group_norm(x, groups, scale, bias, epsilon)?)
+    }
+}
+
+/// The first or second half of a tensor's rows.
+fn half_of(tensor: &Tensor, part: u64) -> Tensor {
+    let len = tensor.len / 2;
+    Tensor {
+        name: format!("{}.{part}", tensor.name),
+        offset: tensor.offset + part * len,
+        len,
+        ..tensor.clone()
     }
 }
 

@@ -153,15 +153,24 @@ impl Lora {
         Ok(())
     }
 
-    /// Adds the adapter of the layer at `path` to its output `y` [.., out] for the input `x`
-    /// [.., in], if it is targeted.
-    pub(super) fn add_to(&self, g: &mut Graph, path: &str, x: Value, y: Value) -> Result<Value> {
+    /// What the adapter of the layer at `path` adds to its output [.., out] for the input `x`
+    /// [.., in]; nothing if the layer isn't targeted.
+    pub(super) fn change(
+        &self,
+        g: &mut Graph,
+        path: &str,
+        x: Value,
+        out: u64,
+    ) -> Result<Option<Value>> {
         let Some(target) = self.spec.target_of(path) else {
-            return Ok(y);
+            return Ok(None);
         };
-        let [a, b] = self.factors(g, path, target, x, y)?;
+        let [a, b] = self.factors(g, path, target, x, out)?;
         let dtype = g.dtype(x);
-        let y_shape = g.shape(y).to_vec();
+        let mut y_shape = g.shape(x).to_vec();
+        if let Some(width) = y_shape.last_mut() {
+            *width = out.into();
+        }
         // A factor per sample needs an axis between batch and features.
         let lift = self.batch.is_some() && g.rank(x) == 2;
         let x = if lift { with_middle_axis(g, x)? } else { x };
@@ -169,8 +178,7 @@ impl Lora {
         let scale = g.cast(self.scale, dtype)?;
         let scaled = g.mul(down, scale)?;
         let up = product(g, scaled, b, dtype)?;
-        let up = g.reshape(up, &y_shape)?;
-        Ok(g.add(y, up)?)
+        Ok(Some(g.reshape(up, &y_shape)?))
     }
 
     fn factors(
@@ -179,7 +187,7 @@ impl Lora {
         path: &str,
         target: usize,
         x: Value,
-        y: Value,
+        out: u64,
     ) -> Result<[Value; 2]> {
         if let Some(site) = self
             .sites
@@ -189,11 +197,10 @@ impl Lora {
         {
             return Ok(site.factors);
         }
-        let width = |v: Value| g.shape(v).last().and_then(Dim::fixed).unwrap_or(0);
         let module = LoraModule {
             path: path.to_owned(),
-            in_features: width(x),
-            out_features: width(y),
+            in_features: g.shape(x).last().and_then(Dim::fixed).unwrap_or(0),
+            out_features: out,
         };
         let shapes = [
             [self.spec.rank, module.in_features],

@@ -113,10 +113,8 @@ fn attend(
 /// `FeedForward` with GEGLU: half of a wide projection gates the other half.
 fn feed_forward(g: &mut Graph, w: &Params, c: u64, x: Value) -> Result<Value> {
     let inner = EXPANSION * c;
-    let wide = w.within(g, "net.0.proj", |g, w| w.linear(g, x, c, 2 * inner, true))?;
-    let axis = g.rank(wide) - 1;
-    let halves = g.chunk(wide, axis, 2)?;
-    let gate = g.gelu(halves[1])?;
-    let gated = g.mul(halves[0], gate)?;
+    let [value, gate] = w.within(g, "net.0.proj", |g, w| w.linear_halves(g, x, c, inner))?;
+    let gate = g.gelu(gate)?;
+    let gated = g.mul(value, gate)?;
     w.within(g, "net.2", |g, w| w.linear(g, gated, inner, c, true))
 }

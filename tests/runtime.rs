@@ -4,7 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use ndarray::{arr0, arr1, arr2};
 use popalign::runtime::{ElementType, Ep, Error, Feed, Runtime, Session, SessionOptions};
@@ -193,4 +194,69 @@ fn a_feed_of_a_thousand_inputs_is_cheap() {
     let start = std::time::Instant::now();
     let copy = feed.clone();
     assert!(start.elapsed().as_millis() < 50 && copy.len() == feed.len());
+}
+
+/// What `Runtime::load` says in a process of its own: the library is opened once per process.
+/// `Err` is what the user would read, hint included.
+fn load_elsewhere(exe: &Path, variable: Option<&Path>) -> String {
+    let mut command = Command::new(exe);
+    command.args(["--exact", "say_what_loading_says", "--nocapture"]);
+    // No Python on the path, so no site-packages.
+    command
+        .env("PATH", "/nonexistent")
+        .env_remove("ORT_DYLIB_PATH");
+    command.current_dir(exe.parent().unwrap());
+    if let Some(path) = variable {
+        command.env("ORT_DYLIB_PATH", path);
+    }
+    String::from_utf8(command.output().unwrap().stdout).unwrap()
+}
+
+/// Not a check by itself: [`load_elsewhere`] runs it in a process of its own and reads what it says.
+#[test]
+fn say_what_loading_says() {
+    match Runtime::load() {
+        Ok(runtime) => println!("loaded {}", runtime.path().display()),
+        Err(error) => println!("{error} hint: {}", error.hint().unwrap_or_default()),
+    }
+}
+
+#[test]
+fn a_library_that_is_not_there_or_is_something_else() {
+    let exe = std::env::current_exe().unwrap();
+    let text = load_elsewhere(&exe, Some(Path::new("/nowhere/libonnxruntime.so")));
+    assert!(
+        text.contains("ORT_DYLIB_PATH is /nowhere/libonnxruntime.so, but there is no"),
+        "{text}"
+    );
+    assert!(text.contains("scripts/setup"), "{text}");
+    let text = load_elsewhere(&exe, Some(&model("mixed.onnx")));
+    assert!(
+        text.contains("cannot load ONNX Runtime from") && text.contains("mixed.onnx"),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_library_is_found_beside_the_executable_or_missed_with_advice() {
+    let dir = tempfile::tempdir().unwrap();
+    let exe = dir.path().join("build/debug/test");
+    std::fs::create_dir_all(exe.parent().unwrap()).unwrap();
+    std::fs::copy(std::env::current_exe().unwrap(), &exe).unwrap();
+    let text = load_elsewhere(&exe, None);
+    assert!(
+        text.contains("ONNX Runtime's library was not found; looked in ORT_DYLIB_PATH"),
+        "{text}"
+    );
+    assert!(text.contains("hint: run scripts/setup"), "{text}");
+    let place = dir.path().join(".runtime");
+    std::fs::create_dir(&place).unwrap();
+    let library = Runtime::load().unwrap().path().to_path_buf();
+    let link = place.join(library.file_name().unwrap());
+    std::os::unix::fs::symlink(&library, &link).unwrap();
+    let text = load_elsewhere(&exe, None);
+    assert!(
+        text.contains(&format!("loaded {}", link.display())),
+        "{text}"
+    );
 }

@@ -1,0 +1,8 @@
+//! `pa-export`, run as users run it, on a tiny SDXL in a temporary folder.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod changed;
+mod checkpoint;
+mod refused;
+mod written;

@@ -76,7 +76,7 @@ pub fn diffuse(
 }
 
 /// Twin of `pa_paired_mse`: `policy`, `reference` and `target` are [batch, n]; returns `mse` and
-/// `ref_mse` [batch].
+/// `ref_mse` `[batch]`.
 pub fn paired_mse(
     policy: &[f32],
     reference: &[f32],

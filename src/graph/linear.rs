@@ -39,7 +39,7 @@ impl Graph {
     }
 
     /// A linear layer `x Wᵀ + b`: `x` [.., in], `weight` [out, in] as checkpoints store it, `bias`
-    /// [out]; result [.., out].
+    /// `[out]`; result [.., out].
     pub fn linear(&mut self, x: Value, weight: Value, bias: Option<Value>) -> Result<Value> {
         let (x_shape, w_shape) = (self.shape(x), self.shape(weight));
         let fits = w_shape.len() == 2
@@ -73,7 +73,7 @@ impl Graph {
         }
     }
 
-    /// Two-dimensional convolution: `x` [B, C, H, W], `weight` [out, C/group, kH, kW], `bias` [out].
+    /// Two-dimensional convolution: `x` [B, C, H, W], `weight` [out, C/group, kH, kW], `bias` `[out]`.
     pub fn conv2d(
         &mut self,
         x: Value,

@@ -16,7 +16,7 @@ impl Graph {
         Ok(self.push(Op::Softmax { axis }, &[x], self.dtype(x), shape))
     }
 
-    /// Layer normalisation over the last axis: `x` [.., n], `scale` and `bias` [n].
+    /// Layer normalisation over the last axis: `x` [.., n], `scale` and `bias` `[n]`.
     pub fn layer_norm(
         &mut self,
         x: Value,
@@ -51,7 +51,7 @@ impl Graph {
     }
 
     /// Group normalisation: `x` [B, C, ..], statistics over each of `groups` channel groups and
-    /// all positions, `scale` and `bias` [C] (torch `GroupNorm`).
+    /// all positions, `scale` and `bias` `[C]` (torch `GroupNorm`).
     ///
     /// Built as one layer normalisation of [B, groups, rest], whose kernel is a single parallel
     /// pass everywhere, with the channels' scale and bias after it.
@@ -86,14 +86,14 @@ impl Graph {
         self.add(scaled, bias)
     }
 
-    /// [C] to [C, 1, ..], which broadcasts against [B, C, ..] of the given rank.
+    /// `[C]` to [C, 1, ..], which broadcasts against [B, C, ..] of the given rank.
     fn per_channel(&mut self, v: Value, rank: usize) -> Result<Value> {
         let mut shape = vec![Dim::from(1_u64); rank - 1];
         shape[0] = self.shape(v)[0].clone();
         self.reshape(v, &shape)
     }
 
-    /// Batch normalisation with fixed statistics: `x` [B, C, ..] and four vectors [C].
+    /// Batch normalisation with fixed statistics: `x` [B, C, ..] and four vectors `[C]`.
     pub fn batch_norm(
         &mut self,
         x: Value,

@@ -174,7 +174,7 @@ fn finish(
 pub(super) enum Timestep {
     /// [], as samplers step a whole batch.
     Shared,
-    /// [B], as training draws them.
+    /// `[B]`, as training draws them.
     PerSample,
 }
 

@@ -14,8 +14,8 @@ use super::{Lora, Params, Result};
 use crate::graph::{DType, Graph, Value, gradients};
 use crate::weights::Scope;
 
-/// `unet_grad`: the inputs of the UNet with `timestep` [B], `target` [B, C, h, w] and the LoRA
-/// inputs, to `mse` and `ref_mse` [B] f32 (means over C·h·w of the squared error with and without
+/// `unet_grad`: the inputs of the UNet with `timestep` `[B]`, `target` [B, C, h, w] and the LoRA
+/// inputs, to `mse` and `ref_mse` `[B]` f32 (means over C·h·w of the squared error with and without
 /// LoRA) and `grad.<lora input>` [B, ..] f32, the gradient of each sample's `mse`.
 ///
 /// Without LoRA in the options the default one is used: there is nothing else to differentiate.
@@ -68,7 +68,7 @@ pub fn unet_grad(config: &UnetConfig, w: &Scope, options: &Options) -> Result<Un
     })
 }
 
-/// Mean over channels and positions of the squared error, per sample and in f32: [B].
+/// Mean over channels and positions of the squared error, per sample and in f32: `[B]`.
 fn squared_error(g: &mut Graph, prediction: Value, target: Value) -> Result<Value> {
     let prediction = g.cast(prediction, DType::F32)?;
     let error = g.sub(prediction, target)?;

@@ -20,7 +20,7 @@ pub struct UnetInputs {
     /// Noisy latents [B, in_channels, h, w] in the compute dtype; h and w multiples of
     /// [`UnetConfig::size_multiple`].
     pub sample: Value,
-    /// Timestep, f32: [] for the whole batch or [B].
+    /// Timestep, f32: [] for the whole batch or `[B]`.
     pub timestep: Value,
     /// Text embeddings [B, S, cross_attention_dim] in the compute dtype.
     pub encoder_hidden_states: Value,

@@ -1,6 +1,11 @@
 //! Every operation of the graph builder, run in ONNX Runtime: its value and its gradient against
 //! torch autograd (frozen by scripts/oracle/graph.py) and against finite differences.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that unwraps fails with the reason it should"
+)]
+
 use std::collections::BTreeMap;
 
 use popalign::graph::{

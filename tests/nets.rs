@@ -108,10 +108,28 @@ impl Net {
     }
 }
 
+/// LoRA targets beside the default ones that some cases of the oracle have.
+const MORE_TARGETS: [&str; 5] = [
+    "time_emb_proj",
+    "ff.net.0.proj",
+    "ff.net.2",
+    "linear_1",
+    "proj_in",
+];
+
 fn open_gradient(case: &Path) -> Net {
+    let part = Part::open(case, "unet_grad");
+    let many = part
+        .inputs
+        .keys()
+        .any(|name| name.contains("time_emb_proj"));
+    let more: &[&str] = if many { &MORE_TARGETS } else { &[] };
     let build = |config: &Path, w: &Weights| {
         let config = read_config(config).unwrap();
-        graphs::unet_grad(&config, &w.scope(""), &options())
+        let mut options = options();
+        let spec = options.lora.as_mut().unwrap();
+        spec.targets.extend(more.iter().map(ToString::to_string));
+        graphs::unet_grad(&config, &w.scope(""), &options)
             .unwrap()
             .graph
     };

@@ -34,7 +34,9 @@ def case(kind, seed, folder):
     for name in ("text_encoder", "text_encoder_2"):
         if name in config:
             parts[name] = reference.text(config[name], name == "text_encoder_2", folder / name, generator)
-    parts |= reference.unet(config["unet"], folder / "unet", generator, size)
+    many = config["unet"]["use_linear_projection"] and kind == "sdxl"
+    targets = reference.MORE_TARGETS if many else reference.LORA_TARGETS
+    parts |= reference.unet(config["unet"], folder / "unet", generator, size, targets)
     parts["vae_encoder"], parts["vae_decoder"] = reference.vae(
         config["vae"], folder / "vae", generator, old_names=seed % 3 == 1, size=(4, 3 + seed % 4)
     )
@@ -91,8 +93,9 @@ def write(folder, parts, seed):
     for part, (inputs, outputs) in parts.items():
         tensors |= {f"{part}/in/{name}": stored(value) for name, value in inputs.items()}
         tensors |= {f"{part}/out/{name}": stored(value) for name, value in outputs.items()}
-    versions = {m.__name__: m.__version__ for m in (torch, diffusers, transformers, peft)}
-    save_file(tensors, folder / "io.safetensors", metadata={"seed": str(seed), **versions})
+    versions = " ".join(f"{m.__name__} {m.__version__}" for m in (torch, diffusers, transformers, peft))
+    # One entry: safetensors writes several in an order that differs from run to run.
+    save_file(tensors, folder / "io.safetensors", metadata={"made_by": f"seed {seed}, {versions}"})
 
 
 def main():

@@ -18,6 +18,8 @@ from nets_configs import TOKENS, VOCABULARY
 
 BATCH = 3
 LORA_TARGETS = ["to_k", "to_q", "to_v", "to_out.0"]
+# Linear layers of other shapes: two axes, halves that gate each other, around the transformers.
+MORE_TARGETS = [*LORA_TARGETS, "time_emb_proj", "ff.net.0.proj", "ff.net.2", "linear_1", "proj_in"]
 
 
 def randomise(model, generator):
@@ -109,7 +111,7 @@ def vae(config, folder, generator, old_names, size):
     )
 
 
-def unet(config, folder, generator, size):
+def unet(config, folder, generator, size, targets):
     """One denoiser: the plain forward at two sizes, the paired forward with per-sample LoRA gradients."""
     model = randomise(diffusers.UNet2DConditionModel(**config), generator)
     save(model, folder, {**config, "_class_name": "UNet2DConditionModel"})
@@ -123,7 +125,7 @@ def unet(config, folder, generator, size):
     return {
         "unet": (plain, {"out_sample": out}),
         "unet_wide": (wide, {"out_sample": wide_out}),
-        "unet_grad": gradient(model, config, inputs, generator),
+        "unet_grad": gradient(model, inputs, generator, targets),
     }
 
 
@@ -149,10 +151,10 @@ def forward(model, inputs, timestep):
     return model(inputs["sample"], timestep, inputs["encoder_hidden_states"], added_cond_kwargs=added).sample
 
 
-def gradient(model, config, inputs, generator):
+def gradient(model, inputs, generator, targets):
     """`mse`, `ref_mse` and the gradient of every LoRA factor, one sample at a time through autograd."""
     rank, scale = 2, 0.75
-    model.add_adapter(LoraConfig(r=rank, lora_alpha=rank * scale, target_modules=LORA_TARGETS))
+    model.add_adapter(LoraConfig(r=rank, lora_alpha=rank * scale, target_modules=targets))
     target = torch.randn(inputs["sample"].shape, generator=generator).double()
     factors = {}
     for name, value in sorted(model.named_parameters()):

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::fsio;
+use crate::score::pictures::Filter;
 
 use super::Error;
 
@@ -148,17 +149,6 @@ impl Default for Crop {
             resize: Filter::Bilinear,
         }
     }
-}
-
-/// Resampling filters, each as Pillow computes it (antialiased when shrinking).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Filter {
-    /// Triangle filter.
-    #[default]
-    Bilinear,
-    /// Cubic convolution with a = −0.5.
-    Bicubic,
 }
 
 /// What one output of a model says.
@@ -322,6 +312,13 @@ impl Output {
         if self.ranges.iter().any(|r| r.from >= r.to) {
             return at("ranges: expected from < to");
         }
+        let meet = |(i, a): (usize, &Range)| {
+            let mut later = self.ranges.iter().skip(i + 1);
+            later.any(|b| a.from < b.to && b.from < a.to)
+        };
+        if self.ranges.iter().enumerate().any(meet) {
+            return at("ranges: expected no unit in two ranges");
+        }
         if let Some(unknown) = self.keep.iter().find(|k| !self.values().contains(k)) {
             return at(&format!("keep: `{unknown}` is none of its labels"));
         }
@@ -331,12 +328,29 @@ impl Output {
         Ok(())
     }
 
-    /// Units the labels speak of: exactly this many (labels) or at least this many (ranges).
-    pub(super) fn units(&self) -> usize {
-        self.ranges
-            .iter()
-            .map(|r| r.to)
-            .max()
-            .unwrap_or(self.labels.len())
+    /// Whether a model's output of so many units can be read.
+    pub(super) fn takes(&self, units: usize) -> bool {
+        match self.ranges.iter().map(|r| r.to).max() {
+            Some(least) => units >= least,
+            None => match self.post {
+                Post::Softmax => units == self.labels.len(),
+                Post::Sigmoid => units == 1,
+                Post::Probabilities => {
+                    units == self.labels.len() || (units == 1 && self.labels.len() == 2)
+                }
+            },
+        }
+    }
+
+    /// The numbers of units that [`Output::takes`], in words.
+    pub(super) fn taken(&self) -> String {
+        match self.ranges.iter().map(|r| r.to).max() {
+            Some(least) => format!("at least {least} units for its ranges"),
+            None => match (self.post, self.labels.len()) {
+                (Post::Sigmoid, _) => "1 unit for its sigmoid".into(),
+                (Post::Probabilities, 2) => "1 or 2 units for its 2 labels".into(),
+                (_, n) => format!("{n} units for its {n} labels"),
+            },
+        }
     }
 }

@@ -46,13 +46,19 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+mod judge;
 mod manifest;
+mod prepare;
+mod run;
 
 pub use manifest::{
-    Channels, Crop, Detector, DetectorKind, Filter, Manifest, Model, Output, Post, Range, Several,
+    Channels, Crop, Detector, DetectorKind, Manifest, Model, Output, Post, Range, Several,
 };
+pub use run::Chain;
 
-use crate::fsio;
+pub use super::pictures::Filter;
+
+use crate::{fsio, runtime};
 
 /// Why a chain can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +89,33 @@ pub enum Error {
         /// Which key, and what was expected.
         reason: String,
     },
+    /// A model file is not what the manifest says it is.
+    #[error("{}: {key} of `{model}`: {problem}", path.display())]
+    Model {
+        /// The manifest.
+        path: PathBuf,
+        /// The model file, as the manifest names it.
+        model: String,
+        /// The manifest's key: `input`, `output` …
+        key: String,
+        /// What the file has, and what was expected.
+        problem: String,
+    },
+    /// A model answered something that can't be read as its manifest says.
+    #[error("{}: output `{output}` of `{model}` is {problem}", path.display())]
+    Answer {
+        /// The manifest.
+        path: PathBuf,
+        /// The model file, as the manifest names it.
+        model: String,
+        /// The output.
+        output: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// ONNX Runtime refused a model or a run.
+    #[error(transparent)]
+    Runtime(#[from] runtime::Error),
     /// A file operation failed.
     #[error(transparent)]
     File(#[from] fsio::Error),
@@ -110,15 +143,8 @@ pub struct Attributes {
 impl Attributes {
     /// The most probable value of `axis` and its probability.
     pub fn dominant(&self, axis: &str) -> Option<(&str, f32)> {
-        let values = self.axes.get(axis)?;
-        // The first of equals wins, as argmax does.
-        let mut best = values.first()?;
-        for value in values {
-            if value.1 > best.1 {
-                best = value;
-            }
-        }
-        Some((&best.0, best.1))
+        let values = self.axes.get(axis).filter(|values| !values.is_empty())?;
+        Some(judge::dominant(values))
     }
 
     /// `{axis: {value: probability}}`, as `metadata.jsonl` keeps it.

@@ -1,0 +1,5 @@
+//! Pictures: bringing them to size.
+
+mod resample;
+
+pub use resample::{Filter, resample};

@@ -171,7 +171,9 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     let runtime = || cause.downcast_ref::<crate::runtime::Error>()?.hint();
     let bundle = || cause.downcast_ref::<crate::bundle::Error>()?.hint();
     let align = || cause.downcast_ref::<crate::align::Error>()?.hint();
-    runtime().or_else(bundle).or_else(align).map(str::to_owned)
+    let score = || cause.downcast_ref::<crate::score::Error>()?.hint();
+    let hints = runtime().or_else(bundle).or_else(align).or_else(score);
+    hints.map(str::to_owned)
 }
 
 /// An error with advice on what to do about it.

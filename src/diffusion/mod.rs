@@ -2,3 +2,4 @@
 
 pub mod sampler;
 pub mod schedule;
+pub mod tokenize;

@@ -120,6 +120,14 @@ impl Estimate {
         }
     }
 
+    /// As `0.412 [0.371, 0.448]`.
+    pub fn text(&self) -> String {
+        match self.interval() {
+            None => format!("{:.3}", self.value),
+            Some((low, high)) => format!("{:.3} [{low:.3}, {high:.3}]", self.value),
+        }
+    }
+
     /// The interval, if there is one.
     pub fn interval(&self) -> Option<(f64, f64)> {
         self.low.zip(self.high)

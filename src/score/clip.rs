@@ -10,8 +10,7 @@ use image::RgbImage;
 use image::imageops::crop_imm;
 use serde_json::Value;
 
-use super::chain::Filter;
-use super::chain::resample::resample;
+use super::pictures::{Filter, resample};
 use super::{Error, Result};
 use crate::bundle::{Bundle, Part};
 use crate::diffusion::tokenize::Tokenizer;

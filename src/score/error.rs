@@ -170,6 +170,14 @@ pub enum Error {
         /// The encoder's reason.
         source: image::ImageError,
     },
+    /// The scores can't be written as JSON.
+    #[error("cannot write {} as JSON", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// The writer's reason.
+        source: serde_json::Error,
+    },
     /// The user asked to stop. Nothing was written.
     #[error("interrupted")]
     Interrupted,
@@ -179,6 +187,10 @@ impl Error {
     /// Advice for the person at the keyboard, where there is any.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
+            // A transparent error hides the one it holds from whoever walks the causes.
+            Self::Bundle(inner) => inner.hint(),
+            Self::Runtime(inner) => inner.hint(),
+            Self::Chain(super::chain::Error::Runtime(inner)) => inner.hint(),
             Self::Empty {
                 without_files: true,
                 ..

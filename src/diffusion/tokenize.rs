@@ -47,13 +47,16 @@ impl Tokenizer {
             tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| bad(e.to_string()))?;
         // Cut and filled here, so that the file's own settings don't matter.
         inner.with_padding(None);
-        inner.with_truncation(None).map_err(|e| bad(e.to_string()))?;
+        inner
+            .with_truncation(None)
+            .map_err(|e| bad(e.to_string()))?;
         let id = |token: &str| inner.token_to_id(token);
         let end = id("<|endoftext|>").ok_or_else(|| bad("it has no <|endoftext|>".into()))?;
         let padding = match padding_token(dir)? {
             None => end,
-            Some(token) => id(&token)
-                .ok_or_else(|| bad(format!("it has no padding token \"{token}\"")))?,
+            Some(token) => {
+                id(&token).ok_or_else(|| bad(format!("it has no padding token \"{token}\"")))?
+            }
         };
         Ok(Self {
             path,
@@ -70,10 +73,13 @@ impl Tokenizer {
     /// # Errors
     /// The tokenizer refuses the text.
     pub fn encode(&self, caption: &str) -> Result<Vec<i64>, Error> {
-        let encoding = self.inner.encode(caption, true).map_err(|e| Error::Invalid {
-            path: self.path.clone(),
-            problem: format!("\"{caption}\": {e}"),
-        })?;
+        let encoding = self
+            .inner
+            .encode(caption, true)
+            .map_err(|e| Error::Invalid {
+                path: self.path.clone(),
+                problem: format!("\"{caption}\": {e}"),
+            })?;
         let mut ids = encoding.get_ids().to_vec();
         if ids.len() > self.length {
             ids.truncate(self.length - 1);

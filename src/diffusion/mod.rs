@@ -1,5 +1,9 @@
 //! Drawing pictures: noise schedules, samplers, guidance, text encoding, the pipeline.
 
+pub mod decode;
+pub mod guidance;
+pub mod pipeline;
 pub mod sampler;
 pub mod schedule;
-pub mod tokenize;
+pub mod text;
+pub mod tokenizer;

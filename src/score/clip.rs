@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::pictures::{Filter, resample};
 use super::{Error, Result};
 use crate::bundle::{Bundle, Part};
-use crate::diffusion::tokenize::Tokenizer;
+use crate::diffusion::tokenizer::Tokenizer;
 use crate::fsio;
 use crate::nets::clip::ClipConfig;
 use crate::nets::read_config;
@@ -53,7 +53,9 @@ impl Clip {
         })?;
         let (text, vision) = (config.text(), config.vision());
         // A CLIP may bring its own tokenizer; the demo's shares the pipeline's.
-        let own = folder.join("tokenizer.json").is_file();
+        let own = ["tokenizer.json", "vocab.json"]
+            .iter()
+            .any(|f| folder.join(f).is_file());
         let tokenizer = if own {
             folder.clone()
         } else {
@@ -103,7 +105,7 @@ impl Clip {
         for some in captions.chunks(CAPTIONS) {
             let mut ids = Vec::new();
             for caption in some {
-                ids.extend(self.tokenizer.encode(caption)?);
+                ids.extend(self.tokenizer.encode(caption)?.ids);
             }
             let shape = [some.len(), ids.len() / some.len()];
             let feed = Feed::new().i64_slice("input_ids", &ids, &shape);

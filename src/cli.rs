@@ -173,8 +173,8 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     let align = || cause.downcast_ref::<crate::align::Error>()?.hint();
     let generate = || cause.downcast_ref::<crate::generate::Error>()?.hint();
     let score = || cause.downcast_ref::<crate::score::Error>()?.hint();
-    let hint = runtime().or_else(bundle).or_else(align);
-    hint.or_else(generate).or_else(score).map(str::to_owned)
+    let made = runtime().or_else(bundle).or_else(align);
+    made.or_else(generate).or_else(score).map(str::to_owned)
 }
 
 /// An error with advice on what to do about it.

@@ -213,7 +213,10 @@ impl Shown {
             Event::Looked(count) => {
                 self.bar.inc(*count);
                 let (pictures, of) = (self.bar.position(), self.bar.length());
-                cli::event(self.json, &json!({"event": "looked", "pictures": pictures, "of": of}));
+                cli::event(
+                    self.json,
+                    &json!({"event": "looked", "pictures": pictures, "of": of}),
+                );
             }
             Event::Assessing => self.bar.finish_and_clear(),
         }

@@ -146,8 +146,8 @@ pub(super) struct Hashes {
     pub(super) axes: Option<String>,
     /// Of the adapter's factors as they are fed, whatever file format they came from.
     pub(super) lora: Option<String>,
-    /// Of the classifier chain and its models.
-    pub(super) chain: Option<String>,
+    /// The classifier chain's name, and the SHA-256 of it and its models.
+    pub(super) chain: Option<(String, String)>,
 }
 
 /// An input file: name for people, hash for machines.
@@ -186,7 +186,11 @@ impl Request {
         put("size", json!(size.to_string()));
         put("lora", file(lora, "factors_sha256", hashes.lora.as_deref()));
         put("lora_scale", json!(lora.map(|_| self.lora_scale)));
-        put("filter", json!(hashes.chain));
+        let chain = hashes.chain.as_ref();
+        put(
+            "filter",
+            json!(chain.map(|(name, sha256)| json!({"chain": name, "sha256": sha256}))),
+        );
         put("format", json!(self.format));
         put("ep", json!(ep));
         // See the module's documentation: on the CPU it changes no bit.

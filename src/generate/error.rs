@@ -46,6 +46,21 @@ pub enum Error {
         /// What is wrong with it.
         source: crate::weights::lora::Error,
     },
+    /// The classifier chain of the sanity filter.
+    #[error(transparent)]
+    Chain(#[from] crate::score::chain::Error),
+    /// An axis that the chain does not measure as the axes file says.
+    #[error("axis.{axis}.classifier.{key}: the chain {}: {problem}", chain.display())]
+    Axis {
+        /// The axis.
+        axis: String,
+        /// The key.
+        key: String,
+        /// The chain's manifest.
+        chain: PathBuf,
+        /// What it has.
+        problem: String,
+    },
     /// A picture that can't be encoded.
     #[error("cannot encode a picture as {format}")]
     Encode {

@@ -25,6 +25,7 @@
 
 mod config;
 mod error;
+mod filter;
 mod plan;
 mod run;
 mod setup;

@@ -9,7 +9,6 @@ use std::sync::mpsc;
 use super::setup::{self, Setup};
 use super::worker::{Shared, Worker};
 use super::{Error, Request, Result};
-use crate::data::dataset::Verdict;
 use crate::data::manifest::Outcome;
 use crate::data::prompts::caption_id;
 use crate::data::writer::{self, Writer};
@@ -105,8 +104,8 @@ pub fn run(
         writer.finish()?;
         return Ok(Finish::Complete(outcome));
     }
-    if let Some(axes) = &setup.axes {
-        fsio::write(request.out.join("axes.toml"), axes)?;
+    if let Some((_, bytes)) = &setup.axes {
+        fsio::write(request.out.join("axes.toml"), bytes)?;
     }
     let negative = match encode(&setup, &writer, report) {
         Err(Error::Interrupted) => {
@@ -274,11 +273,4 @@ fn work(
         }
         failed.map_or(Ok(written), Err)
     })
-}
-
-/// What a filter says about a picture.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Judgement {
-    pub(super) verdict: Option<Verdict>,
-    pub(super) dropped: Option<String>,
 }

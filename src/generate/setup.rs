@@ -1,11 +1,12 @@
 //! Everything that is checked and worked out before the first picture.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use super::config::Hashes;
+use super::filter::Filter;
 use super::{Error, Format, Plan, Request, Result, Shard, Size, UNIT};
 use crate::bundle::{Bundle, Part};
 use crate::data::axes::Axes;
@@ -22,6 +23,7 @@ use crate::nets::read_config;
 use crate::nets::unet::UnetConfig;
 use crate::nets::vae::VaeConfig;
 use crate::runtime::{self, Ep, Runtime, SessionOptions};
+use crate::score::chain;
 use crate::weights::lora::{self, Fitted};
 
 /// Pictures drawn at once unless the user says: with guidance 8 rows, where a CPU's rate levels
@@ -41,8 +43,10 @@ pub(super) struct Setup {
     pub(super) threads: usize,
     pub(super) plan: Plan,
     pub(super) repeated: usize,
-    /// The axes file's bytes, for the data set's folder.
-    pub(super) axes: Option<Vec<u8>>,
+    /// The axes, and their file's bytes for the data set's folder.
+    pub(super) axes: Option<(Axes, Vec<u8>)>,
+    /// The sanity filter's chain.
+    pub(super) chain: Option<PathBuf>,
     pub(super) settings: Settings,
     pub(super) scaling: Scaling,
     /// The negative caption, unless zeros stand for it or there is no guidance.
@@ -75,15 +79,31 @@ pub(super) fn prepare(request: &Request) -> Result<Setup> {
     let scheduler = SchedulerConfig::read(&bundle.dir().join("scheduler/scheduler_config.json"))?;
     let sampler = Sampler::new(request.sampler, &scheduler, request.steps)?;
     let guidance = Guidance::plain(request.cfg);
-    let lora = fit_lora(request, &bundle)?;
+    let settings = Settings {
+        seed: request.seed,
+        sampler,
+        guidance,
+        latent: geometry.latent,
+        text,
+        time_ids: geometry.time_ids(),
+        lora: fit_lora(request, &bundle)?,
+    };
     let runtime = Runtime::load()?;
     let ep = runtime::resolve(&runtime, &request.session)?;
     let batch = request.batch.unwrap_or(BATCH).min(UNIT);
+    let chain = match &request.filter {
+        Some(name) => Some(chain::locate(name)?),
+        None => None,
+    };
+    let session = session(request, ep, batch, &settings);
     let hashes = Hashes {
         prompts: fsio::sha256(&request.prompts)?,
         axes: axes.as_ref().map(|(_, bytes)| fsio::sha256_bytes(bytes)),
-        lora: lora.as_ref().map(|(fitted, _)| hash(fitted)),
-        chain: None,
+        lora: settings.lora.as_ref().map(|(fitted, _)| hash(fitted)),
+        chain: match &chain {
+            Some(path) => Some(open_filter(path, &runtime, &session, axes.as_ref())?.identity()),
+            None => None,
+        },
     };
     let config = request.config(&bundle, &hashes, (geometry.size, batch, ep))?;
     let layout = Layout {
@@ -100,21 +120,13 @@ pub(super) fn prepare(request: &Request) -> Result<Setup> {
         ("popalign".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ("onnxruntime".to_owned(), runtime.version()),
     ]);
-    let settings = Settings {
-        seed: request.seed,
-        sampler,
-        guidance,
-        latent: geometry.latent,
-        text,
-        time_ids: geometry.time_ids(),
-        lora,
-    };
     Ok(Setup {
         negative: negative(request, &bundle, &settings)?,
-        session: session(request, ep, batch, &settings),
+        session,
         threads: request.session.threads,
         manifest: Manifest::new(config, versions, layout),
-        axes: axes.map(|(_, bytes)| bytes),
+        axes,
+        chain,
         repeated: list.repeated,
         shard: request.shard,
         format: request.format,
@@ -128,7 +140,29 @@ pub(super) fn prepare(request: &Request) -> Result<Setup> {
     })
 }
 
+/// Loads the sanity filter. Its networks are small: one thread each.
+fn open_filter(
+    chain: &Path,
+    runtime: &Runtime,
+    session: &SessionOptions,
+    axes: Option<&(Axes, Vec<u8>)>,
+) -> Result<Filter> {
+    let mut options = SessionOptions {
+        threads: 1,
+        ..session.clone()
+    };
+    options.tensorrt.profile = None;
+    Filter::open(runtime, chain, &options, axes.map(|(axes, _)| axes))
+}
+
 impl Setup {
+    /// Loads the sanity filter, if there is one.
+    pub(super) fn filter(&self) -> Result<Option<Filter>> {
+        let open =
+            |path: &PathBuf| open_filter(path, &self.runtime, &self.session, self.axes.as_ref());
+        self.chain.as_ref().map(open).transpose()
+    }
+
     /// The embedding that stands for no negative caption.
     pub(super) fn zeros(&self) -> Embedding {
         let TextShape {
@@ -156,14 +190,11 @@ impl Setup {
 }
 
 fn refuse_what_is_not_built(request: &Request) -> Result<()> {
-    let not_yet = |what: String| Err(Error::NotYet { what });
     match request.guidance {
-        GuidanceKind::Cfg => {}
-        other => not_yet(format!("--guidance {}", other.name()))?,
-    }
-    match &request.filter {
-        None => Ok(()),
-        Some(chain) => not_yet(format!("--filter {chain}")),
+        GuidanceKind::Cfg => Ok(()),
+        other => Err(Error::NotYet {
+            what: format!("--guidance {}", other.name()),
+        }),
     }
 }
 

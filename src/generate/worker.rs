@@ -7,7 +7,8 @@ use std::sync::mpsc::Sender;
 
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
 
-use super::run::{Judgement, Message};
+use super::filter::{Filter, Judgement};
+use super::run::Message;
 use super::setup::Setup;
 use super::{Error, Format, Picture, Result};
 use crate::bundle::Part;
@@ -54,6 +55,7 @@ pub(super) struct Worker<'a> {
     shared: &'a Shared<'a>,
     denoiser: Denoiser<'a>,
     decoder: Option<Decoder>,
+    filter: Option<Filter>,
 }
 
 impl<'a> Worker<'a> {
@@ -68,8 +70,9 @@ impl<'a> Worker<'a> {
             ..
         } = shared.setup;
         let unet = bundle.session(runtime, Part::Unet, &shared.session)?;
+        let filter = shared.setup.filter()?;
         let decoder = match shared.setup.format {
-            Format::None => None,
+            Format::None if filter.is_none() => None,
             _ => {
                 let mut options = shared.session.clone();
                 options.tensorrt.profile = None;
@@ -87,6 +90,7 @@ impl<'a> Worker<'a> {
             shared,
             denoiser: Denoiser::new(unet, settings),
             decoder,
+            filter,
         })
     }
 
@@ -119,24 +123,27 @@ impl<'a> Worker<'a> {
         let range = self.shared.writer.layout().unit(unit);
         let pictures: Vec<Picture<'_>> = range.map(|index| plan.picture(index)).collect();
         let mut latents = Vec::with_capacity(pictures.len() * settings.latent_len());
-        let mut files = Vec::with_capacity(pictures.len());
+        let mut rows = Vec::with_capacity(pictures.len());
         for chunk in pictures.chunks(*batch) {
             let drawn = self.draw(chunk, messages)?;
-            for (picture, latent) in chunk.iter().zip(drawn.chunks_exact(settings.latent_len())) {
-                files.push(self.keep(picture, latent)?);
+            let images = self.decode(&drawn)?;
+            let judgements = match (&mut self.filter, &images) {
+                (Some(filter), Some(images)) => filter.judge(images, chunk)?,
+                _ => vec![Judgement::default(); chunk.len()],
+            };
+            for (place, (picture, judgement)) in chunk.iter().zip(judgements).enumerate() {
+                let file = match &images {
+                    Some(images) => self.keep(picture, &images[place])?,
+                    None => None,
+                };
+                let latents = LatentsRef {
+                    file: latents_name(unit),
+                    index: rows.len(),
+                };
+                rows.push(row(picture, settings.seed, latents, file, judgement));
             }
             latents.extend(drawn);
         }
-        let rows: Vec<Row> = (0..)
-            .zip(pictures.iter().zip(files))
-            .map(|(place, (picture, file))| {
-                let latents = LatentsRef {
-                    file: latents_name(unit),
-                    index: place,
-                };
-                row(picture, settings.seed, latents, file, Judgement::default())
-            })
-            .collect();
         self.shared.writer.write_unit(unit, &rows, &latents)?;
         Ok(rows)
     }
@@ -166,18 +173,28 @@ impl<'a> Worker<'a> {
         Ok(self.denoiser.draw(&jobs, negative, &mut stepped)?)
     }
 
-    /// Decodes and writes a picture; gives its name and hash.
-    fn keep(&mut self, picture: &Picture<'_>, latent: &[f32]) -> Result<Option<(String, String)>> {
-        let (Some(decoder), Some(extension)) =
-            (&mut self.decoder, self.shared.setup.format.extension())
-        else {
+    /// Decodes a batch's latents, if anybody looks at pictures.
+    fn decode(&mut self, latents: &[f32]) -> Result<Option<Vec<RgbImage>>> {
+        let length = self.shared.setup.settings.latent_len();
+        let Some(decoder) = &mut self.decoder else {
             return Ok(None);
         };
-        let bytes = encoded(&decoder.decode(latent)?, self.shared.setup.format)?;
-        let name = format!(
-            "images/{}.{extension}",
-            file_stem(picture.index, picture.caption)
-        );
+        let images = latents
+            .chunks_exact(length)
+            .map(|latent| decoder.decode(latent))
+            .collect::<std::result::Result<_, _>>()?;
+        Ok(Some(images))
+    }
+
+    /// Writes a picture; gives its name and hash.
+    fn keep(&self, picture: &Picture<'_>, image: &RgbImage) -> Result<Option<(String, String)>> {
+        let format = self.shared.setup.format;
+        let Some(extension) = format.extension() else {
+            return Ok(None);
+        };
+        let bytes = encoded(image, format)?;
+        let stem = file_stem(picture.index, picture.caption);
+        let name = format!("images/{stem}.{extension}");
         self.shared.writer.write_image(&name, &bytes)?;
         Ok(Some((name, fsio::sha256_bytes(&bytes))))
     }

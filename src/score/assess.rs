@@ -186,7 +186,9 @@ impl Evidence<'_> {
         prompts: &[&Prompt],
     ) -> BTreeMap<String, Sided<Share>> {
         let of = |value: &String, side: usize| {
-            let asked = prompts.iter().filter(|p| p.axes.get(&scale.name) == Some(value));
+            let asked = prompts
+                .iter()
+                .filter(|p| p.axes.get(&scale.name) == Some(value));
             let shots = asked.flat_map(|p| self.shots(p, side).map(move |shot| (p, shot)));
             let hits: Vec<bool> = shots
                 .filter_map(|(p, shot)| self.obeys(scale, p, shot))
@@ -262,8 +264,10 @@ impl Evidence<'_> {
         if !self.metrics.similarity {
             return None;
         }
-        let (mut pixels, mut embeddings) =
-            (self.measure(Reading::Mean, false), self.measure(Reading::Mean, false));
+        let (mut pixels, mut embeddings) = (
+            self.measure(Reading::Mean, false),
+            self.measure(Reading::Mean, false),
+        );
         for (slot, likeness) in self.looks.slots.iter().enumerate() {
             if let Some(value) = likeness.and_then(|l| l.pixels) {
                 pixels.set(0, slot, &[value]);
@@ -299,7 +303,9 @@ impl Evidence<'_> {
             .map(|scale| (scale, self.readings(scale, false)))
             .collect();
         let prompts = self.population.prompts.iter();
-        prompts.map(|prompt| self.prompt(prompt, &readings)).collect()
+        prompts
+            .map(|prompt| self.prompt(prompt, &readings))
+            .collect()
     }
 
     fn prompt(&self, prompt: &Prompt, readings: &[(&Scale, [Measure; 2])]) -> PromptScore {
@@ -333,7 +339,12 @@ impl Evidence<'_> {
         }
     }
 
-    fn prompt_axis(&self, prompt: &Prompt, scale: &Scale, [hard, soft]: &[Measure; 2]) -> PromptAxis {
+    fn prompt_axis(
+        &self,
+        prompt: &Prompt,
+        scale: &Scale,
+        [hard, soft]: &[Measure; 2],
+    ) -> PromptAxis {
         // Addressed by the caption, so that a prompt's interval doesn't depend on the others.
         let mut population = self.resampled(std::iter::once(prompt));
         population.tag = TAG_ONE_PROMPT;
@@ -435,6 +446,8 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
 
 fn exact(values: [Option<f64>; SIDES]) -> Sided<Estimate> {
     let sides = values.map(|v| v.map(Estimate::exact));
-    let difference = values[0].zip(values[1]).map(|(a, b)| Estimate::exact(a - b));
+    let difference = values[0]
+        .zip(values[1])
+        .map(|(a, b)| Estimate::exact(a - b));
     Compared { sides, difference }.into()
 }

@@ -53,7 +53,9 @@ impl Clip {
         })?;
         let (text, vision) = (config.text(), config.vision());
         // A CLIP may bring its own tokenizer; the demo's shares the pipeline's.
-        let own = folder.join("tokenizer.json").is_file();
+        let own = ["tokenizer.json", "vocab.json"]
+            .iter()
+            .any(|f| folder.join(f).is_file());
         let tokenizer = if own {
             folder.clone()
         } else {
@@ -179,7 +181,9 @@ impl Preparation {
             Some(2) => Filter::Bilinear,
             Some(3) | None => Filter::Bicubic,
             Some(other) => {
-                return Err(format!("resample: expected 2 (bilinear) or 3 (bicubic), got {other}"));
+                return Err(format!(
+                    "resample: expected 2 (bilinear) or 3 (bicubic), got {other}"
+                ));
             }
         };
         let resize = match on("do_resize") {
@@ -204,7 +208,9 @@ impl Preparation {
             filter,
             scale: match on("do_rescale") {
                 false => 1.0,
-                true => config["rescale_factor"].as_f64().map_or(default.scale, |f| f as f32),
+                true => config["rescale_factor"]
+                    .as_f64()
+                    .map_or(default.scale, |f| f as f32),
             },
             mean: three("image_mean", default.mean, 0.0)?,
             std: three("image_std", default.std, 1.0)?,
@@ -309,13 +315,25 @@ mod tests {
         assert_eq!((parsed.crop, parsed.filter), (None, Filter::Bilinear));
         let picture = RgbImage::from_pixel(8, 8, Rgb([2, 3, 4]));
         let tensor = parsed.tensor(&picture).unwrap();
-        assert_eq!((tensor.len(), tensor[0], tensor[64], tensor[191]), (192, 1.0, 2.0, 3.0));
+        assert_eq!(
+            (tensor.len(), tensor[0], tensor[64], tensor[191]),
+            (192, 1.0, 2.0, 3.0)
+        );
         let openai = json!({"size": 8, "crop_size": 8});
-        assert_eq!(Preparation::parse(&openai, 8).unwrap(), Preparation::openai(8));
+        assert_eq!(
+            Preparation::parse(&openai, 8).unwrap(),
+            Preparation::openai(8)
+        );
         for (config, expected) in [
             (json!({"resample": 0}), "resample: expected 2"),
-            (json!({"size": {"longest_edge": 8}}), "expected a size in pixels"),
-            (json!({"image_mean": [0.5]}), "image_mean: expected three numbers"),
+            (
+                json!({"size": {"longest_edge": 8}}),
+                "expected a size in pixels",
+            ),
+            (
+                json!({"image_mean": [0.5]}),
+                "image_mean: expected three numbers",
+            ),
         ] {
             let error = Preparation::parse(&config, 8).unwrap_err();
             assert!(error.contains(expected), "{error}");

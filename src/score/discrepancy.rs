@@ -72,7 +72,10 @@ fn exact_floor(target: &[f64], n: u32) -> f64 {
                 log += f64::from(count) * share.ln() - log_factorial[count as usize];
             }
         }
-        let shares: Vec<f64> = counts.iter().map(|&c| f64::from(c) / f64::from(n)).collect();
+        let shares: Vec<f64> = counts
+            .iter()
+            .map(|&c| f64::from(c) / f64::from(n))
+            .collect();
         sum += log.exp() * distance(&shares, target);
     });
     sum
@@ -167,7 +170,10 @@ mod tests {
         assert_eq!(outcomes(6, 100), u64::MAX);
         // For many pictures the floor shrinks as 1/√n.
         let uniform = [1.0 / 6.0; 6];
-        let (few, many) = (floor(&uniform, 50, 0).unwrap(), floor(&uniform, 200, 0).unwrap());
+        let (few, many) = (
+            floor(&uniform, 50, 0).unwrap(),
+            floor(&uniform, 200, 0).unwrap(),
+        );
         assert!((few / many - 2.0).abs() < 0.1, "{few} {many}");
     }
 }

@@ -22,7 +22,7 @@ pub enum Error {
     Axes(#[from] crate::data::axes::Error),
     /// The tokenizer.
     #[error(transparent)]
-    Tokenize(#[from] crate::diffusion::tokenizer::Error),
+    Tokenizer(#[from] crate::diffusion::tokenizer::Error),
     /// A tensor file.
     #[error(transparent)]
     Tensors(#[from] crate::weights::Error),

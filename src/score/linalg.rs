@@ -46,7 +46,9 @@ pub fn multiply(a: &[f64], b: &[f64], n: usize) -> Vec<f64> {
     let mut product = vec![0.0; n * n];
     for (row, out) in a.chunks_exact(n).zip(product.chunks_exact_mut(n)) {
         for (&factor, other) in row.iter().zip(b.chunks_exact(n)) {
-            out.iter_mut().zip(other).for_each(|(o, x)| *o += factor * x);
+            out.iter_mut()
+                .zip(other)
+                .for_each(|(o, x)| *o += factor * x);
         }
     }
     product
@@ -280,7 +282,10 @@ mod tests {
     }
 
     fn largest_difference(a: &[f64], b: &[f64]) -> f64 {
-        a.iter().zip(b).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max)
+        a.iter()
+            .zip(b)
+            .map(|(x, y)| (x - y).abs())
+            .fold(0.0, f64::max)
     }
 
     #[test]
@@ -307,7 +312,9 @@ mod tests {
             // A few roundings per entry of numbers near n.
             let tolerance = 1e-14 * n as f64;
             assert!(largest_difference(&multiply(&scaled, &turned, n), &matrix) < tolerance);
-            let identity: Vec<f64> = (0..n * n).map(|k| f64::from(u8::from(k / n == k % n))).collect();
+            let identity: Vec<f64> = (0..n * n)
+                .map(|k| f64::from(u8::from(k / n == k % n)))
+                .collect();
             assert!(largest_difference(&multiply(&vectors, &turned, n), &identity) < tolerance);
         }
     }

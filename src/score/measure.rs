@@ -80,7 +80,8 @@ impl Measure {
         match &self.reading {
             Reading::Mean => [0, 1].map(|side| {
                 let means = sample.iter().map(|slots| self.sum(side, slots));
-                let (sum, count) = means.fold((0.0, 0), |(sum, count), (s, n)| (sum + s[0], count + n));
+                let (sum, count) =
+                    means.fold((0.0, 0), |(sum, count), (s, n)| (sum + s[0], count + n));
                 sum / count as f64
             }),
             Reading::Distance(target) => self.mean_distance(sample, target),
@@ -170,9 +171,13 @@ mod tests {
         let mut measure = Measure::new(target, 4, true);
         let (female, male) = ([1.0, 0.0], [0.0, 1.0]);
         for (side, slot, value) in [
-            (0, 0, female), (0, 1, male), (1, 0, male), (1, 1, male),
+            (0, 0, female),
+            (0, 1, male),
+            (1, 0, male),
+            (1, 1, male),
             // The second prompt has pictures of one side only.
-            (0, 2, male), (0, 3, male),
+            (0, 2, male),
+            (0, 3, male),
         ] {
             measure.set(side, slot, &value);
         }

@@ -194,14 +194,27 @@ mod tests {
         assert_eq!(metrics.names(), ["skin", "gender+skin", "recall", "clip"]);
         assert_eq!(metrics.scales[1].values.len(), 4);
         let all = Metrics::all(&scales(), ALL);
-        assert_eq!(all.names(), ["gender", "skin", "recall", "clip", "reference", "similarity"]);
+        assert_eq!(
+            all.names(),
+            [
+                "gender",
+                "skin",
+                "recall",
+                "clip",
+                "reference",
+                "similarity"
+            ]
+        );
     }
 
     #[test]
     fn unknown_planned_and_impossible_metrics_are_different_errors() {
         let text = |names: &str, at_hand| chosen(names, at_hand).unwrap_err().to_string();
         let known = "gender, skin, gender+skin, recall, clip, reference, similarity";
-        assert_eq!(text("race", ALL), format!("there is no metric `race`; there are {known}"));
+        assert_eq!(
+            text("race", ALL),
+            format!("there is no metric `race`; there are {known}")
+        );
         assert!(text("gender+race", ALL).contains("no metric `gender+race`"));
         assert!(text("gender+gender", ALL).contains("no metric"));
         assert!(text("hps", ALL).contains("`hps` is not built yet"));
@@ -212,7 +225,10 @@ mod tests {
         };
         assert!(text("clip", none).contains("needs --model BUNDLE with the parts"));
         assert!(text("similarity", none).contains("needs --against"));
-        let bankless = AtHand { reference: false, ..ALL };
+        let bankless = AtHand {
+            reference: false,
+            ..ALL
+        };
         assert!(text("reference", bankless).contains("reference.safetensors"));
     }
 }

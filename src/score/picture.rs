@@ -57,7 +57,10 @@ mod tests {
 
     fn png(picture: impl Into<DynamicImage>) -> Vec<u8> {
         let mut bytes = Cursor::new(Vec::new());
-        picture.into().write_to(&mut bytes, ImageFormat::Png).unwrap();
+        picture
+            .into()
+            .write_to(&mut bytes, ImageFormat::Png)
+            .unwrap();
         bytes.into_inner()
     }
 

@@ -85,7 +85,11 @@ impl Population {
         let mut population = builder.population;
         population.compared = !against.is_empty();
         let both = |slots: &[usize]| {
-            let has = |side: usize| slots.iter().any(|&s| population.slots[s].shots[side].is_some());
+            let has = |side: usize| {
+                slots
+                    .iter()
+                    .any(|&s| population.slots[s].shots[side].is_some())
+            };
             has(0) && has(1)
         };
         if population.compared && !population.prompts.iter().any(|p| both(&p.slots)) {
@@ -265,7 +269,12 @@ mod tests {
         let population = Population::new(&[one(), one()], &[one(), one()]).unwrap();
         // The second picture of the same key has a place of its own.
         assert_eq!(population.slots.len(), 4);
-        assert!(population.slots.iter().all(|s| s.shots.iter().all(Option::is_some)));
+        assert!(
+            population
+                .slots
+                .iter()
+                .all(|s| s.shots.iter().all(Option::is_some))
+        );
     }
 
     #[test]

@@ -55,7 +55,9 @@ impl Bank {
         let off = |row: &&[f32]| (length(row) - 1.0).abs() > LENGTH_TOLERANCE;
         if let Some(row) = embeds.chunks_exact(width).find(off) {
             let length = length(row);
-            return Err(bad(format!("`{TENSOR}` holds a row of length {length}, expected 1")));
+            return Err(bad(format!(
+                "`{TENSOR}` holds a row of length {length}, expected 1"
+            )));
         }
         let population = Gaussian::fit(embeds.chunks_exact(width), width).map(Rooted::new);
         Ok(Self {
@@ -157,7 +159,11 @@ impl Rooted {
         let symmetric: Vec<f64> = (0..n * n)
             .map(|k| (inner[k] + inner[(k % n) * n + k / n]) / 2.0)
             .collect();
-        let roots: f64 = eigen(&symmetric, n).values.iter().map(|v| v.max(0.0).sqrt()).sum();
+        let roots: f64 = eigen(&symmetric, n)
+            .values
+            .iter()
+            .map(|v| v.max(0.0).sqrt())
+            .sum();
         let trace = |c: &[f64]| (0..n).map(|i| c[i * n + i]).sum::<f64>();
         let means = self.population.mean.iter().zip(&other.mean);
         let apart: f64 = means.map(|(a, b)| (a - b).powi(2)).sum();
@@ -175,9 +181,17 @@ mod tests {
     fn bank(rows: &[[f32; 2]]) -> (tempfile::TempDir, std::path::PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(FILE);
-        let bytes: Vec<u8> = rows.iter().flatten().flat_map(|x| x.to_le_bytes()).collect();
+        let bytes: Vec<u8> = rows
+            .iter()
+            .flatten()
+            .flat_map(|x| x.to_le_bytes())
+            .collect();
         let view = TensorView::new(Dtype::F32, vec![rows.len(), 2], &bytes).unwrap();
-        fsio::write(&path, safetensors::serialize([(TENSOR, view)], None).unwrap()).unwrap();
+        fsio::write(
+            &path,
+            safetensors::serialize([(TENSOR, view)], None).unwrap(),
+        )
+        .unwrap();
         (dir, path)
     }
 

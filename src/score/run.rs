@@ -122,7 +122,10 @@ pub fn run(request: &Request, observe: &mut dyn FnMut(Event<'_>) -> bool) -> Res
 
     let runtime = Runtime::load()?;
     let mut chain = Chain::open(&runtime, &chain_path, &request.session)?;
-    let mut clip = match (&bundle, metrics.clip || metrics.reference || at_hand.clip && metrics.similarity) {
+    let mut clip = match (
+        &bundle,
+        metrics.clip || metrics.reference || at_hand.clip && metrics.similarity,
+    ) {
         (Some(bundle), true) => Some(Clip::open(&runtime, bundle, &request.session)?),
         _ => None,
     };
@@ -224,7 +227,9 @@ fn one_sided(population: &Population, observe: &mut dyn FnMut(Event<'_>) -> bool
         return;
     }
     let has = |slots: &[usize], side: usize| {
-        slots.iter().any(|&s| population.slots[s].shots[side].is_some())
+        slots
+            .iter()
+            .any(|&s| population.slots[s].shots[side].is_some())
     };
     let alone = population
         .prompts
@@ -269,10 +274,12 @@ fn qualities(
     if let (true, Some(clip)) = (metrics.clip, clip) {
         let texts: Vec<&str> = population.prompts.iter().map(|p| p.text.as_str()).collect();
         let captions = clip.captions(&texts)?;
-        let agreement = embeddings().zip(&population.shots).map(|(embedding, shot)| {
-            let caption = &captions[population.slots[shot.slot].prompt];
-            Some(CONVENTION * cosine(embedding?, caption))
-        });
+        let agreement = embeddings()
+            .zip(&population.shots)
+            .map(|(embedding, shot)| {
+                let caption = &captions[population.slots[shot.slot].prompt];
+                Some(CONVENTION * cosine(embedding?, caption))
+            });
         qualities.clip = Some(agreement.collect());
     }
     if let Some(bank) = bank {
@@ -337,8 +344,9 @@ impl Facts<'_> {
             .iter()
             .map(|scale| {
                 let shares = scale.values.iter().zip(&scale.target);
-                let shares: Map<String, Value> =
-                    shares.map(|(value, share)| (value.clone(), json!(share))).collect();
+                let shares: Map<String, Value> = shares
+                    .map(|(value, share)| (value.clone(), json!(share)))
+                    .collect();
                 (scale.name.clone(), shares.into())
             })
             .collect();

@@ -192,10 +192,12 @@ pub fn apply_targets(scales: &mut [Scale], path: &Path) -> Result<()> {
         .map_err(|e| bad(format!("expected `axis = {{ value = share, … }}`: {e}")))?;
     for (name, shares) in file {
         let has: Vec<String> = scales.iter().map(|s| s.name.clone()).collect();
-        let scale = scales
-            .iter_mut()
-            .find(|s| s.name == name)
-            .ok_or_else(|| bad(format!("there is no axis `{name}`; there are {}", has.join(", "))))?;
+        let scale = scales.iter_mut().find(|s| s.name == name).ok_or_else(|| {
+            bad(format!(
+                "there is no axis `{name}`; there are {}",
+                has.join(", ")
+            ))
+        })?;
         if let Some(unknown) = shares.keys().find(|v| scale.index(v).is_none()) {
             let values = scale.values.join(", ");
             return Err(bad(format!("{name}: `{unknown}` is none of {values}")));
@@ -208,7 +210,9 @@ pub fn apply_targets(scales: &mut [Scale], path: &Path) -> Result<()> {
         let sum: f64 = target.iter().sum();
         let valid = target.iter().all(|share| (0.0..=1.0).contains(share));
         if !valid || (sum - 1.0).abs() > SHARE_SUM_TOLERANCE {
-            return Err(bad(format!("{name}: expected shares in 0..1 that add up to 1")));
+            return Err(bad(format!(
+                "{name}: expected shares in 0..1 that add up to 1"
+            )));
         }
         scale.target = target;
     }
@@ -264,13 +268,15 @@ mod tests {
         labels = { asian = "asian", indian = "asian", black = "black" } }"#;
 
     fn attributes() -> Attributes {
-        let axis = |values: &[(&str, f32)]| {
-            values.iter().map(|(v, p)| ((*v).to_owned(), *p)).collect()
-        };
+        let axis =
+            |values: &[(&str, f32)]| values.iter().map(|(v, p)| ((*v).to_owned(), *p)).collect();
         Attributes {
             axes: BTreeMap::from([
                 ("sex".into(), axis(&[("Woman", 0.75), ("Man", 0.25)])),
-                ("race".into(), axis(&[("asian", 0.25), ("indian", 0.25), ("black", 0.5)])),
+                (
+                    "race".into(),
+                    axis(&[("asian", 0.25), ("indian", 0.25), ("black", 0.5)]),
+                ),
             ]),
             numbers: BTreeMap::new(),
         }
@@ -286,7 +292,10 @@ mod tests {
         assert_eq!((race.dominant, race.shares), (0, vec![0.5, 0.5]));
         let both = joint(&[&scales[0], &scales[1]]);
         assert_eq!(both.name, "gender+race");
-        assert_eq!(both.values, ["male asian", "male black", "female asian", "female black"]);
+        assert_eq!(
+            both.values,
+            ["male asian", "male black", "female asian", "female black"]
+        );
         assert_eq!(both.target, [0.375, 0.125, 0.375, 0.125]);
         let standing = both.read(&attributes()).unwrap();
         assert_eq!(standing.dominant, 2);
@@ -302,11 +311,15 @@ mod tests {
         let without = axes("");
         let error = from_axes(&without, &chain()).unwrap_err();
         assert!(matches!(&error, Error::Meaningless { label, .. } if label == "indian"));
-        let other = axes(
-            r#"classifier = { output = "skin", labels = { a = "asian", b = "black" } }"#,
-        );
+        let other =
+            axes(r#"classifier = { output = "skin", labels = { a = "asian", b = "black" } }"#);
         let error = from_axes(&other, &chain()).unwrap_err();
-        assert!(error.to_string().contains("has no `skin`; it measures race, sex"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("has no `skin`; it measures race, sex"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -321,7 +334,10 @@ mod tests {
         let target = apply("gender = { female = 0.25, male = 0.75 }").unwrap();
         assert_eq!(target, [0.75, 0.25]);
         for (text, expected) in [
-            ("sex = { Man = 1.0 }", "no axis `sex`; there are gender, race"),
+            (
+                "sex = { Man = 1.0 }",
+                "no axis `sex`; there are gender, race",
+            ),
             ("gender = { man = 1.0 }", "`man` is none of male, female"),
             ("gender = { male = 0.7 }", "add up to 1"),
             ("gender = [0.5, 0.5]", "expected `axis ="),

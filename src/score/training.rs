@@ -68,7 +68,11 @@ mod tests {
         assert_eq!(summary(&lines)["loss"], json!({"first": 1.0, "last": 0.5}));
         fsio::write(&path, "{}\n").unwrap();
         let error = read(dir.path()).unwrap_err();
-        assert!(error.to_string().ends_with("log.jsonl:1: not a line of a training log"));
+        assert!(
+            error
+                .to_string()
+                .ends_with("log.jsonl:1: not a line of a training log")
+        );
         assert_eq!(summary(&[])["steps"], Value::Null);
     }
 }

@@ -158,9 +158,10 @@ impl Templates {
         };
         // The caption that leaves the shortest subject names the most: "a photo of a dark old
         // man" is also what the neutral template says of the subject "dark old man".
-        let named = self.specific.iter().filter_map(|(before, after, values)| {
-            Some((subject(before, after)?, values))
-        });
+        let named = self
+            .specific
+            .iter()
+            .filter_map(|(before, after, values)| Some((subject(before, after)?, values)));
         let Some((subject, values)) = named.min_by_key(|(subject, _)| subject.len()) else {
             return;
         };

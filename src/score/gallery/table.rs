@@ -223,7 +223,10 @@ mod tests {
             let gallery = read(dir.path()).unwrap().unwrap();
             assert_eq!(gallery.layout, Layout::Imagefolder);
             let picture = &gallery.pictures[0];
-            assert_eq!((picture.name.as_str(), picture.prompt.as_str()), ("a.jpg", "a cat"));
+            assert_eq!(
+                (picture.name.as_str(), picture.prompt.as_str()),
+                ("a.jpg", "a cat")
+            );
             assert_eq!((picture.kind, picture.key.as_str()), (None, "a.jpg"));
         }
     }
@@ -231,12 +234,32 @@ mod tests {
     #[test]
     fn bad_rows_name_the_line() {
         for (name, text, expected) in [
-            (JSONL, "{\"file_name\":\"a.png\",\"text\":\"x\"}\n{\"file_name\":", ".jsonl:2: not a row"),
+            (
+                JSONL,
+                "{\"file_name\":\"a.png\",\"text\":\"x\"}\n{\"file_name\":",
+                ".jsonl:2: not a row",
+            ),
             (JSONL, "{\"file_name\":\"a.png\"}", ".jsonl:1: no caption"),
-            (JSONL, "{\"file_name\":\"../a.png\",\"text\":\"x\"}", "not a path inside"),
-            (CSV, "file,text\na,b\n", "no `file_name` column among file, text"),
-            (CSV, "file_name,words\na,b\n", "no `prompt`, `text` or `caption` column"),
-            (CSV, "file_name,text\na,b\n/etc/x,b\n", ".csv:3: `/etc/x` is not a path inside"),
+            (
+                JSONL,
+                "{\"file_name\":\"../a.png\",\"text\":\"x\"}",
+                "not a path inside",
+            ),
+            (
+                CSV,
+                "file,text\na,b\n",
+                "no `file_name` column among file, text",
+            ),
+            (
+                CSV,
+                "file_name,words\na,b\n",
+                "no `prompt`, `text` or `caption` column",
+            ),
+            (
+                CSV,
+                "file_name,text\na,b\n/etc/x,b\n",
+                ".csv:3: `/etc/x` is not a path inside",
+            ),
         ] {
             let error = read(folder(&[(name, text)]).path()).unwrap_err();
             assert!(error.to_string().contains(expected), "{error}");

@@ -64,7 +64,10 @@ pub fn write_sheets(scored: &Scored, tasks: usize, seed: u64, dir: &Path) -> Res
     }
     let tasks = draw(population, tasks, seed);
     fsio::create_dir_all(dir)?;
-    fsio::write(dir.join("sheet.html"), sheet(population, &tasks)?.into_string())?;
+    fsio::write(
+        dir.join("sheet.html"),
+        sheet(population, &tasks)?.into_string(),
+    )?;
     let questions = QUESTIONS.map(|(name, _)| name).join(",");
     let blank = ",".repeat(QUESTIONS.len());
     let mut answers = format!("task,rater,{questions}\n");
@@ -84,7 +87,9 @@ pub fn write_sheets(scored: &Scored, tasks: usize, seed: u64, dir: &Path) -> Res
 fn draw(population: &Population, tasks: usize, seed: u64) -> Vec<Task<'_>> {
     let shots = |prompt: &Prompt, side: usize| -> Vec<usize> {
         let slots = prompt.slots.iter();
-        slots.filter_map(|&s| population.slots[s].shots[side]).collect()
+        slots
+            .filter_map(|&s| population.slots[s].shots[side])
+            .collect()
     };
     let mut prompts: Vec<&Prompt> = population
         .of_kind(Kind::Neutral)

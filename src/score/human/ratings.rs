@@ -151,9 +151,8 @@ impl<'a> Table<'a> {
         let headers = headers.iter().map(str::to_owned).collect();
         let mut rows = Vec::new();
         for record in reader.records() {
-            let record = record.map_err(|e| {
-                bad(e.position().map_or(0, csv::Position::line), e.to_string())
-            })?;
+            let record = record
+                .map_err(|e| bad(e.position().map_or(0, csv::Position::line), e.to_string()))?;
             let line = record.position().map_or(0, csv::Position::line);
             let cells = record.iter().map(str::to_owned).collect();
             rows.push((usize::try_from(line).unwrap_or(0), cells));
@@ -196,13 +195,15 @@ mod tests {
 
     #[test]
     fn answers_are_decoded_by_the_key() {
-        let agreement = read(
-            "task,rater,fairness,quality\n1,ann,A,tie\n2,ann,b,A\n1,bob,A,Tie\n2,bob,B,\n",
-        )
-        .unwrap();
+        let agreement =
+            read("task,rater,fairness,quality\n1,ann,A,tie\n2,ann,b,A\n1,bob,A,Tie\n2,bob,B,\n")
+                .unwrap();
         assert_eq!((agreement.raters, agreement.tasks), (2, 2));
         let fairness = agreement.questions["fairness"];
-        assert_eq!((fairness.answers, fairness.scored, fairness.against), (4, 1.0, 0.0));
+        assert_eq!(
+            (fairness.answers, fairness.scored, fairness.against),
+            (4, 1.0, 0.0)
+        );
         // All the same: nothing to compare with.
         assert_eq!(fairness.alpha, None);
         let quality = agreement.questions["quality"];
@@ -213,12 +214,30 @@ mod tests {
     #[test]
     fn bad_tables_name_the_line() {
         for (text, expected) in [
-            ("task,rater,fairness\n", "no column `quality` among task, rater, fairness"),
-            ("task,rater,fairness,quality\n1,ann,C,A\n", ":2: fairness: expected A, B or tie"),
-            ("task,rater,fairness,quality\n9,ann,A,A\n", ":2: task `9` is not in"),
-            ("task,rater,fairness,quality\n1,,A,A\n", ":2: rater: expected a name"),
-            ("task,rater,fairness,quality\n1,x,A,A\n1,x,B,A\n", ":3: `x` rated task `1` twice"),
-            ("task,rater,fairness,quality\n1,ann,,\n", "no row has an answer"),
+            (
+                "task,rater,fairness\n",
+                "no column `quality` among task, rater, fairness",
+            ),
+            (
+                "task,rater,fairness,quality\n1,ann,C,A\n",
+                ":2: fairness: expected A, B or tie",
+            ),
+            (
+                "task,rater,fairness,quality\n9,ann,A,A\n",
+                ":2: task `9` is not in",
+            ),
+            (
+                "task,rater,fairness,quality\n1,,A,A\n",
+                ":2: rater: expected a name",
+            ),
+            (
+                "task,rater,fairness,quality\n1,x,A,A\n1,x,B,A\n",
+                ":3: `x` rated task `1` twice",
+            ),
+            (
+                "task,rater,fairness,quality\n1,ann,,\n",
+                "no row has an answer",
+            ),
         ] {
             let error = read(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");

@@ -90,7 +90,10 @@ pub(super) fn dumbbell(
     let values = || points.iter().map(|(_, v)| *v);
     let low = values().fold(f64::INFINITY, f64::min);
     let high = values().fold(0.0, f64::max);
-    let spoken: Vec<String> = points.iter().map(|(s, v)| format!("{s} {}", number(*v, 2))).collect();
+    let spoken: Vec<String> = points
+        .iter()
+        .map(|(s, v)| format!("{s} {}", number(*v, 2)))
+        .collect();
     html! {
         div.dumbbell {
             span.label { (label) }
@@ -110,7 +113,9 @@ pub(super) fn dumbbell(
 }
 
 /// Shares of a population, side by side in one bar.
-pub(super) fn stacked(axis: &str, values: &[String], shares: &[f64]) -> Markup {
+///
+/// `colour` is that of the first value: axes that are shown together don't share colours.
+pub(super) fn stacked(axis: &str, colour: usize, values: &[String], shares: &[f64]) -> Markup {
     let spoken: Vec<String> = values
         .iter()
         .zip(shares)
@@ -120,7 +125,7 @@ pub(super) fn stacked(axis: &str, values: &[String], shares: &[f64]) -> Markup {
         div.stacked role="img" aria-label={ (axis) ": " (spoken.join(", ")) } title=(spoken.join(", ")) {
             @for (index, (value, share)) in values.iter().zip(shares).enumerate() {
                 @if *share > 0.0 {
-                    span.{ "v" (index % COLOURS) } style={ "width:" (place(*share, 1.0)) } {
+                    span.{ "v" ((colour + index) % COLOURS) } style={ "width:" (place(*share, 1.0)) } {
                         @if *share >= NAMED_SHARE { (value) }
                     }
                 }
@@ -130,11 +135,12 @@ pub(super) fn stacked(axis: &str, values: &[String], shares: &[f64]) -> Markup {
 }
 
 /// What the colours of stacked bars mean.
-pub(super) fn legend(values: &[String]) -> Markup {
+pub(super) fn legend(axis: &str, colour: usize, values: &[String]) -> Markup {
     html! {
         span.legend {
+            b { (axis) }
             @for (index, value) in values.iter().enumerate() {
-                span { i.{ "v" (index % COLOURS) } {} (value) }
+                span { i.{ "v" ((colour + index) % COLOURS) } {} (value) }
             }
         }
     }
@@ -146,7 +152,13 @@ mod tests {
 
     #[test]
     fn scales_end_at_round_numbers() {
-        for (value, expected) in [(0.61, 0.8), (0.8, 0.8), (28.3, 30.0), (0.043, 0.05), (0.0, 1.0)] {
+        for (value, expected) in [
+            (0.61, 0.8),
+            (0.8, 0.8),
+            (28.3, 30.0),
+            (0.043, 0.05),
+            (0.0, 1.0),
+        ] {
             assert!((round_up(value) - expected).abs() < 1e-9, "{value}");
         }
     }
@@ -168,7 +180,8 @@ mod tests {
         assert!(text.contains("width:50.00%"), "{text}");
         assert!(text.contains("left:40.00%;width:100.00%"), "{text}");
         assert!(text.contains("0.20 to 2.00"), "{text}");
-        let text = stacked("gender", &["<b>".into(), "male".into()], &[0.25, 0.75]).into_string();
+        let text =
+            stacked("gender", 0, &["<b>".into(), "male".into()], &[0.25, 0.75]).into_string();
         assert!(text.contains("&lt;b&gt; 25%, male 75%"), "{text}");
     }
 }

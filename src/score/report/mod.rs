@@ -7,10 +7,10 @@ use std::path::Path;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use super::Result;
 use super::human::Agreement;
 use super::run::Scored;
 use super::scores::Scores;
-use super::{Result, scales};
 use crate::align::log::Line;
 use crate::fsio;
 
@@ -132,7 +132,16 @@ impl Context<'_> {
         }
     }
 
-    fn scale(&self, axis: &str) -> Option<&scales::Scale> {
-        self.report.scored.scales.iter().find(|s| s.name == axis)
+    /// The values of an axis.
+    fn values(&self, axis: &str) -> Option<&[String]> {
+        let axes = self.scores.axes.iter();
+        let mut axes = axes.filter(|a| a.axis == axis);
+        axes.next().map(|a| a.values.as_slice())
+    }
+
+    /// The colour of an axis' first value: the one after those of the axes before it.
+    fn colour(&self, axis: &str) -> usize {
+        let before = self.scores.axes.iter().take_while(|a| a.axis != axis);
+        before.map(|a| a.values.len()).sum()
     }
 }

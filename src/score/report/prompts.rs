@@ -43,7 +43,7 @@ impl Context<'_> {
                 }
                 p.legends {
                     @for axis in &self.scores.axes {
-                        @if let Some(scale) = self.scale(&axis.axis) { (charts::legend(&scale.values)) }
+                        (charts::legend(&axis.axis, self.colour(&axis.axis), &axis.values))
                     }
                 }
                 @for (index, &(prompt, score)) in neutral.iter().enumerate() {
@@ -78,7 +78,12 @@ impl Context<'_> {
         }
     }
 
-    fn grid<'a>(&self, prompts: impl Iterator<Item = &'a Prompt>, side: usize, name: &str) -> Markup {
+    fn grid<'a>(
+        &self,
+        prompts: impl Iterator<Item = &'a Prompt>,
+        side: usize,
+        name: &str,
+    ) -> Markup {
         let slots = prompts.flat_map(|prompt| {
             let shown = self.thumbnails.shown(prompt);
             shown.into_iter().map(move |slot| (prompt, slot))
@@ -128,8 +133,8 @@ impl Context<'_> {
     fn shares(&self, score: &PromptScore, side: usize) -> Markup {
         html! {
             @for axis in &score.axes {
-                @if let (Some(shares), Some(scale)) = (axis.shares.side(side), self.scale(&axis.axis)) {
-                    (charts::stacked(&axis.axis, &scale.values, shares))
+                @if let (Some(shares), Some(values)) = (axis.shares.side(side), self.values(&axis.axis)) {
+                    (charts::stacked(&axis.axis, self.colour(&axis.axis), values, shares))
                 }
             }
             @let drawn = score.pictures.side(side);

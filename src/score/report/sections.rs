@@ -35,15 +35,21 @@ impl Context<'_> {
     pub(super) fn headline(&self) -> Markup {
         let axes: Vec<&AxisScore> = self.scores.axes.iter().collect();
         let of = |wanted: Change| -> Vec<String> {
-            let some = axes.iter().filter(|a| change(&a.discrepancy) == Some(wanted));
+            let some = axes
+                .iter()
+                .filter(|a| change(&a.discrepancy) == Some(wanted));
             some.map(|a| a.axis.clone()).collect()
         };
         let (fell, rose) = (of(Change::Fell), of(Change::Rose));
+        let gap = |axes: &[String], verb: &str| {
+            let plural = if axes.len() == 1 { "" } else { "s" };
+            format!("he {} gap{plural} {verb}", list(axes))
+        };
         let title = match (self.compared(), fell.is_empty(), rose.is_empty()) {
-            (true, false, true) => format!("The {} gap narrowed", list(&fell)),
-            (true, true, false) => format!("The {} gap widened", list(&rose)),
+            (true, false, true) => format!("T{}", gap(&fell, "narrowed")),
+            (true, true, false) => format!("T{}", gap(&rose, "widened")),
             (true, false, false) => {
-                format!("The {} gap narrowed, the {} gap widened", list(&fell), list(&rose))
+                format!("T{}, t{}", gap(&fell, "narrowed"), gap(&rose, "widened"))
             }
             (true, true, true) => "No measurable change in who is drawn".to_owned(),
             (false, ..) => "Who is drawn".to_owned(),
@@ -60,7 +66,10 @@ impl Context<'_> {
         let axes: Vec<String> = self.scores.axes.iter().filter_map(axis_words).collect();
         if let (Some(first), false) = (self.scores.axes.first(), axes.is_empty()) {
             let prompts = count(first.prompts, "identity-neutral prompt");
-            sentences.push(format!("Over {prompts}, the mean discrepancy {}.", list(&axes)));
+            sentences.push(format!(
+                "Over {prompts}, the mean discrepancy {}.",
+                list(&axes)
+            ));
         }
         let quality: Vec<String> = self
             .scores
@@ -75,7 +84,10 @@ impl Context<'_> {
         if let Some(recall) = self.scores.recall.as_ref().map(|r| &r.all)
             && let Some(words) = went(recall, |v| percent(v, 1))
         {
-            sentences.push(format!("Captions that name who to draw are obeyed in {words} of pictures."));
+            let verb = if self.compared() { "went from" } else { "is" };
+            sentences.push(format!(
+                "Recall of captions that name who to draw {verb} {words}."
+            ));
         }
         sentences.join(" ")
     }
@@ -182,7 +194,10 @@ impl Context<'_> {
 
     /// The numbers of both sides in one cell.
     fn pair(&self, of: impl Fn(usize) -> Option<String>) -> String {
-        let sides = self.sides().iter().map(|&(side, _)| of(side).unwrap_or("–".into()));
+        let sides = self
+            .sides()
+            .iter()
+            .map(|&(side, _)| of(side).unwrap_or("–".into()));
         sides.collect::<Vec<_>>().join(" → ")
     }
 
@@ -195,7 +210,9 @@ impl Context<'_> {
                     let points: Vec<(&str, f64)> = self
                         .sides()
                         .iter()
-                        .filter_map(|&(side, name)| Some((name, axis.discrepancy.side(side)?.value)))
+                        .filter_map(|&(side, name)| {
+                            Some((name, axis.discrepancy.side(side)?.value))
+                        })
                         .collect();
                     let floor = axis.floor.scored.or(axis.floor.against);
                     (prompt.prompt.as_str(), points, floor)
@@ -227,7 +244,10 @@ impl Context<'_> {
         let Some(recall) = &self.scores.recall else {
             return html! {};
         };
-        let rows = recall.axes.iter().map(|(name, sided)| (name.as_str(), sided));
+        let rows = recall
+            .axes
+            .iter()
+            .map(|(name, sided)| (name.as_str(), sided));
         let rows: Vec<_> = rows.chain([("everything named", &recall.all)]).collect();
         html! {
             section #recall {
@@ -304,7 +324,12 @@ impl Context<'_> {
         let sides = self.sides().iter();
         let estimates = sides.filter_map(|&(side, name)| Some((name, quality.all.side(side)?)));
         let estimates: Vec<_> = estimates.collect();
-        let most = charts::round_up(estimates.iter().map(|(_, e)| highest(e)).fold(0.0, f64::max));
+        let most = charts::round_up(
+            estimates
+                .iter()
+                .map(|(_, e)| highest(e))
+                .fold(0.0, f64::max),
+        );
         let decimals = decimals(quality.metric);
         html! {
             h3 { (title(quality.metric)) }
@@ -424,10 +449,6 @@ impl Context<'_> {
     /// How all this was measured.
     pub(super) fn method(&self) -> Markup {
         let config = &self.scores.config;
-        let plain = |value: &Value| match value {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
         html! {
             section #method {
                 h2 { "How this was measured" }
@@ -468,6 +489,30 @@ impl Context<'_> {
     }
 }
 
+/// A value of the configuration without JSON's marks.
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Number(n) => n
+            .as_f64()
+            .map_or(n.to_string(), |v| match v.fract() == 0.0 {
+                true => n.to_string(),
+                false => number(v, 3),
+            }),
+        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(", "),
+        Value::Object(map) => {
+            let entry = |(key, value): (&String, &Value)| match value {
+                Value::Object(_) => format!("{key}: {}", plain(value)),
+                _ => format!("{key} {}", plain(value)),
+            };
+            let inner = map.values().any(Value::is_object);
+            let separator = if inner { "; " } else { ", " };
+            map.iter().map(entry).collect::<Vec<_>>().join(separator)
+        }
+        other => other.to_string(),
+    }
+}
+
 /// The largest number that a bar shows.
 fn highest(estimate: &Estimate) -> f64 {
     estimate.high.unwrap_or(estimate.value).max(estimate.value)
@@ -499,8 +544,20 @@ fn figure(
         return html! {};
     };
     let tone = match (change(sided), higher_is_better) {
-        (Some(Change::Fell), Some(better)) => if better { "worse" } else { "better" },
-        (Some(Change::Rose), Some(better)) => if better { "better" } else { "worse" },
+        (Some(Change::Fell), Some(better)) => {
+            if better {
+                "worse"
+            } else {
+                "better"
+            }
+        }
+        (Some(Change::Rose), Some(better)) => {
+            if better {
+                "better"
+            } else {
+                "worse"
+            }
+        }
         _ => "same",
     };
     html! {
@@ -527,13 +584,19 @@ fn figure(
 
 fn drops(counts: &Counts) -> String {
     let reasons = counts.dropped.iter();
-    let words: Vec<String> = reasons.map(|(key, n)| format!("{n} {}", reason(key))).collect();
+    let words: Vec<String> = reasons
+        .map(|(key, n)| format!("{n} {}", reason(key)))
+        .collect();
     words.join(", ")
 }
 
 /// "of gender went from 0.42 to 0.18 (−57%)".
 fn axis_words(axis: &AxisScore) -> Option<String> {
-    Some(format!("of {} {}", axis.axis, went_verb(&axis.discrepancy, |v| number(v, 2))?))
+    Some(format!(
+        "of {} {}",
+        axis.axis,
+        went_verb(&axis.discrepancy, |v| number(v, 2))?
+    ))
 }
 
 fn quality_words(quality: &Quality) -> Option<String> {

@@ -56,18 +56,25 @@ impl<'a> Thumbnails<'a> {
                 // A picture that can't be read has been counted; it has no thumbnail.
                 let bytes = fs::read(path).ok();
                 let uri = bytes.and_then(|bytes| data_uri(&bytes, SIDE).transpose());
-                uri.transpose().map(|uri| (shot, uri)).map_err(|source| Error::Thumbnail {
-                    path: path.clone(),
-                    source,
-                })
+                uri.transpose()
+                    .map(|uri| (shot, uri))
+                    .map_err(|source| Error::Thumbnail {
+                        path: path.clone(),
+                        source,
+                    })
             });
             let made: Vec<(usize, Option<String>)> = made.collect::<Result<_>>()?;
-            let size: usize = made.iter().filter_map(|(_, uri)| Some(uri.as_ref()?.len())).sum();
+            let size: usize = made
+                .iter()
+                .filter_map(|(_, uri)| Some(uri.as_ref()?.len()))
+                .sum();
             if size > left {
                 break;
             }
             left -= size;
-            let some = made.into_iter().filter_map(|(shot, uri)| Some((shot, uri?)));
+            let some = made
+                .into_iter()
+                .filter_map(|(shot, uri)| Some((shot, uri?)));
             thumbnails.uris.extend(some);
         }
         Ok(thumbnails)
@@ -123,5 +130,8 @@ pub(in crate::score) fn data_uri(
     }
     let mut jpeg = Vec::new();
     JpegEncoder::new_with_quality(&mut jpeg, QUALITY).encode_image(&picture)?;
-    Ok(Some(format!("data:image/jpeg;base64,{}", STANDARD.encode(jpeg))))
+    Ok(Some(format!(
+        "data:image/jpeg;base64,{}",
+        STANDARD.encode(jpeg)
+    )))
 }

@@ -108,7 +108,10 @@ mod tests {
         assert_eq!(percent(0.125, 1), "12.5%");
         assert_eq!(list(&["a".into(), "b".into(), "c".into()]), "a, b and c");
         assert_eq!(capital("über"), "Über");
-        assert_eq!((count(1, "prompt"), count(0, "prompt")), ("1 prompt".into(), "0 prompts".into()));
+        assert_eq!(
+            (count(1, "prompt"), count(0, "prompt")),
+            ("1 prompt".into(), "0 prompts".into())
+        );
     }
 
     #[test]

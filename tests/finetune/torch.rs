@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use popalign::weights::DType;
+
 use crate::world::{World, log, succeeded, tensors};
 
 /// Errors of the graph in single precision, as a share of the largest value (see `tests/nets.rs`),
@@ -67,11 +69,13 @@ fn fixture(run: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-/// The values of a file's tensors.
+/// The values of a file's floating-point tensors.
 fn values(path: &Path) -> BTreeMap<String, Vec<f64>> {
     let all = tensors(path).into_iter();
+    let floats = all.filter(|(_, t)| t.dtype == DType::F32);
     let doubles = |floats: Vec<f32>| floats.into_iter().map(f64::from).collect();
-    all.map(|(name, t)| (name, doubles(t.read_f32().unwrap())))
+    floats
+        .map(|(name, t)| (name, doubles(t.read_f32().unwrap())))
         .collect()
 }
 

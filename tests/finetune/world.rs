@@ -187,7 +187,7 @@ impl World {
             .arg(self.data())
             .arg("--out")
             .arg(out)
-            .args(["--threads", "1", "--lora", "2"])
+            .args(["--lora", "2"])
             .args(options);
         command
     }

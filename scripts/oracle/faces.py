@@ -4,13 +4,15 @@
 
 Needs numpy, onnxruntime, opencv-python, Pillow, and scripts/faces/convert's packages in
 .runtime/packages/ (the detector is taken from there as it was published). Writes
-tests/fixtures/faces/{resample,faces,photos}.json and formats/; photos.json only with --photos, the
+tests/fixtures/faces/{resample,faces,photos,jpeg}.json and formats/; photos.json only with --photos, the
 folder that scripts/oracle/photos fills. The pictures are made here and, by the same recipes, in the test; their
 hashes show that they are the same.
 """
 
 import argparse
+import base64
 import hashlib
+import io
 import json
 import zipfile
 from pathlib import Path
@@ -238,6 +240,59 @@ def formats(astronaut):
             picture.save(folder / f"{path.name}.expected.png", optimize=True)
 
 
+def jpegs(astronaut):
+    """Small JPEG files of every kind that is written, each with the hash of Pillow's pixels."""
+    files = {}
+
+    def pillow(name, picture, **options):
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", **options)
+        files[name] = buffer.getvalue()
+
+    def opencv(name, picture, *options):
+        done, data = cv2.imencode(".jpg", np.asarray(picture)[:, :, ::-1], options)
+        assert done
+        files[name] = data.tobytes()
+
+    # Busy, so that no coefficient is left out, and of sizes that fill no block.
+    noise = Image.fromarray(np.random.default_rng(1).integers(0, 256, (29, 37, 3), np.uint8))
+    face = astronaut.crop((160, 40, 300, 200))
+    for size in [(1, 1), (2, 3), (3, 2), (4, 5), (5, 9), (16, 16), (17, 33), (70, 51)]:
+        small = face.resize(size, Image.BICUBIC)
+        for sampling in ("4:4:4", "4:2:2", "4:2:0"):
+            name = f"{size[0]}x{size[1]} {sampling}"
+            pillow(name, small, quality=85, subsampling=sampling)
+            pillow(name + " progressive", small, quality=85, subsampling=sampling, progressive=True)
+    small = face.resize((61, 47), Image.BICUBIC)
+    for name in ("411", "420", "422", "440", "444"):
+        factor = getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{name}")
+        for restart in (0, 1, 3):
+            options = [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor]
+            options += [cv2.IMWRITE_JPEG_RST_INTERVAL, restart]
+            opencv(f"{name} restart {restart}", small, *options)
+            options += [cv2.IMWRITE_JPEG_PROGRESSIVE, 1]
+            opencv(f"{name} restart {restart} progressive", small, *options)
+    for quality in (1, 30, 100):
+        pillow(f"noise {quality}", noise, quality=quality)
+        pillow(f"noise {quality} progressive", noise, quality=quality, progressive=True)
+    pillow("optimized", small, quality=90, optimize=True)
+    pillow("rgb", small, quality=90, keep_rgb=True)
+    pillow("grey", small.convert("L"), quality=90)
+    pillow("grey progressive", small.convert("L"), quality=90, progressive=True)
+    pillow("cmyk", small.convert("CMYK"), quality=90)
+    pillow("cmyk noise progressive", noise.convert("CMYK"), quality=95, progressive=True)
+    cases = []
+    for name, data in files.items():
+        picture = Image.open(io.BytesIO(data)).convert("RGB")
+        if "cmyk" not in name:
+            # Two readers, one library: they must agree.
+            other = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+            assert np.array_equal(np.asarray(picture), other[:, :, ::-1]), name
+        file = base64.b64encode(data).decode()
+        cases.append({"name": name, "sha256": sha256(picture), "file": file})
+    return cases
+
+
 def write(name, value):
     (FIXTURES / name).write_text(json.dumps(value, indent=1) + "\n")
 
@@ -253,6 +308,7 @@ def main():
     astronaut = Image.open(FIXTURES / "astronaut.png").convert("RGB")
     write("resample.json", resample_cases(astronaut))
     formats(astronaut)
+    write("jpeg.json", jpegs(astronaut))
     pictures = recipes(astronaut)
     write("faces.json", {n: look(p, detector, attributes) for n, p in pictures.items()})
     if options.photos:

@@ -13,6 +13,9 @@ use super::shared::Shared;
 use super::{DropReason, Error, Face, Manifest, Verdict, judge, prepare};
 use crate::runtime::{Ep, Feed, Runtime, Session, SessionOptions};
 
+/// More workers than this would cost more memory than they save time: each has its own networks.
+const MOST_WORKERS: usize = 16;
+
 /// A classifier chain, loaded.
 #[derive(Debug)]
 pub struct Chain {
@@ -69,7 +72,7 @@ impl Chain {
         Ok(Self {
             sha256: shared.sha256()?,
             runtime: runtime.clone(),
-            most: if on_cpu { threads } else { 1 },
+            most: if on_cpu { threads.min(MOST_WORKERS) } else { 1 },
             options,
             workers: vec![first],
             shared,

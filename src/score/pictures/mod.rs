@@ -2,17 +2,19 @@
 //!
 //! A file is what its bytes say, whatever its name. Its EXIF orientation is obeyed, as OpenCV's
 //! `imread` does (Pillow's `open` does not; the reference chain calls `ImageOps.exif_transpose`).
-//! Grey becomes three equal channels, transparency is dropped and 16 bits are rounded to 8, as
+//! JPEG files have the very pixels that libjpeg-turbo gives both. Grey becomes three equal channels, transparency is dropped and 16 bits are rounded to 8, as
 //! Pillow and OpenCV have it, so that a picture says here what it says there.
 
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use image::error::{DecodingError, ImageFormatHint};
+use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, RgbImage};
 
 use crate::fsio;
 
+mod jpeg;
 mod resample;
 
 pub use resample::{Filter, resample};
@@ -36,8 +38,8 @@ pub enum Error {
 /// Reads a PNG or JPEG file.
 ///
 /// # Errors
-/// [`Error::File`]; [`Error::Decode`] for what is cut short, damaged, of another format or larger
-/// than half a gigabyte when unpacked.
+/// [`Error::File`]; [`Error::Decode`] for what is cut short, damaged, of another format or far too
+/// large when unpacked.
 pub fn read(path: &Path) -> Result<RgbImage, Error> {
     let bytes = fsio::read(path)?;
     decode(&bytes).map_err(|source| Error::Decode {
@@ -52,39 +54,20 @@ pub fn read(path: &Path) -> Result<RgbImage, Error> {
 /// As [`read`].
 pub fn decode(bytes: &[u8]) -> Result<RgbImage, ImageError> {
     let reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format()?;
-    if reader.format() == Some(ImageFormat::Jpeg) && !jpeg_ends(bytes) {
+    let (mut picture, orientation) = if reader.format() == Some(ImageFormat::Jpeg) {
         let hint = ImageFormatHint::Exact(ImageFormat::Jpeg);
-        let reason = "the file is cut short: its end marker is missing";
-        return Err(ImageError::Decoding(DecodingError::new(hint, reason)));
-    }
-    let mut decoder = reader.into_decoder()?;
-    // A damaged note about the orientation doesn't make a picture unreadable.
-    let orientation = decoder.orientation();
-    let mut picture = DynamicImage::from_decoder(decoder)?;
-    if let Ok(orientation) = orientation {
+        let file = jpeg::decode(bytes)
+            .map_err(|reason| ImageError::Decoding(DecodingError::new(hint, reason)))?;
+        let orientation = file.exif.as_deref().and_then(Orientation::from_exif_chunk);
+        (DynamicImage::from(file.picture), orientation)
+    } else {
+        let mut decoder = reader.into_decoder()?;
+        // A damaged note about the orientation doesn't make a picture unreadable.
+        let orientation = decoder.orientation().ok();
+        (DynamicImage::from_decoder(decoder)?, orientation)
+    };
+    if let Some(orientation) = orientation {
         picture.apply_orientation(orientation);
     }
     Ok(picture.into_rgb8())
-}
-
-/// Whether a JPEG file has its end. The decoder fills in grey for what is missing of one that was
-/// cut short, and a half grey picture would be counted as if it were one.
-fn jpeg_ends(bytes: &[u8]) -> bool {
-    // Past the start marker. Every segment says how long it is, so that the end marker of a
-    // thumbnail inside of one is not taken for the picture's.
-    let mut at = 2;
-    while let Some(&[marker, kind]) = bytes.get(at..at + 2).and_then(|b| b.first_chunk()) {
-        match (marker, kind) {
-            (0xFF, 0xD9) => return true,
-            // Between segments: fill bytes, restarts; in a scan: its data, where 0xFF is followed
-            // by 0.
-            (0xFF, 0x01 | 0xD0..=0xD7) => at += 2,
-            (0xFF, 0x02..=0xFE) => {
-                let length = bytes.get(at + 2..at + 4).and_then(|b| b.first_chunk());
-                at += 2 + length.map_or(0, |&l| usize::from(u16::from_be_bytes(l)));
-            }
-            _ => at += 1,
-        }
-    }
-    false
 }

@@ -17,7 +17,7 @@ use super::{Error, Result};
 use crate::fsio;
 
 /// Slots looked at together.
-const TOGETHER: usize = 16;
+const TOGETHER: usize = 8;
 
 /// What was seen of one picture.
 #[derive(Debug, Clone)]
@@ -175,15 +175,16 @@ impl Looks {
         }
     }
 
-    /// Whether any picture of these slots shows a person, clear or not.
-    pub fn any_person(&self, population: &Population, slots: &[usize]) -> bool {
+    /// Whether at least half of the pictures in these slots show a person, clear or not.
+    pub fn mostly_people(&self, population: &Population, slots: &[usize]) -> bool {
         let shots = slots.iter().flat_map(|&slot| population.slots[slot].shots);
-        shots.flatten().any(|shot| {
-            !matches!(
-                self.dropped(shot),
-                Some(DropReason::Gate(_) | DropReason::NoFace)
-            )
-        })
+        let (mut people, mut all) = (0, 0);
+        for shot in shots.flatten() {
+            let nobody = |why| matches!(why, &DropReason::Gate(_) | &DropReason::NoFace);
+            people += usize::from(!self.dropped(shot).is_some_and(nobody));
+            all += 1;
+        }
+        2 * people >= all
     }
 }
 

@@ -63,7 +63,7 @@ fn one_picture(dir: &Path) -> std::path::PathBuf {
 fn metrics_that_cannot_be_computed() {
     let dir = tempfile::tempdir().unwrap();
     let root = one_picture(dir.path());
-    let mut text = |metrics: &str| {
+    let text = |metrics: &str| {
         let mut command = pa_score();
         command.arg(&root).args(["--metrics", metrics]);
         refused(&mut command, 1, dir.path())
@@ -113,12 +113,40 @@ fn sides_that_do_not_belong_together() {
     refused(&mut command, 2, dir.path());
 }
 
+/// Interrupted, it ends at once with the code of that, and leaves nothing.
+#[test]
+fn an_interrupted_run_writes_nothing() {
+    use std::io::{BufRead, BufReader};
+    let dir = tempfile::tempdir().unwrap();
+    let root = one_picture(dir.path());
+    for i in 0..400 {
+        let copy = root.join(format!("a baker/copy-{i}.png"));
+        fs::hard_link(root.join("a baker/1.png"), copy).unwrap();
+    }
+    let out = dir.path().join("scores.json");
+    let mut run = pa_score()
+        .arg(&root)
+        .arg("--out")
+        .arg(&out)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(run.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("401 pictures of 1 prompts")));
+    let pid = run.id().to_string();
+    let sent = Command::new("kill").args(["-INT", &pid]).status().unwrap();
+    assert!(sent.success());
+    assert!(lines.any(|line| line.unwrap().contains("nothing was written")));
+    assert_eq!(run.wait().unwrap().code(), Some(130));
+    assert!(!out.exists());
+}
+
 #[test]
 fn files_that_say_what_cannot_be() {
     let dir = tempfile::tempdir().unwrap();
     let root = one_picture(dir.path());
     let file = dir.path().join("file");
-    let mut text = |option: &str, contents: &str| {
+    let text = |option: &str, contents: &str| {
         fs::write(&file, contents).unwrap();
         let mut command = pa_score();
         command.arg(&root).arg(option).arg(&file);

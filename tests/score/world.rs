@@ -105,7 +105,7 @@ pub(crate) fn dataset(dir: &Path, with_axes: bool, drawn: &[Drawn]) {
     fs::write(dir.join("manifest.json"), manifest.to_string()).unwrap();
 }
 
-/// `pa-score` with the demo bundle, two threads, on the CPU.
+/// `pa-score` with the demo bundle, on the CPU.
 pub(crate) fn pa_score() -> Command {
     let mut command = bare();
     command.arg("--model").arg(bundle());
@@ -115,7 +115,7 @@ pub(crate) fn pa_score() -> Command {
 /// `pa-score` without a bundle.
 pub(crate) fn bare() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pa-score"));
-    command.args(["--ep", "cpu", "--threads", "2", "--bootstrap", "200"]);
+    command.args(["--ep", "cpu", "--bootstrap", "200"]);
     command
 }
 

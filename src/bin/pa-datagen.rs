@@ -56,7 +56,8 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     steps: u32,
     /// Guidance scale; 1 or less for none
-    #[arg(long, value_name = "SCALE", default_value_t = 5.0, value_parser = scale)]
+    #[arg(long, value_name = "SCALE", default_value_t = 5.0, value_parser = scale,
+        allow_negative_numbers = true)]
     cfg: f32,
     /// Sampler
     #[arg(long, value_enum, default_value_t = SamplerKind::Euler)]

@@ -9,6 +9,7 @@ import hashlib
 import numpy as np
 
 INIT_LATENT = 1
+GUIDANCE = 7
 F = np.float32
 
 

@@ -131,7 +131,71 @@ def lora(pipe, folder, targets):
     pipe.unet.delete_adapters("default")
 
 
-def draw(pipe, model, sampler="euler", cfg=5.0, negative=None, lora=None, lora_scale=1.0):
+def annealed(y, gamma, scale, psi, noise):
+    """CADS' embedding: Sadat et al., arXiv 2310.17347, algorithm 1."""
+    noised = gamma**0.5 * y + scale * (1 - gamma) ** 0.5 * noise
+    rescaled = (noised - noised.mean()) / noised.std() * y.std() + y.mean()
+    return psi * rescaled + (1 - psi) * noised
+
+
+class Annealing:
+    """Makes a pipeline anneal: the effect of the guidance scale, or the positive caption's embeddings."""
+
+    def __init__(self, pipe, caption, guidance, annealing):
+        self.pipe, self.caption, self.guidance = pipe, caption, guidance
+        self.numbers = [float(x) for x in annealing.split(",")]
+        self.whole = None
+
+    def gamma(self, step):
+        low, high, _, _ = self.numbers
+        time = float(self.pipe.scheduler.timesteps[step]) / self.pipe.scheduler.config.num_train_timesteps
+        return min(max((high - time) / (high - low), 0.0), 1.0)
+
+    def before(self, step, values):
+        """The embeddings that the UNet sees at `step`."""
+        if self.guidance == "dynamic-cfg":
+            return values
+        gamma, (_, _, scale, psi) = self.gamma(step), self.numbers
+        keys = [key for key in ("prompt_embeds", "add_text_embeds") if key in values]
+        self.whole = self.whole or {key: values[key][1:].double() for key in keys}
+        sizes = [self.whole[key].numel() for key in keys]
+        address = (SEED, philox.GUIDANCE, philox.caption_id(self.caption), 0, step)
+        noises = torch.from_numpy(philox.normal(*address, (sum(sizes),))).double().split(sizes)
+        for key, noise in zip(keys, noises):
+            y = self.whole[key]
+            seen = y if gamma == 1 else annealed(y, gamma, scale, psi, noise.reshape(y.shape))
+            values[key] = torch.cat([values[key][:1], seen.to(values[key].dtype)])
+        return values
+
+    def after(self, step, prediction):
+        """What the pipeline's fixed scale makes a scaled step of."""
+        if self.guidance != "dynamic-cfg":
+            return prediction
+        negative, positive = prediction.chunk(2)
+        return torch.cat([negative, negative + self.gamma(step) * (positive - negative)])
+
+
+def hooked(pipe, annealing):
+    """The UNet with `annealing` around it; the pipelines' own callbacks come too late for the first step."""
+    unet, steps = pipe.unet.forward, iter(range(10**6))
+
+    def forward(sample, timestep, encoder_hidden_states, added_cond_kwargs=None, **rest):
+        step = next(steps)
+        values = {"prompt_embeds": encoder_hidden_states}
+        if added_cond_kwargs:
+            values["add_text_embeds"] = added_cond_kwargs["text_embeds"]
+        values = annealing.before(step, values)
+        if added_cond_kwargs:
+            added_cond_kwargs = added_cond_kwargs | {"text_embeds": values["add_text_embeds"]}
+        (prediction,) = unet(sample, timestep, values["prompt_embeds"], added_cond_kwargs=added_cond_kwargs, **rest)
+        return (annealing.after(step, prediction),)
+
+    return forward
+
+
+def draw(
+    pipe, model, sampler="euler", cfg=5.0, negative=None, lora=None, lora_scale=1.0, guidance=None, annealing=None
+):
     """Bytes [n, H, W, 3] and latents [n, 4, h, w] of the model's captions."""
     kinds = {"euler": diffusers.EulerDiscreteScheduler, "ddim": diffusers.DDIMScheduler}
     pipe.scheduler = kinds[sampler].from_config(pipe.scheduler.config)
@@ -146,6 +210,9 @@ def draw(pipe, model, sampler="euler", cfg=5.0, negative=None, lora=None, lora_s
     for caption in model["captions"]:
         start = philox.normal(SEED, philox.INIT_LATENT, philox.caption_id(caption), 0, 0, shape)
         final.clear()
+        plain = pipe.unet.forward
+        if guidance:
+            pipe.unet.forward = hooked(pipe, Annealing(pipe, caption, guidance, annealing))
         pictures.append(
             pipe(
                 caption,
@@ -160,6 +227,7 @@ def draw(pipe, model, sampler="euler", cfg=5.0, negative=None, lora=None, lora_s
                 callback_on_step_end_tensor_inputs=["latents"],
             ).images[0]
         )
+        pipe.unet.forward = plain
         pictures[-1] = (pictures[-1] * 255).round().astype(np.uint8), final[-1][0]
     if lora:
         pipe.unload_lora_weights()
@@ -213,6 +281,8 @@ TINY_CASES = {
     "ddim": {"sampler": "ddim"},
     "negative": {"negative": "an odd hat!"},
     "unguided": {"cfg": 1.0},
+    "cads": {"guidance": "cads", "annealing": "0.3,0.8,0.5,0.75"},
+    "dynamic": {"guidance": "dynamic-cfg", "annealing": "0.3,0.8,0,1"},
     "kohya": {"lora": "kohya.safetensors"},
     "scaled": {"lora": "lora.safetensors", "lora_scale": 0.5},
 }

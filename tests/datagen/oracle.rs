@@ -35,6 +35,8 @@ struct Case {
     name: String,
     sampler: Option<String>,
     cfg: Option<f64>,
+    guidance: Option<String>,
+    annealing: Option<String>,
     negative: Option<String>,
     lora: Option<String>,
     lora_scale: Option<f64>,
@@ -51,6 +53,8 @@ impl Case {
         let file = |name: &String| model.fixture.join(name).display().to_string();
         put("sampler", self.sampler.clone());
         put("cfg", self.cfg.map(|x| x.to_string()));
+        put("guidance", self.guidance.clone());
+        put("annealing", self.annealing.clone());
         put("negative", self.negative.clone());
         put("lora", self.lora.as_ref().map(file));
         put("lora-scale", self.lora_scale.map(|x| x.to_string()));

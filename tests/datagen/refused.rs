@@ -81,6 +81,7 @@ fn usage() {
         (&["--batch", "17"], "--batch"),
         (&["--cfg", "-1"], "--cfg"),
         (&["--cfg", "NaN"], "--cfg"),
+        (&["--annealing", "1,0,1,1"], "T1 <= T2"),
         (&["--steps", "0"], "--steps"),
         (&["--sampler", "heun"], "euler"),
         (&["--format", "webp"], "png"),
@@ -105,10 +106,14 @@ fn options_that_this_model_can_not_follow() {
         &["--steps is 1001", "1..=1000"],
     );
     refused(&world, &["--neutral", "0"], &["nothing to draw"]);
-    for guidance in ["cads", "dynamic-cfg", "fair-diffusion"] {
-        let expected = format!("--guidance {guidance} is not supported yet");
-        refused(&world, &quick(&["--guidance", guidance]), &[&expected]);
-    }
+    let annealed = quick(&["--annealing", "0.5,1,1,1"]);
+    refused(&world, &annealed, &["--guidance cfg: it anneals nothing"]);
+    let fair = quick(&["--guidance", "fair-diffusion"]);
+    refused(
+        &world,
+        &fair,
+        &["--guidance fair-diffusion is not supported yet"],
+    );
     let bundle = SDXL.bundle.display().to_string();
     let gpu = [
         "--model",

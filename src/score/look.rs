@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::chain::{Attributes, Chain, DropReason, Verdict};
 use super::clip::{Clip, cosine};
 use super::measure::SIDES;
-use super::picture::{decode, difference};
+use super::pictures::decode;
 use super::population::Population;
 use super::{Error, Result};
 use crate::fsio;
@@ -153,7 +153,7 @@ impl Looker<'_> {
         Read {
             shot,
             sha256: bytes.as_deref().map(fsio::sha256_bytes),
-            picture: bytes.as_deref().and_then(decode),
+            picture: bytes.and_then(|bytes| decode(&bytes).ok()),
         }
     }
 }
@@ -188,5 +188,30 @@ impl Looks {
     }
 }
 
-/// Number of sides, for those who index by them.
+/// The mean absolute difference of two pictures' pixels as a share of the whole range; nothing if
+/// they differ in size.
+fn difference(a: &RgbImage, b: &RgbImage) -> Option<f64> {
+    if a.dimensions() != b.dimensions() || a.is_empty() {
+        return None;
+    }
+    let pairs = a.as_raw().iter().zip(b.as_raw());
+    let sum: u64 = pairs.map(|(x, y)| u64::from(x.abs_diff(*y))).sum();
+    Some(sum as f64 / a.as_raw().len() as f64 / 255.0)
+}
+
+/// The sides, for those who go through them.
 pub const BOTH: [usize; SIDES] = [0, 1];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_are_shares_of_the_range() {
+        let black = RgbImage::new(4, 4);
+        let white = RgbImage::from_pixel(4, 4, image::Rgb([255; 3]));
+        assert_eq!(difference(&black, &white), Some(1.0));
+        assert_eq!(difference(&black, &black), Some(0.0));
+        assert_eq!(difference(&black, &RgbImage::new(4, 5)), None);
+    }
+}

@@ -11,7 +11,7 @@ use popalign::score::clip::{CONVENTION, Clip, cosine};
 use popalign::score::discrepancy::{distance, floor};
 use popalign::score::human::krippendorff_nominal;
 use popalign::score::measure::{Measure, Reading};
-use popalign::score::picture::decode;
+use popalign::score::pictures::decode;
 use popalign::score::reference::{Bank, FILE, TENSOR};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use popalign::cli::{self, Common, Outcome};
-use popalign::diffusion::guidance::GuidanceKind;
+use popalign::diffusion::guidance::{Annealing, GuidanceKind};
 use popalign::diffusion::sampler::SamplerKind;
 use popalign::generate::{Event, Finish, Format, Request, Shard, Size, UNIT, run};
 use popalign::runtime::SessionOptions;
@@ -56,7 +56,8 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     steps: u32,
     /// Guidance scale; 1 or less for none
-    #[arg(long, value_name = "SCALE", default_value_t = 5.0, value_parser = scale)]
+    #[arg(long, value_name = "SCALE", default_value_t = 5.0, value_parser = scale,
+        allow_negative_numbers = true)]
     cfg: f32,
     /// Sampler
     #[arg(long, value_enum, default_value_t = SamplerKind::Euler)]
@@ -64,13 +65,17 @@ struct Args {
     /// Kind of guidance
     #[arg(long, value_enum, default_value_t = GuidanceKind::Cfg)]
     guidance: GuidanceKind,
+    /// How cads and dynamic-cfg fade captions in: nothing of them above time T2 (1 is noise), all
+    /// below T1; cads: noise of scale S, rescaled to the share PSI [default: 0.6,0.9,0.25,1]
+    #[arg(long, value_name = "T1,T2,S,PSI")]
+    annealing: Option<Annealing>,
     /// Negative caption [default: none, as the model's own pipeline has it]
     #[arg(long, value_name = "TEXT")]
     negative: Option<String>,
     /// Size of the pictures in pixels [default: what the model was trained for]
     #[arg(long, value_name = "WxH")]
     size: Option<Size>,
-    /// Pictures drawn at once, up to 16 [default: 4]; on the CPU it changes no bit
+    /// Pictures drawn at once, up to 16 [default: 8, or 4 large ones]; on the CPU it changes no bit
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=UNIT as i64))]
     batch: Option<u16>,
     /// LoRA file (PEFT, diffusers or kohya)
@@ -119,6 +124,7 @@ impl Args {
             cfg: self.cfg,
             sampler: self.sampler,
             guidance: self.guidance,
+            annealing: self.annealing,
             negative: self.negative.clone(),
             size: self.size,
             batch: self.batch.map(usize::from),

@@ -186,6 +186,14 @@ struct Shown {
 }
 
 impl Shown {
+    /// On no terminal, a line for each tenth.
+    fn log(&self, pictures: u64, before: u64, of: u64) {
+        let tenth = |n: u64| 10 * n / of.max(1);
+        if self.bar.is_hidden() && tenth(pictures) > tenth(before) {
+            tracing::info!("{pictures}/{of} pictures looked at");
+        }
+    }
+
     /// Shows an event; false asks the run to stop.
     fn show(&mut self, event: &Event<'_>) -> bool {
         match event {
@@ -213,6 +221,7 @@ impl Shown {
             Event::Looked(count) => {
                 self.bar.inc(*count);
                 let (pictures, of) = (self.bar.position(), self.bar.length());
+                self.log(pictures, pictures - count, of.unwrap_or(0));
                 cli::event(
                     self.json,
                     &json!({"event": "looked", "pictures": pictures, "of": of}),

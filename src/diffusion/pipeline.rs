@@ -53,6 +53,8 @@ pub struct Settings {
     pub seed: u64,
     /// The sampler with its steps.
     pub sampler: Sampler,
+    /// Steps of the model's training: what the sampler's timesteps are out of.
+    pub train_timesteps: usize,
     /// How the captions steer.
     pub guidance: Guidance,
     /// Channels, height and width of a latent.
@@ -144,7 +146,7 @@ impl<'a> Denoiser<'a> {
         let Settings {
             sampler, guidance, ..
         } = self.settings;
-        let batch = Batch::new(self.settings, jobs, negative);
+        let mut batch = Batch::new(self.settings, jobs, negative);
         let mut history = History::default();
         let mut input = vec![0.0; batch.rows * self.settings.latent_len()];
         let mut prediction = Vec::new();
@@ -156,6 +158,8 @@ impl<'a> Denoiser<'a> {
                     *x = latent / divisor;
                 }
             }
+            let time = timestep / self.settings.train_timesteps as f64;
+            batch.anneal(self.settings, jobs, step, time);
             let feed = batch.feed(&self.session, self.settings, &input, timestep);
             let outputs = self.session.run(&feed)?;
             prediction.clear();
@@ -163,7 +167,7 @@ impl<'a> Denoiser<'a> {
             if sampler.needs_noise() {
                 self.settings.step_noise(jobs, step, &mut noise);
             }
-            let guided = guidance.combine(&mut prediction);
+            let guided = guidance.combine(time, &mut prediction);
             sampler.step(step, guided, &mut latents, &noise, &mut history);
             stepped();
         }
@@ -172,9 +176,11 @@ impl<'a> Denoiser<'a> {
     }
 }
 
-/// What doesn't change over the steps of a batch.
+/// What the UNet sees of a batch's captions.
 struct Batch {
     rows: usize,
+    /// Whether the captions' embeddings are other than whole.
+    annealed: bool,
     prompt_embeds: Vec<f32>,
     pooled: Vec<f32>,
     time_ids: Vec<f32>,
@@ -193,9 +199,46 @@ impl Batch {
         let pooled = captions.iter().flat_map(|c| c.pooled.unwrap_or_default());
         Self {
             rows: captions.len(),
+            annealed: false,
             prompt_embeds: embeds.copied().collect(),
             pooled: pooled.copied().collect(),
             time_ids: settings.time_ids.repeat(captions.len()),
+        }
+    }
+
+    /// Makes the positive captions' embeddings, which stand last, what they are at a step.
+    fn anneal(&mut self, settings: &Settings, jobs: &[Job<'_>], step: usize, time: f64) {
+        let annealing = settings.guidance.anneals(time);
+        if !annealing && !self.annealed {
+            return;
+        }
+        self.annealed = annealing;
+        let (width, pooled) = (
+            settings.text.tokens * settings.text.width,
+            settings.text.pooled.unwrap_or(0),
+        );
+        let first = self.rows - jobs.len();
+        let mut noise = vec![0.0; width + pooled];
+        for (row, job) in (first..).zip(jobs) {
+            let embeds = &mut self.prompt_embeds[row * width..(row + 1) * width];
+            embeds.copy_from_slice(job.caption.prompt_embeds);
+            let pool = &mut self.pooled[row * pooled..(row + 1) * pooled];
+            pool.copy_from_slice(&job.caption.pooled.unwrap_or_default()[..pooled]);
+            if annealing {
+                let (seed, prompt, image) = (settings.seed, job.prompt_id, job.image_id);
+                philox::normal(
+                    seed,
+                    Purpose::Guidance,
+                    prompt,
+                    image,
+                    step as u32,
+                    &mut noise,
+                );
+                settings.guidance.anneal(time, embeds, &noise[..width]);
+                if !pool.is_empty() {
+                    settings.guidance.anneal(time, pool, &noise[width..]);
+                }
+            }
         }
     }
 

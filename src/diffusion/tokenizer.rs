@@ -92,7 +92,7 @@ impl Tokenizer {
                 });
             }
             let built =
-                config.build(json_file(&vocab)?, &vocab, &fsio::read_to_string(&merges)?)?;
+                config.build(&json_file(&vocab)?, &vocab, &fsio::read_to_string(&merges)?)?;
             (vocab, built.to_string().into_bytes())
         };
         let malformed = |problem: String| Error::Malformed {
@@ -175,7 +175,7 @@ impl Config {
     }
 
     /// A whole `tokenizer.json` around a vocabulary and its merges.
-    fn build(&self, vocab: Value, path: &Path, merges: &str) -> Result<Value, Error> {
+    fn build(&self, vocab: &Value, path: &Path, merges: &str) -> Result<Value, Error> {
         let id = |token: &str| {
             vocab.get(token).cloned().ok_or_else(|| Error::Malformed {
                 path: path.to_path_buf(),

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::Result;
 use crate::bundle::{Bundle, Part};
-use crate::diffusion::guidance::GuidanceKind;
+use crate::diffusion::guidance::{Annealing, GuidanceKind};
 use crate::diffusion::sampler::SamplerKind;
 use crate::fsio;
 use crate::runtime::{Ep, SessionOptions};
@@ -37,11 +37,13 @@ pub struct Request {
     pub sampler: SamplerKind,
     /// The kind of guidance.
     pub guidance: GuidanceKind,
+    /// How captions or the scale fade in, for the kinds that do that [default: the authors'].
+    pub annealing: Option<Annealing>,
     /// The negative caption [default: none, as the model's own pipeline has it].
     pub negative: Option<String>,
     /// Size of the pictures [default: the model's].
     pub size: Option<Size>,
-    /// Pictures drawn at once [default: 4].
+    /// Pictures drawn at once [default: 8, or 4 large ones].
     pub batch: Option<usize>,
     /// An adapter.
     pub lora: Option<PathBuf>,
@@ -182,6 +184,9 @@ impl Request {
         put("cfg", json!(self.cfg));
         put("sampler", json!(self.sampler));
         put("guidance", json!(self.guidance));
+        if self.guidance != GuidanceKind::Cfg {
+            put("annealing", json!(self.annealing.unwrap_or_default()));
+        }
         put("negative", json!(self.negative));
         put("size", json!(size.to_string()));
         put("lora", file(lora, "factors_sha256", hashes.lora.as_deref()));

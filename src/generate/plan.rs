@@ -8,7 +8,7 @@ use crate::data::dataset::Kind;
 use crate::data::prompts::caption_id;
 
 /// Every picture of a run, in order.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
     captions: Vec<String>,
     groups: Vec<Group>,
@@ -127,16 +127,6 @@ struct Building {
     /// Pictures of each caption so far: a caption that two prompts lead to goes on counting, so
     /// that no picture is drawn twice.
     images: HashMap<usize, u32>,
-}
-
-impl Default for Plan {
-    fn default() -> Self {
-        Self {
-            captions: Vec::new(),
-            groups: Vec::new(),
-            pictures: 0,
-        }
-    }
 }
 
 impl Building {

@@ -26,9 +26,9 @@ use crate::runtime::{self, Ep, Runtime, SessionOptions};
 use crate::score::chain;
 use crate::weights::lora::{self, Fitted};
 
-/// Pictures drawn at once unless the user says: with guidance 8 rows, where a CPU's rate levels
-/// off and where SDXL at 1024×1024 still fits a GPU.
-const BATCH: usize = 4;
+/// Pictures drawn at once unless the user says, for small latents (up to 32×32: a CPU's rate levels
+/// off there) and for large ones (where SDXL at 1024×1024 still fits a GPU).
+const BATCH: [usize; 2] = [8, 4];
 /// Copies of a model that workers may hold in all, in bytes of fp32 weights.
 const COPIES: u64 = 1 << 30;
 
@@ -60,7 +60,7 @@ pub(super) struct Setup {
 
 /// Checks a request against its inputs.
 pub(super) fn prepare(request: &Request) -> Result<Setup> {
-    refuse_what_is_not_built(request)?;
+    let guidance = guidance(request)?;
     let list = prompts::read(&request.prompts)?;
     let axes = match &request.axes {
         Some(path) => Some((Axes::load(path)?, fsio::read(path)?)),
@@ -78,10 +78,10 @@ pub(super) fn prepare(request: &Request) -> Result<Setup> {
     let scaling = Scaling::of(&bundle, geometry.latent[0])?;
     let scheduler = SchedulerConfig::read(&bundle.dir().join("scheduler/scheduler_config.json"))?;
     let sampler = Sampler::new(request.sampler, &scheduler, request.steps)?;
-    let guidance = Guidance::plain(request.cfg);
     let settings = Settings {
         seed: request.seed,
         sampler,
+        train_timesteps: scheduler.train_timesteps,
         guidance,
         latent: geometry.latent,
         text,
@@ -90,7 +90,8 @@ pub(super) fn prepare(request: &Request) -> Result<Setup> {
     };
     let runtime = Runtime::load()?;
     let ep = runtime::resolve(&runtime, &request.session)?;
-    let batch = request.batch.unwrap_or(BATCH).min(UNIT);
+    let large = usize::from(geometry.latent[1] * geometry.latent[2] > 32 * 32);
+    let batch = request.batch.unwrap_or(BATCH[large]).min(UNIT);
     let chain = match &request.filter {
         Some(name) => Some(chain::locate(name)?),
         None => None,
@@ -189,11 +190,19 @@ impl Setup {
     }
 }
 
-fn refuse_what_is_not_built(request: &Request) -> Result<()> {
+fn guidance(request: &Request) -> Result<Guidance> {
+    let (scale, annealing) = (request.cfg, request.annealing.unwrap_or_default());
     match request.guidance {
-        GuidanceKind::Cfg => Ok(()),
-        other => Err(Error::NotYet {
-            what: format!("--guidance {}", other.name()),
+        GuidanceKind::Cfg if request.annealing.is_some() => Err(Error::Option {
+            option: "guidance",
+            value: "cfg".into(),
+            problem: "it anneals nothing; --annealing is for cads and dynamic-cfg".into(),
+        }),
+        GuidanceKind::Cfg => Ok(Guidance::Cfg(scale)),
+        GuidanceKind::Cads => Ok(Guidance::Cads(scale, annealing)),
+        GuidanceKind::DynamicCfg => Ok(Guidance::DynamicCfg(scale, annealing)),
+        GuidanceKind::FairDiffusion => Err(Error::NotYet {
+            what: "--guidance fair-diffusion".into(),
         }),
     }
 }

@@ -50,10 +50,11 @@ pub struct Evidence<'a> {
 
 impl Evidence<'_> {
     /// How many pictures of these prompts there are, and why some don't count.
-    pub fn counts<'a>(&self, prompts: impl Iterator<Item = &'a Prompt> + Clone) -> Sided<Counts> {
+    pub fn counts<'a>(&self, prompts: impl IntoIterator<Item = &'a Prompt>) -> Sided<Counts> {
+        let prompts: Vec<&Prompt> = prompts.into_iter().collect();
         let side = |side: usize| {
             let mut counts = Counts::default();
-            for shot in prompts.clone().flat_map(|p| self.shots(p, side)) {
+            for shot in prompts.iter().flat_map(|p| self.shots(p, side)) {
                 counts.files += 1;
                 match &self.looks.shots[shot].verdict {
                     Verdict::Kept(_) => counts.kept += 1,
@@ -328,7 +329,7 @@ impl Evidence<'_> {
             prompt: prompt.text.clone(),
             kind: prompt.kind,
             named: prompt.axes.clone(),
-            pictures: self.counts(std::iter::once(prompt)),
+            pictures: self.counts([prompt]),
             axes,
             clip: quality(&self.qualities.clip),
             reference: quality(&self.qualities.reference),

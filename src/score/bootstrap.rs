@@ -194,7 +194,7 @@ mod tests {
         }
     }
 
-    fn population(prompts: Vec<Strata>) -> Population {
+    fn of(prompts: Vec<Strata>) -> Population {
         Population {
             prompts,
             tag: 1,
@@ -213,9 +213,9 @@ mod tests {
 
     #[test]
     fn a_resample_keeps_the_sizes_and_stays_in_its_strata() {
-        let population = population(vec![strata(0..4, 4..6), strata(6..9, 9..9)]);
+        let population = of(vec![strata(0..4, 4..6), strata(6..9, 9..9)]);
         assert_eq!(population.whole(), [vec![0, 1, 2, 3, 4, 5], vec![6, 7, 8]]);
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = std::collections::BTreeSet::<u32>::new();
         for replicate in 0..200 {
             let sample = population.draw(replicate);
             assert_eq!(sample.len(), 2);
@@ -233,13 +233,13 @@ mod tests {
             assert_eq!(sample, population.draw(replicate));
         }
         assert_eq!(seen.len(), 9);
-        assert!(population(Vec::new()).draw(0).is_empty());
+        assert!(of(Vec::new()).draw(0).is_empty());
     }
 
     /// Exact check: the mean of two pictures 0 and 1 is 0, ½ or 1 with ¼, ½, ¼.
     #[test]
     fn resamples_have_the_right_distribution() {
-        let population = population(vec![strata(0..2, 2..2)]);
+        let population = of(vec![strata(0..2, 2..2)]);
         let mut counts = [0u32; 3];
         for replicate in 0..4000 {
             counts[population.draw(replicate)[0].iter().sum::<u32>() as usize] += 1;
@@ -253,7 +253,7 @@ mod tests {
 
     #[test]
     fn equal_sides_differ_by_nothing_in_every_resample() {
-        let population = population(vec![strata(0..5, 5..5), strata(5..9, 9..9)]);
+        let population = of(vec![strata(0..5, 5..5), strata(5..9, 9..9)]);
         let mean = |sample: &Sample| {
             let all: Vec<f64> = sample.iter().flatten().map(|&s| f64::from(s)).collect();
             all.iter().sum::<f64>() / all.len() as f64

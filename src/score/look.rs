@@ -11,13 +11,13 @@ use rayon::prelude::*;
 use super::chain::{Attributes, Chain, DropReason, Verdict};
 use super::clip::{Clip, cosine};
 use super::measure::SIDES;
-use super::picture::{decode, difference};
+use super::pictures::decode;
 use super::population::Population;
 use super::{Error, Result};
 use crate::fsio;
 
 /// Slots looked at together.
-const TOGETHER: usize = 16;
+const TOGETHER: usize = 8;
 
 /// What was seen of one picture.
 #[derive(Debug, Clone)]
@@ -153,7 +153,7 @@ impl Looker<'_> {
         Read {
             shot,
             sha256: bytes.as_deref().map(fsio::sha256_bytes),
-            picture: bytes.as_deref().and_then(decode),
+            picture: bytes.and_then(|bytes| decode(&bytes).ok()),
         }
     }
 }
@@ -175,17 +175,43 @@ impl Looks {
         }
     }
 
-    /// Whether any picture of these slots shows a person, clear or not.
-    pub fn any_person(&self, population: &Population, slots: &[usize]) -> bool {
+    /// Whether at least half of the pictures in these slots show a person, clear or not.
+    pub fn mostly_people(&self, population: &Population, slots: &[usize]) -> bool {
         let shots = slots.iter().flat_map(|&slot| population.slots[slot].shots);
-        shots.flatten().any(|shot| {
-            !matches!(
-                self.dropped(shot),
-                Some(DropReason::Gate(_) | DropReason::NoFace)
-            )
-        })
+        let (mut people, mut all) = (0, 0);
+        for shot in shots.flatten() {
+            let nobody = |why| matches!(why, &DropReason::Gate(_) | &DropReason::NoFace);
+            people += usize::from(!self.dropped(shot).is_some_and(nobody));
+            all += 1;
+        }
+        2 * people >= all
     }
 }
 
-/// Number of sides, for those who index by them.
+/// The mean absolute difference of two pictures' pixels as a share of the whole range; nothing if
+/// they differ in size.
+fn difference(a: &RgbImage, b: &RgbImage) -> Option<f64> {
+    if a.dimensions() != b.dimensions() || a.is_empty() {
+        return None;
+    }
+    let pairs = a.as_raw().iter().zip(b.as_raw());
+    let sum: u64 = pairs.map(|(x, y)| u64::from(x.abs_diff(*y))).sum();
+    Some(sum as f64 / a.as_raw().len() as f64 / 255.0)
+}
+
+/// The sides, for those who go through them.
 pub const BOTH: [usize; SIDES] = [0, 1];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn differences_are_shares_of_the_range() {
+        let black = RgbImage::new(4, 4);
+        let white = RgbImage::from_pixel(4, 4, image::Rgb([255; 3]));
+        assert_eq!(difference(&black, &white), Some(1.0));
+        assert_eq!(difference(&black, &black), Some(0.0));
+        assert_eq!(difference(&black, &RgbImage::new(4, 5)), None);
+    }
+}

@@ -18,7 +18,6 @@ pub mod linalg;
 pub mod look;
 pub mod measure;
 pub mod metrics;
-pub mod picture;
 pub mod pictures;
 pub mod population;
 pub mod reference;

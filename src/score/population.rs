@@ -149,8 +149,8 @@ fn number(slot: usize) -> u32 {
 struct Builder {
     population: Population,
     prompts: HashMap<String, usize>,
-    /// By folder, prompt and key.
-    slots: HashMap<(usize, usize, String), usize>,
+    /// By folder, prompt and key; several where a folder repeats a key.
+    slots: HashMap<(usize, usize, String), Vec<usize>>,
 }
 
 impl Builder {
@@ -201,11 +201,10 @@ impl Builder {
     /// The slot that a picture belongs to: the other side's of its key, if that is free.
     fn slot(&mut self, side: usize, folder: usize, prompt: usize, key: &str) -> usize {
         let slots = &mut self.population.slots;
-        let place = (folder, prompt, key.to_owned());
-        if let Some(&slot) = self.slots.get(&place)
-            && slots[slot].shots[side].is_none()
-        {
-            return slot;
+        let same = self.slots.entry((folder, prompt, key.to_owned()));
+        let same = same.or_default();
+        if let Some(&free) = same.iter().find(|&&s| slots[s].shots[side].is_none()) {
+            return free;
         }
         let slot = slots.len();
         slots.push(Slot {
@@ -213,7 +212,7 @@ impl Builder {
             shots: [None; SIDES],
         });
         self.population.prompts[prompt].slots.push(slot);
-        self.slots.insert(place, slot);
+        same.push(slot);
         slot
     }
 }

@@ -176,7 +176,7 @@ pub fn run(request: &Request, observe: &mut dyn FnMut(Event<'_>) -> bool) -> Res
             about: manifest.about.clone(),
             sha256: chain.sha256().to_owned(),
         },
-        pictures: evidence.counts(population.prompts.iter()),
+        pictures: evidence.counts(&population.prompts),
         pictures_by_kind: evidence
             .kinds()
             .into_iter()
@@ -242,7 +242,11 @@ fn one_sided(population: &Population, observe: &mut dyn FnMut(Event<'_>) -> bool
     }
 }
 
-/// A caption of which nothing said what it is, and whose pictures all show nobody, is no portrait.
+/// Captions named in one note.
+const NAMED: usize = 5;
+
+/// A caption of which nothing said what it is, and most of whose pictures show nobody, is no
+/// portrait.
 fn reclassify(
     population: &mut Population,
     looks: &Looks,
@@ -250,13 +254,25 @@ fn reclassify(
 ) {
     let nobody: Vec<usize> = population
         .of_kind(Kind::Neutral)
-        .filter(|(_, prompt)| !prompt.told && !looks.any_person(population, &prompt.slots))
+        .filter(|(_, prompt)| !prompt.told && !looks.mostly_people(population, &prompt.slots))
         .map(|(index, _)| index)
         .collect();
-    for index in nobody {
+    let mut names = Vec::new();
+    for &index in &nobody {
         let prompt = &mut population.prompts[index];
         prompt.kind = Kind::Other;
-        let note = format!("\"{}\" shows nobody: taken for no portrait", prompt.text);
+        names.push(format!("\"{}\"", prompt.text));
+    }
+    if !names.is_empty() {
+        let more = names.len().saturating_sub(NAMED);
+        names.truncate(NAMED);
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
+        let names = names.join(", ");
+        let note = format!("{names}{more}: most pictures show nobody, taken for other things");
         observe(Event::Note(&note));
     }
 }

@@ -29,7 +29,8 @@ pub enum Kind {
     Neutral,
     /// Its caption names values: whether the model obeys.
     Specific,
-    /// It is not about people: whether the model still draws the same.
+    /// It is not about people: whether the model still draws the same. A caption is taken for
+    /// this where nothing says what it is and most of its pictures show nobody.
     Other,
 }
 

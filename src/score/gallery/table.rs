@@ -34,8 +34,8 @@ pub(super) fn read(dir: &Path) -> Result<Option<Gallery>> {
         Some(_) => Layout::Dataset,
         None => Layout::Imagefolder,
     };
-    // A data set drawn without axes is about no population.
-    let about_nobody = config.as_ref().is_some_and(without_axes);
+    // To a run without axes every caption was neutral, so that it was says nothing.
+    let undecided = config.as_ref().is_some_and(without_axes);
     let (path, rows) = if dir.join(JSONL).is_file() {
         let path = dir.join(JSONL);
         let rows = json_rows(&path)?;
@@ -60,7 +60,7 @@ pub(super) fn read(dir: &Path) -> Result<Option<Gallery>> {
             line: index + 1 + usize::from(path.ends_with(CSV)),
             problem: problem.to_owned(),
         };
-        match picture(row, about_nobody) {
+        match picture(row, undecided) {
             Ok(Some(picture)) => gallery.pictures.push(picture),
             Ok(None) => gallery.without_files += 1,
             Err(problem) => return Err(bad(&problem)),
@@ -69,7 +69,7 @@ pub(super) fn read(dir: &Path) -> Result<Option<Gallery>> {
     Ok(Some(gallery))
 }
 
-fn picture(row: Row, about_nobody: bool) -> std::result::Result<Option<Picture>, String> {
+fn picture(row: Row, undecided: bool) -> std::result::Result<Option<Picture>, String> {
     let Some(name) = row.file_name else {
         return Ok(None);
     };
@@ -82,7 +82,7 @@ fn picture(row: Row, about_nobody: bool) -> std::result::Result<Option<Picture>,
         .ok_or("no caption: expected `prompt`, `text` or `caption`")?;
     let axes = row.axes.unwrap_or_default();
     let kind = match row.kind {
-        Some(Kind::Neutral) if about_nobody => Some(Kind::Other),
+        Some(Kind::Neutral) if undecided => None,
         None if !axes.is_empty() => Some(Kind::Specific),
         kind => kind,
     };
@@ -198,7 +198,7 @@ mod tests {
             r#"{"file_name":null,"prompt":"a photo of a old chef","kind":"specific","axes":{"age":"old"},"seed":7,"image_id":0}"#,
             "\n"
         );
-        for (axes, kind) in [("{\"sha256\":\"x\"}", Kind::Neutral), ("null", Kind::Other)] {
+        for (axes, kind) in [("{\"sha256\":\"x\"}", Some(Kind::Neutral)), ("null", None)] {
             let manifest = format!(
                 r#"{{"format":"{}","config":{{"axes":{axes}}},"outcome":{{}}}}"#,
                 manifest::FORMAT
@@ -207,7 +207,7 @@ mod tests {
             let gallery = read(dir.path()).unwrap().unwrap();
             assert_eq!(gallery.layout, Layout::Dataset);
             assert_eq!(gallery.without_files, 1);
-            assert_eq!(gallery.pictures[0].kind, Some(kind));
+            assert_eq!(gallery.pictures[0].kind, kind);
             assert_eq!(gallery.pictures[0].key, "seed 7, picture 3");
         }
         let unfinished = format!(r#"{{"format":"{}","config":{{}}}}"#, manifest::FORMAT);

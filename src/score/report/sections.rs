@@ -45,13 +45,15 @@ impl Context<'_> {
             let plural = if axes.len() == 1 { "" } else { "s" };
             format!("he {} gap{plural} {verb}", list(axes))
         };
+        let known = axes.iter().any(|a| change(&a.discrepancy).is_some());
         let title = match (self.compared(), fell.is_empty(), rose.is_empty()) {
             (true, false, true) => format!("T{}", gap(&fell, "narrowed")),
             (true, true, false) => format!("T{}", gap(&rose, "widened")),
             (true, false, false) => {
                 format!("T{}, t{}", gap(&fell, "narrowed"), gap(&rose, "widened"))
             }
-            (true, true, true) => "No measurable change in who is drawn".to_owned(),
+            (true, true, true) if known => "No measurable change in who is drawn".to_owned(),
+            (true, true, true) => "Who is drawn, before and after".to_owned(),
             (false, ..) => "Who is drawn".to_owned(),
         };
         html! {

@@ -10,7 +10,7 @@ use image::imageops::{FilterType, resize};
 use rayon::prelude::*;
 
 use crate::score::gallery::Kind;
-use crate::score::picture::decode;
+use crate::score::pictures::decode;
 use crate::score::population::{Population, Prompt};
 use crate::score::run::Scored;
 use crate::score::{Error, Result};
@@ -119,7 +119,7 @@ pub(in crate::score) fn data_uri(
     bytes: &[u8],
     side: u32,
 ) -> std::result::Result<Option<String>, image::ImageError> {
-    let Some(mut picture) = decode(bytes) else {
+    let Ok(mut picture) = decode(bytes) else {
         return Ok(None);
     };
     let (width, height) = picture.dimensions();

@@ -1,0 +1,9 @@
+//! `pa-datagen`, run as users run it, on tiny models and on the demo model.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod events;
+mod oracle;
+mod refused;
+mod resume;
+mod world;

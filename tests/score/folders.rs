@@ -1,0 +1,143 @@
+//! Any folder of pictures: named folders, tables, files beside pictures, broken files.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::world::{at, bundle, pa_score, portrait, scores, stderr};
+
+fn copy(name: &str, to: &Path) {
+    fs::create_dir_all(to.parent().unwrap()).unwrap();
+    fs::copy(portrait(name), to).unwrap();
+}
+
+fn prompts(scores: &Value) -> Vec<(&str, &str)> {
+    let prompts = scores["prompts"].as_array().unwrap().iter();
+    prompts
+        .map(|p| (p["prompt"].as_str().unwrap(), p["kind"].as_str().unwrap()))
+        .collect()
+}
+
+#[test]
+fn sub_folders_are_prompts_and_broken_files_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("pictures");
+    copy("male-light-old", &root.join("a baker/1.png"));
+    copy("female-dark-young", &root.join("a baker/2.png"));
+    copy("house", &root.join("a house/1.png"));
+    copy(
+        "wide",
+        &root.join("a photo of a old dark-skinned female baker/x.png"),
+    );
+    // A JPEG's name with a PNG in it is no problem; half a picture and a text are.
+    copy("ambiguous", &root.join("a baker/3.jpg"));
+    let whole = fs::read(portrait("male-dark-old")).unwrap();
+    fs::write(root.join("a baker/4.png"), &whole[..whole.len() / 2]).unwrap();
+    fs::write(root.join("a baker/5.jpeg"), "no picture").unwrap();
+    fs::write(root.join("a baker/notes.txt"), "no picture").unwrap();
+    let scores = scores(pa_score().arg(&root), dir.path());
+    assert_eq!(
+        prompts(&scores),
+        [
+            ("a baker", "neutral"),
+            ("a house", "other"),
+            ("a photo of a old dark-skinned female baker", "specific"),
+        ]
+    );
+    assert_eq!(
+        scores["prompts"][0]["pictures"]["scored"],
+        json!({"files": 5, "kept": 2, "dropped": {"ambiguous": 1, "unreadable": 2}})
+    );
+    assert_eq!(at(&scores, "/axes/0/discrepancy/scored/value"), 0.0);
+    assert_eq!(at(&scores, "/recall/all/scored/value"), 1.0);
+    assert_eq!(scores["inputs"]["scored"][0]["layout"], "folders");
+}
+
+#[test]
+fn a_flat_folder_is_one_prompt() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("a photo of a baker");
+    copy("male-light-old", &root.join("1.png"));
+    let scores = scores(pa_score().arg(&root), dir.path());
+    assert_eq!(prompts(&scores), [("a photo of a baker", "neutral")]);
+    // A folder's name is a caption as good as any.
+    assert!(at(&scores, "/prompts/0/clip/scored") > 20.0);
+}
+
+#[test]
+fn tables_and_files_beside_pictures_bring_captions() {
+    let dir = tempfile::tempdir().unwrap();
+    let csv = dir.path().join("csv");
+    copy("male-light-old", &csv.join("x/1.png"));
+    fs::write(
+        csv.join("metadata.csv"),
+        "file_name,text\nx/1.png,a photo of a old light-skinned male baker\nx/2.png,a cat\n",
+    )
+    .unwrap();
+    let beside = dir.path().join("beside");
+    copy("male-light-old", &beside.join("img_1_seed_0_0.png"));
+    fs::write(
+        beside.join("img_1_seed_0_0.json"),
+        json!({"file_path": "img_1_seed_0_0.png", "prompt": "a photo of a baker"}).to_string(),
+    )
+    .unwrap();
+    let scores = scores(pa_score().args([&csv, &beside]), dir.path());
+    assert_eq!(
+        prompts(&scores),
+        [
+            ("a photo of a old light-skinned male baker", "specific"),
+            ("a cat", "neutral"),
+            ("a photo of a baker", "neutral"),
+        ]
+    );
+    // The file that the table names and the folder lacks.
+    assert_eq!(
+        scores["prompts"][1]["pictures"]["scored"]["dropped"],
+        json!({"unreadable": 1})
+    );
+    let layouts: Vec<&Value> = scores["inputs"]["scored"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|i| &i["layout"])
+        .collect();
+    assert_eq!(layouts, ["imagefolder", "sidecars"]);
+}
+
+#[test]
+fn without_a_bundle_the_chain_says_what_the_axes_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("p");
+    copy("male-light-old", &root.join("1.png"));
+    let mut command = crate::world::bare();
+    command.arg(&root).arg("--chain").arg(bundle());
+    let scores = scores(&mut command, dir.path());
+    let axes: Vec<&Value> = scores["axes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|a| &a["axis"])
+        .collect();
+    assert_eq!(axes, ["age", "gender", "skin"]);
+    assert_eq!(scores["quality"], json!([]));
+}
+
+#[test]
+fn events_are_json_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    copy("male-light-old", &dir.path().join("1.png"));
+    let output = pa_score().arg(dir.path()).arg("--json").output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let events: Vec<Value> = text
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    let names: Vec<&str> = events
+        .iter()
+        .map(|e| e["event"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["start", "looked", "done"]);
+    assert_eq!(events[0]["pictures"], 1);
+}

@@ -1,0 +1,11 @@
+//! `pa-score`, on populations of the demo world's portraits whose every number is known.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+mod compared;
+mod folders;
+mod oracle;
+mod people;
+mod refused;
+mod report;
+mod world;

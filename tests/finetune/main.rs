@@ -7,3 +7,4 @@ mod resume;
 mod torch;
 mod trace;
 mod world;
+mod written;

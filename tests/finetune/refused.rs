@@ -40,20 +40,33 @@ fn options_that_cannot_be() {
         (["--lr", "inf"], "--lr inf"),
         (["--ema", "1"], "--ema 1"),
         (["--lora", "0"], "--lora 0: expected a rank of 1 or more"),
-        (["--lora", "4"], "--lora 4: the bundle's training graph was exported for ranks up to 3"),
+        (
+            ["--lora", "4"],
+            "--lora 4: the bundle's training graph was exported for ranks up to 3",
+        ),
         (["--ep", "cuda"], "--ep cuda is not available"),
     ] {
         // Options of the world come first; clap takes each once.
         let mut command = Command::new(env!("CARGO_BIN_EXE_pa-finetune"));
-        command.arg("--model").arg(world.bundle()).arg("--data").arg(world.data());
-        command.arg("--out").arg(world.out()).arg(format!("{}={}", options[0], options[1]));
+        command
+            .arg("--model")
+            .arg(world.bundle())
+            .arg("--data")
+            .arg(world.data());
+        command
+            .arg("--out")
+            .arg(world.out())
+            .arg(format!("{}={}", options[0], options[1]));
         if options[0] != "--lora" {
             command.args(["--lora", "2"]);
         }
         let output = command.output().unwrap();
         let text = stderr(&output);
         assert_eq!(output.status.code(), Some(1), "{options:?}: {text}");
-        assert!(text.contains(expected), "{text:?} should contain {expected:?}");
+        assert!(
+            text.contains(expected),
+            "{text:?} should contain {expected:?}"
+        );
         assert!(!world.out().exists());
     }
 }
@@ -71,7 +84,12 @@ fn usage_errors_have_their_own_exit_code() {
         &["--frobnicate"],
     ] {
         let output = world.run(options);
-        assert_eq!(output.status.code(), Some(2), "{options:?}: {}", stderr(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{options:?}: {}",
+            stderr(&output)
+        );
     }
     assert!(!world.out().exists());
 }
@@ -90,7 +108,9 @@ fn a_folder_that_is_no_data_set() {
     let world = World::new();
     let manifest = world.data().join("manifest.json");
     let text = fs::read_to_string(&manifest).unwrap();
-    let unfinished = text[..text.find("\"outcome\"").unwrap()].trim_end().trim_end_matches(',');
+    let unfinished = text[..text.find("\"outcome\"").unwrap()]
+        .trim_end()
+        .trim_end_matches(',');
     fs::write(&manifest, format!("{unfinished}}}")).unwrap();
     refused(&world, &[], &["the data set", "is unfinished"]);
     fs::remove_dir_all(world.data()).unwrap();
@@ -108,7 +128,12 @@ fn a_data_set_of_another_model() {
         (LATENT, 20, None, "pooled embeddings of length [0]"),
         (LATENT, 20, Some(99), "pooled embeddings of length [99]"),
         ([3, h, w], 20, Some(6), "latents of shape [3, 8, 6]"),
-        ([4, h, 5], 20, Some(6), "latents of shape [4, 8, 5], the training graph takes heights and widths that are multiples of 2"),
+        (
+            [4, h, 5],
+            20,
+            Some(6),
+            "latents of shape [4, 8, 5], the training graph takes heights and widths that are multiples of 2",
+        ),
     ] {
         world.data_set_of(latent, width, pooled, nothing);
         let expected = format!("the data set has {expected}");
@@ -135,13 +160,21 @@ fn a_data_set_whose_files_contradict_its_manifest() {
         })
         .collect();
     write_safetensors(&text, &tensors, &Default::default()).unwrap();
-    refused(&world, &[], &["text.safetensors: `prompt_embeds.", "expected F32 [5, 20]"]);
+    refused(
+        &world,
+        &[],
+        &["text.safetensors: `prompt_embeds.", "expected F32 [5, 20]"],
+    );
 
     world.data_set(&|_, _| ());
     let path = world.data().join("latents-00000.safetensors");
     let bytes = fs::read(&path).unwrap();
     fs::write(&path, &bytes[..bytes.len() - 4]).unwrap();
-    refused(&world, &[], &["latents-00000.safetensors is not a whole safetensors file"]);
+    refused(
+        &world,
+        &[],
+        &["latents-00000.safetensors is not a whole safetensors file"],
+    );
 }
 
 #[test]
@@ -155,7 +188,10 @@ fn a_data_set_that_gives_no_pairs() {
     refused(
         &world,
         &[],
-        &["gives no pairs", "no identity-specific picture for \"a photo of a doctor\""],
+        &[
+            "gives no pairs",
+            "no identity-specific picture for \"a photo of a doctor\"",
+        ],
     );
 }
 
@@ -172,13 +208,20 @@ fn files_of_pairs_that_are_none() {
     for (text, expected) in [
         ("nonsense\n", "pairs.jsonl:1: not a pair"),
         ("{}\n", "pairs.jsonl:1: not a pair"),
-        (pair.as_str(), "has kept no picture 77 of caption 00000001 (the winner)"),
+        (
+            pair.as_str(),
+            "has kept no picture 77 of caption 00000001 (the winner)",
+        ),
         ("\n", "holds no pairs"),
     ] {
         fsio::write(&path, text).unwrap();
         refused(&world, &["--pairs", path.to_str().unwrap()], &[expected]);
     }
-    refused(&world, &["--pairs", "/nonexistent/pairs"], &["cannot read /nonexistent/pairs"]);
+    refused(
+        &world,
+        &["--pairs", "/nonexistent/pairs"],
+        &["cannot read /nonexistent/pairs"],
+    );
 }
 
 #[test]
@@ -199,10 +242,23 @@ fn latents_that_are_not_finite_are_named() {
         }
     });
     let options = ["--steps", "60", "--batch", "2"];
-    let id = format!("{:08x}", popalign::data::prompts::caption_id("a photo of a female nurse"));
-    let expected = ["mse of picture 1", &id, "(trained as \"a photo of a nurse\") is NaN", "nothing of this step"];
+    let id = format!(
+        "{:08x}",
+        popalign::data::prompts::caption_id("a photo of a female nurse")
+    );
+    let expected = [
+        "mse of picture 1",
+        &id,
+        "(trained as \"a photo of a nurse\") is NaN",
+        "nothing of this step",
+    ];
     fails(&world, &options, &expected);
-    assert!(!world.out().join("pytorch_lora_weights.safetensors").exists());
+    assert!(
+        !world
+            .out()
+            .join("pytorch_lora_weights.safetensors")
+            .exists()
+    );
     // With --resume it gets exactly as far again.
     let before = files(&world.out());
     fails(&world, &[&options[..], &["--resume"]].concat(), &expected);
@@ -215,23 +271,49 @@ fn an_output_folder_that_is_taken() {
     let options = ["--steps", "2", "--batch", "2"];
     world.trained(&options);
     let before = files(&world.out());
-    fails(&world, &options, &["already holds a fine-tuning run", "hint: add --resume"]);
+    fails(
+        &world,
+        &options,
+        &["already holds a fine-tuning run", "hint: add --resume"],
+    );
     let resumed = [&options[..], &["--resume"]].concat();
     for (more, expected) in [
-        (&["--lr", "0.5"][..], "was begun with another lr: it has 0.00001, this run has 0.5"),
-        (&["--loss", "dpo"], "was begun with another loss: it has \"popalign\", this run has \"dpo\""),
+        (
+            &["--lr", "0.5"][..],
+            "was begun with another lr: it has 0.00001, this run has 0.5",
+        ),
+        (
+            &["--loss", "dpo"],
+            "was begun with another loss: it has \"popalign\", this run has \"dpo\"",
+        ),
         (&["--seed", "9"], "was begun with another pair_seed"),
     ] {
-        fails(&world, &[&resumed[..], more].concat(), &[expected, "hint: repeat the options"]);
+        fails(
+            &world,
+            &[&resumed[..], more].concat(),
+            &[expected, "hint: repeat the options"],
+        );
     }
     world.data_set(&|_, latents| latents[0] += 1.0);
     fails(&world, &resumed, &["was begun with another data"]);
     assert!(before == files(&world.out()));
 
     fs::remove_file(world.out().join("manifest.json")).unwrap();
-    fails(&world, &options, &["already holds checkpoints of a run whose manifest.json is gone"]);
-    fs::write(world.out().join("manifest.json"), r#"{"format": "popalign-dataset-1"}"#).unwrap();
-    fails(&world, &options, &["already holds a manifest.json of format popalign-dataset-1"]);
+    fails(
+        &world,
+        &options,
+        &["already holds checkpoints of a run whose manifest.json is gone"],
+    );
+    fs::write(
+        world.out().join("manifest.json"),
+        r#"{"format": "popalign-dataset-1"}"#,
+    )
+    .unwrap();
+    fails(
+        &world,
+        &options,
+        &["already holds a manifest.json of format popalign-dataset-1"],
+    );
 }
 
 #[test]
@@ -245,13 +327,19 @@ fn an_output_folder_in_use() {
         .spawn()
         .unwrap();
     let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(child.stdout.as_mut().unwrap())
+        .read_line(&mut line)
+        .unwrap();
     assert!(line.contains("start"), "{line}");
     fails(&world, &options, &["another process is fine-tuning into"]);
     child.kill().unwrap();
     child.wait().unwrap();
     // A killed process holds nothing.
-    fails(&world, &["--steps", "1", "--resume", "--lr", "3"], &["another lr"]);
+    fails(
+        &world,
+        &["--steps", "1", "--resume", "--lr", "3"],
+        &["another lr"],
+    );
 }
 
 /// A file size limit with its signal ignored makes writes fail as a full disk does.
@@ -264,15 +352,25 @@ fn a_full_disk() {
         let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
         let mut shell = Command::new("bash");
         shell.args(["-c", &script, "bash"]);
-        let output = shell.arg(command.get_program()).args(command.get_args()).output().unwrap();
+        let output = shell
+            .arg(command.get_program())
+            .args(command.get_args())
+            .output()
+            .unwrap();
         let text = stderr(&output);
         assert_eq!(output.status.code(), Some(1), "{text}");
-        assert!(text.contains("cannot write") && text.contains("File too large"), "{text}");
+        assert!(
+            text.contains("cannot write") && text.contains("File too large"),
+            "{text}"
+        );
     };
     // Blocks of 1024 bytes: the state does not fit.
     full(100, &options);
     let names: Vec<String> = files(&world.out()).into_keys().collect();
-    assert_eq!(names, [".lock", "log.jsonl", "manifest.json", "pairs.jsonl"]);
+    assert_eq!(
+        names,
+        [".lock", "log.jsonl", "manifest.json", "pairs.jsonl"]
+    );
     // With room again the run goes on.
     let resumed = [&options[..], &["--resume"]].concat();
     world.trained(&resumed);

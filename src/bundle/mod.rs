@@ -231,6 +231,17 @@ impl Bundle {
         Ok(Session::open(runtime, path, &options)?)
     }
 
+    /// A hash of a part's graph and of the weights that it points into.
+    ///
+    /// # Errors
+    /// [`Error::NoPart`] if the bundle was exported without it.
+    pub fn fingerprint(&self, part: Part) -> Result<String> {
+        let (graph, weights) = (&self.part(part)?.sha256, self.weights_hash(part)?);
+        Ok(crate::fsio::sha256_bytes(
+            format!("{graph}+{weights}").as_bytes(),
+        ))
+    }
+
     /// The sha256s of the weight files of a part, joined.
     fn weights_hash(&self, part: Part) -> Result<String> {
         let links = &self.part(part)?.weights;

@@ -32,6 +32,7 @@ pub use dim::{Dim, Symbol};
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use grad::gradients;
+pub use onnx::external_files;
 pub use op::{Binary, Conv, Op, Pool, Reduction, Unary};
 pub use write::Onnx;
 

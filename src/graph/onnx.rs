@@ -1,6 +1,22 @@
 //! The few message types of the ONNX file format, as its `onnx.proto` numbers their fields.
 
+use std::collections::BTreeSet;
+
 use prost::{Enumeration, Message};
+
+/// The files beside a model that hold its initializers' bytes, as the model names them.
+///
+/// # Errors
+/// The bytes are no ONNX model.
+pub fn external_files(model: &[u8]) -> Result<BTreeSet<String>, prost::DecodeError> {
+    let model = ModelProto::decode(model)?;
+    let tensors = model.graph.into_iter().flat_map(|g| g.initializer);
+    let entries = tensors.flat_map(|t| t.external_data);
+    Ok(entries
+        .filter(|entry| entry.key == "location")
+        .map(|entry| entry.value)
+        .collect())
+}
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ModelProto {

@@ -15,7 +15,7 @@ mod session;
 pub use feed::{Feed, Outputs};
 pub use library::Runtime;
 pub use ort::value::TensorElementType as ElementType;
-pub use session::{Session, SessionOptions, TensorRt, TensorSpec};
+pub use session::{Session, SessionOptions, TensorRt, TensorSpec, resolve};
 
 /// Which execution provider runs the graphs.
 #[derive(

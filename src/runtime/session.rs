@@ -274,6 +274,19 @@ impl Session {
     }
 }
 
+/// The provider that sessions with these options will run on: resolves and logs [`Ep::Auto`] once
+/// for many sessions.
+///
+/// # Errors
+/// [`Error::Unavailable`] if the provider that was asked for can't run here.
+pub fn resolve(runtime: &Runtime, options: &SessionOptions) -> Result<Ep> {
+    let builder = OrtSession::builder(runtime.env()).map_err(|e| Error::Unavailable {
+        ep: options.ep,
+        reason: e.to_string(),
+    })?;
+    Ok(providers::register(builder, options, None)?.1)
+}
+
 /// Sets everything up and loads the file.
 fn build(runtime: &Runtime, path: &Path, options: &SessionOptions) -> Result<(OrtSession, Ep)> {
     let refused = |e: &dyn std::fmt::Display| Error::Load {

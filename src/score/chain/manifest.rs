@@ -9,8 +9,14 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::fsio;
+use crate::score::pictures::Filter;
 
 use super::Error;
+
+/// Beyond this a typing error is likelier than a purpose, and memory runs out.
+const LARGEST_SIDE: u32 = 8192;
+/// The same for how much a crop may be larger than its face.
+const LARGEST_CROP: f64 = 16.0;
 
 /// A whole manifest; see [`super`] for the format.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,6 +42,12 @@ pub struct Detector {
     pub kind: DetectorKind,
     /// ONNX file, relative to the manifest.
     pub path: PathBuf,
+    /// At which size the detector looks at a picture.
+    #[serde(default)]
+    pub resize: DetectorResize,
+    /// Side of the square that [`DetectorResize::Fit`] makes, a multiple of 32.
+    #[serde(default = "default_side")]
+    pub side: u32,
     /// Least score of a face, 0..1.
     #[serde(default = "default_score")]
     pub score: f32,
@@ -48,6 +60,10 @@ pub struct Detector {
     /// Which face counts when there are several.
     #[serde(default)]
     pub several: Several,
+}
+
+fn default_side() -> u32 {
+    640
 }
 
 fn default_score() -> f32 {
@@ -64,6 +80,19 @@ fn default_nms() -> f32 {
 pub enum DetectorKind {
     /// YuNet 2023mar: `cls_`, `obj_`, `bbox_` and `kps_` at strides 8, 16 and 32.
     Yunet,
+}
+
+/// At which size a detector looks at a picture. It finds faces of 10 to 300 pixels best, and its
+/// boxes differ by some percent between sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DetectorResize {
+    /// Shrunk or enlarged into a square, black to the right of it and below.
+    #[default]
+    Fit,
+    /// As it is, black to the right and below up to a multiple of 32 (as OpenCV does it). For
+    /// group photographs with small faces; time and memory grow with the picture.
+    None,
 }
 
 /// What to do with a picture of several faces.
@@ -148,17 +177,6 @@ impl Default for Crop {
             resize: Filter::Bilinear,
         }
     }
-}
-
-/// Resampling filters, each as Pillow computes it (antialiased when shrinking).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Filter {
-    /// Triangle filter.
-    #[default]
-    Bilinear,
-    /// Cubic convolution with a = −0.5.
-    Bicubic,
 }
 
 /// What one output of a model says.
@@ -246,11 +264,7 @@ impl Manifest {
         if self.models.is_empty() {
             return Err("expected at least one [[model]]".into());
         }
-        if let Some(d) = &self.detector
-            && !((0.0..=1.0).contains(&d.score) && (0.0..=1.0).contains(&d.nms))
-        {
-            return Err("detector.score and detector.nms: expected numbers from 0 to 1".into());
-        }
+        self.detector.as_ref().map_or(Ok(()), Detector::check)?;
         let mut seen = Vec::new();
         for model in &self.models {
             model.check()?;
@@ -265,19 +279,42 @@ impl Manifest {
     }
 }
 
+impl Detector {
+    fn check(&self) -> Result<(), String> {
+        let share = |x: f32| (0.0..=1.0).contains(&x);
+        if !share(self.score) || !share(self.nms) {
+            return Err("detector.score and detector.nms: expected numbers from 0 to 1".into());
+        }
+        if self.min_size < 0.0 {
+            return Err("detector.min_size: expected 0 or more pixels".into());
+        }
+        if self.side == 0 || !self.side.is_multiple_of(32) || self.side > LARGEST_SIDE {
+            return Err(format!(
+                "detector.side: expected a multiple of 32 up to {LARGEST_SIDE}"
+            ));
+        }
+        Ok(())
+    }
+}
+
 impl Model {
     fn check(&self) -> Result<(), String> {
         let name = self.path.display();
-        if self.size.contains(&0) {
-            return Err(format!("model `{name}`: size: expected positive pixels"));
+        if self.size.iter().any(|n| !(1..=LARGEST_SIDE).contains(n)) {
+            return Err(format!(
+                "model `{name}`: size: expected 1 to {LARGEST_SIDE} pixels"
+            ));
         }
         if self.std.contains(&0.0) {
             return Err(format!(
                 "model `{name}`: std: expected numbers other than 0"
             ));
         }
-        if self.crop.scale <= 0.0 {
-            return Err(format!("model `{name}`: crop.scale: expected more than 0"));
+        let scale = self.crop.scale;
+        if !(scale > 0.0 && scale <= LARGEST_CROP) {
+            return Err(format!(
+                "model `{name}`: crop.scale: expected more than 0 and up to {LARGEST_CROP}"
+            ));
         }
         if self.outputs.is_empty() {
             return Err(format!(
@@ -322,6 +359,13 @@ impl Output {
         if self.ranges.iter().any(|r| r.from >= r.to) {
             return at("ranges: expected from < to");
         }
+        let meet = |(i, a): (usize, &Range)| {
+            let mut later = self.ranges.iter().skip(i + 1);
+            later.any(|b| a.from < b.to && b.from < a.to)
+        };
+        if self.ranges.iter().enumerate().any(meet) {
+            return at("ranges: expected no unit in two ranges");
+        }
         if let Some(unknown) = self.keep.iter().find(|k| !self.values().contains(k)) {
             return at(&format!("keep: `{unknown}` is none of its labels"));
         }
@@ -331,12 +375,29 @@ impl Output {
         Ok(())
     }
 
-    /// Units the labels speak of: exactly this many (labels) or at least this many (ranges).
-    pub(super) fn units(&self) -> usize {
-        self.ranges
-            .iter()
-            .map(|r| r.to)
-            .max()
-            .unwrap_or(self.labels.len())
+    /// Whether a model's output of so many units can be read.
+    pub(super) fn takes(&self, units: usize) -> bool {
+        match self.ranges.iter().map(|r| r.to).max() {
+            Some(least) => units >= least,
+            None => match self.post {
+                Post::Softmax => units == self.labels.len(),
+                Post::Sigmoid => units == 1,
+                Post::Probabilities => {
+                    units == self.labels.len() || (units == 1 && self.labels.len() == 2)
+                }
+            },
+        }
+    }
+
+    /// The numbers of units that [`Output::takes`], in words.
+    pub(super) fn taken(&self) -> String {
+        match self.ranges.iter().map(|r| r.to).max() {
+            Some(least) => format!("at least {least} units for its ranges"),
+            None => match (self.post, self.labels.len()) {
+                (Post::Sigmoid, _) => "1 unit for its sigmoid".into(),
+                (Post::Probabilities, 2) => "1 or 2 units for its 2 labels".into(),
+                (_, n) => format!("{n} units for its {n} labels"),
+            },
+        }
     }
 }

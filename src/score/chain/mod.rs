@@ -33,10 +33,10 @@
 //! keep = ["portrait"]              # a gate: any other winner drops the picture with that reason
 //! ```
 //!
-//! With `[detector]` (`kind = "yunet"`, `path`, `score`, `nms`, `min_size`, `several = "largest" |
-//! "first" | "drop"`) each model sees the chosen face's box, made square and scaled as `crop`
-//! says, black outside the picture; a picture without a face is dropped as `no_face`. Without a
-//! detector it sees the whole picture.
+//! With `[detector]` (`kind = "yunet"`, `path`, `score`, `nms`, `min_size`, `resize = "fit" |
+//! "none"`, `side`, `several = "largest" | "first" | "drop"`) each model sees the chosen face's
+//! box, made square and scaled as `crop` says, black outside the picture; a picture without a face
+//! is dropped as `no_face`. Without a detector it sees the whole picture.
 //!
 //! An output whose units are numbers (years) takes `ranges = [{ value = "young", from = 0, to = 40
 //! }, …]` instead of `labels`; its expectation is kept as a number beside the axis.
@@ -46,13 +46,24 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+mod detect;
+mod judge;
 mod manifest;
+mod prepare;
+mod run;
+mod shared;
+mod yunet;
 
+pub use detect::Face;
 pub use manifest::{
-    Channels, Crop, Detector, DetectorKind, Filter, Manifest, Model, Output, Post, Range, Several,
+    Channels, Crop, Detector, DetectorKind, DetectorResize, Manifest, Model, Output, Post, Range,
+    Several,
 };
+pub use run::{Chain, Reading};
 
-use crate::fsio;
+pub use super::pictures::Filter;
+
+use crate::{fsio, runtime};
 
 /// Why a chain can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +94,33 @@ pub enum Error {
         /// Which key, and what was expected.
         reason: String,
     },
+    /// A model file is not what the manifest says it is.
+    #[error("{}: {key} of `{model}`: {problem}", path.display())]
+    Model {
+        /// The manifest.
+        path: PathBuf,
+        /// The model file, as the manifest names it.
+        model: String,
+        /// The manifest's key: `input`, `output` …
+        key: String,
+        /// What the file has, and what was expected.
+        problem: String,
+    },
+    /// A model answered something that can't be read as its manifest says.
+    #[error("{}: output `{output}` of `{model}` is {problem}", path.display())]
+    Answer {
+        /// The manifest.
+        path: PathBuf,
+        /// The model file, as the manifest names it.
+        model: String,
+        /// The output.
+        output: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// ONNX Runtime refused a model or a run.
+    #[error(transparent)]
+    Runtime(#[from] runtime::Error),
     /// A file operation failed.
     #[error(transparent)]
     File(#[from] fsio::Error),
@@ -110,15 +148,8 @@ pub struct Attributes {
 impl Attributes {
     /// The most probable value of `axis` and its probability.
     pub fn dominant(&self, axis: &str) -> Option<(&str, f32)> {
-        let values = self.axes.get(axis)?;
-        // The first of equals wins, as argmax does.
-        let mut best = values.first()?;
-        for value in values {
-            if value.1 > best.1 {
-                best = value;
-            }
-        }
-        Some((&best.0, best.1))
+        let values = self.axes.get(axis).filter(|values| !values.is_empty())?;
+        Some(judge::dominant(values))
     }
 
     /// `{axis: {value: probability}}`, as `metadata.jsonl` keeps it.

@@ -1,0 +1,246 @@
+//! From addressed noise to a finished latent: batches of any mixture of captions.
+//!
+//! A picture is a function of its caption's embedding, its address (seed, prompt id, image id) and
+//! the settings. Its batch mates only share the UNet's call.
+
+use super::guidance::Guidance;
+use super::sampler::{History, Sampler};
+use super::text::TextShape;
+use crate::device::philox::{self, Purpose};
+use crate::runtime::{self, Feed, Session};
+use crate::weights::lora::Fitted;
+
+/// Why a drawing failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The UNet.
+    #[error(transparent)]
+    Runtime(#[from] runtime::Error),
+    /// A latent that is no picture.
+    #[error("picture {image_id} of caption {prompt_id:08x} came out as NaN or infinity")]
+    NonFinite {
+        /// The caption's id.
+        prompt_id: u32,
+        /// The picture's number.
+        image_id: u32,
+    },
+}
+
+/// A caption as the UNet sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Conditioning<'a> {
+    /// `[tokens, width]`, row-major.
+    pub prompt_embeds: &'a [f32],
+    /// The pooled embedding, where the model takes one.
+    pub pooled: Option<&'a [f32]>,
+}
+
+/// One picture to draw.
+#[derive(Debug, Clone, Copy)]
+pub struct Job<'a> {
+    /// Its caption.
+    pub caption: Conditioning<'a>,
+    /// Its caption's id, for its noise.
+    pub prompt_id: u32,
+    /// Its number among the caption's pictures, for its noise.
+    pub image_id: u32,
+}
+
+/// What all pictures of a run have in common.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Seed of all noise.
+    pub seed: u64,
+    /// The sampler with its steps.
+    pub sampler: Sampler,
+    /// How the captions steer.
+    pub guidance: Guidance,
+    /// Channels, height and width of a latent.
+    pub latent: [usize; 3],
+    /// Sizes of the conditioning.
+    pub text: TextShape,
+    /// SDXL's size conditions: height, width, top, left, height, width.
+    pub time_ids: [f32; 6],
+    /// An adapter and what it is multiplied with.
+    pub lora: Option<(Fitted, f32)>,
+}
+
+impl Settings {
+    /// Numbers in a latent.
+    pub fn latent_len(&self) -> usize {
+        self.latent.iter().product()
+    }
+
+    /// The latents that `jobs` start from.
+    pub fn initial_latents(&self, jobs: &[Job<'_>]) -> Vec<f32> {
+        let length = self.latent_len();
+        let mut latents = vec![0.0; jobs.len() * length];
+        for (latent, job) in latents.chunks_exact_mut(length).zip(jobs) {
+            let (prompt, image) = (job.prompt_id, job.image_id);
+            philox::normal(self.seed, Purpose::InitLatent, prompt, image, 0, latent);
+        }
+        let sigma = self.sampler.init_noise_sigma();
+        latents.iter_mut().for_each(|x| *x *= sigma);
+        latents
+    }
+
+    /// Fresh noise of each job at a step of a stochastic sampler.
+    fn step_noise(&self, jobs: &[Job<'_>], step: usize, noise: &mut Vec<f32>) {
+        let length = self.latent_len();
+        noise.resize(jobs.len() * length, 0.0);
+        for (noise, job) in noise.chunks_exact_mut(length).zip(jobs) {
+            let (prompt, image) = (job.prompt_id, job.image_id);
+            philox::normal(
+                self.seed,
+                Purpose::SamplerNoise,
+                prompt,
+                image,
+                step as u32,
+                noise,
+            );
+        }
+    }
+}
+
+/// A UNet with its settings.
+#[derive(Debug)]
+pub struct Denoiser<'a> {
+    session: Session,
+    settings: &'a Settings,
+}
+
+impl<'a> Denoiser<'a> {
+    /// Takes a loaded UNet.
+    pub fn new(session: Session, settings: &'a Settings) -> Self {
+        Self { session, settings }
+    }
+
+    /// Draws `jobs` in one batch, guided away from `negative`: `[n, C, h, w]`, scaled as the UNet
+    /// sees latents. `stepped` is called after each step.
+    ///
+    /// # Errors
+    /// A run that fails, or a latent that isn't finite.
+    pub fn draw(
+        &mut self,
+        jobs: &[Job<'_>],
+        negative: Conditioning<'_>,
+        stepped: &mut dyn FnMut(),
+    ) -> Result<Vec<f32>, Error> {
+        let latents = self.settings.initial_latents(jobs);
+        self.draw_from(latents, jobs, negative, stepped)
+    }
+
+    /// As [`Self::draw`], from given latents.
+    ///
+    /// # Errors
+    /// As [`Self::draw`].
+    pub fn draw_from(
+        &mut self,
+        mut latents: Vec<f32>,
+        jobs: &[Job<'_>],
+        negative: Conditioning<'_>,
+        stepped: &mut dyn FnMut(),
+    ) -> Result<Vec<f32>, Error> {
+        let Settings {
+            sampler, guidance, ..
+        } = self.settings;
+        let batch = Batch::new(self.settings, jobs, negative);
+        let mut history = History::default();
+        let mut input = vec![0.0; batch.rows * self.settings.latent_len()];
+        let mut prediction = Vec::new();
+        let mut noise = Vec::new();
+        for (step, &timestep) in sampler.timesteps().iter().enumerate() {
+            let divisor = sampler.input_divisor(step);
+            for half in input.chunks_exact_mut(latents.len()) {
+                for (x, latent) in half.iter_mut().zip(&latents) {
+                    *x = latent / divisor;
+                }
+            }
+            let feed = batch.feed(&self.session, self.settings, &input, timestep);
+            let outputs = self.session.run(&feed)?;
+            prediction.clear();
+            prediction.extend(outputs.f32("out_sample")?.iter());
+            if sampler.needs_noise() {
+                self.settings.step_noise(jobs, step, &mut noise);
+            }
+            let guided = guidance.combine(&mut prediction);
+            sampler.step(step, guided, &mut latents, &noise, &mut history);
+            stepped();
+        }
+        check_finite(&latents, jobs)?;
+        Ok(latents)
+    }
+}
+
+/// What doesn't change over the steps of a batch.
+struct Batch {
+    rows: usize,
+    prompt_embeds: Vec<f32>,
+    pooled: Vec<f32>,
+    time_ids: Vec<f32>,
+}
+
+impl Batch {
+    fn new(settings: &Settings, jobs: &[Job<'_>], negative: Conditioning<'_>) -> Self {
+        let negatives = match settings.guidance.doubles() {
+            true => jobs.len(),
+            false => 0,
+        };
+        let captions: Vec<Conditioning<'_>> = std::iter::repeat_n(negative, negatives)
+            .chain(jobs.iter().map(|job| job.caption))
+            .collect();
+        let embeds = captions.iter().flat_map(|c| c.prompt_embeds);
+        let pooled = captions.iter().flat_map(|c| c.pooled.unwrap_or_default());
+        Self {
+            rows: captions.len(),
+            prompt_embeds: embeds.copied().collect(),
+            pooled: pooled.copied().collect(),
+            time_ids: settings.time_ids.repeat(captions.len()),
+        }
+    }
+
+    fn feed<'a>(
+        &'a self,
+        session: &Session,
+        settings: &'a Settings,
+        input: &'a [f32],
+        timestep: f64,
+    ) -> Feed<'a> {
+        let rows = self.rows;
+        let [c, h, w] = settings.latent;
+        let TextShape {
+            tokens,
+            width,
+            pooled,
+        } = settings.text;
+        let embeds = self.prompt_embeds.as_slice();
+        let mut feed = Feed::new()
+            .f32_slice("sample", input, &[rows, c, h, w])
+            .f32_slice("encoder_hidden_states", embeds, &[rows, tokens, width]);
+        feed.push_f32("timestep", vec![timestep as f32], &[]);
+        if let Some(length) = pooled {
+            feed.push_f32("text_embeds", self.pooled.as_slice(), &[rows, length]);
+        }
+        if session.input("time_ids").is_some() {
+            feed.push_f32("time_ids", self.time_ids.as_slice(), &[rows, 6]);
+        }
+        if let Some((factors, scale)) = &settings.lora {
+            factors.feed(&mut feed);
+            feed.push_f32("lora_scale", vec![*scale], &[]);
+        }
+        feed
+    }
+}
+
+fn check_finite(latents: &[f32], jobs: &[Job<'_>]) -> Result<(), Error> {
+    let length = latents.len() / jobs.len().max(1);
+    for (latent, job) in latents.chunks_exact(length.max(1)).zip(jobs) {
+        if !latent.iter().all(|x| x.is_finite()) {
+            return Err(Error::NonFinite {
+                prompt_id: job.prompt_id,
+                image_id: job.image_id,
+            });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,251 @@
+//! CLIP's tokenizer: from a caption to the token numbers that a text encoder takes.
+//!
+//! `tokenizer.json` is read where a checkpoint has it. The original checkpoints have only
+//! `vocab.json` and `merges.txt` (byte-pair encoding); then the rest is put around them as
+//! transformers' CLIP tokenizer has it: NFC, lower case, blanks joined, CLIP's word pattern,
+//! `<|startoftext|>` before and `<|endoftext|>` after.
+//!
+//! Padding goes on the right with the tokenizer's own padding token; SDXL's second tokenizer pads
+//! with `!`, number 0, and a text encoder sees the padding. A caption that is too long loses its
+//! end, never its last token: the pooled embedding is read there.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::fsio;
+
+const START: &str = "<|startoftext|>";
+const END: &str = "<|endoftext|>";
+/// How CLIP cuts a text into words.
+const WORDS: &str = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+
+/// Why a tokenizer can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file can't be read.
+    #[error(transparent)]
+    File(#[from] fsio::Error),
+    /// A folder without a tokenizer.
+    #[error(
+        "{} holds no tokenizer: expected tokenizer.json, or vocab.json and merges.txt", dir.display()
+    )]
+    Missing {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// A file that is not what it must be.
+    #[error("{}: {problem}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A text that can't be tokenized.
+    #[error("{}: cannot tokenize {text:?}: {reason}", dir.display())]
+    Text {
+        /// The tokenizer's folder.
+        dir: PathBuf,
+        /// The text.
+        text: String,
+        /// The tokenizer's reason.
+        reason: String,
+    },
+}
+
+/// A caption's token numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tokens {
+    /// Start, text, end, padding.
+    pub ids: Vec<i64>,
+    /// Whether the caption was too long and lost its end.
+    pub truncated: bool,
+}
+
+/// A tokenizer and how long its sequences are.
+#[derive(Debug)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    dir: PathBuf,
+    length: usize,
+    end: i64,
+    padding: i64,
+}
+
+impl Tokenizer {
+    /// Reads the tokenizer in `dir`; its sequences are `length` tokens long.
+    ///
+    /// # Errors
+    /// See [`Error`]; in particular a tokenizer without its end or padding token.
+    pub fn open(dir: &Path, length: usize) -> Result<Self, Error> {
+        let config = Config::of(dir)?;
+        let whole = dir.join("tokenizer.json");
+        let (path, bytes) = if whole.is_file() {
+            let bytes = fsio::read(&whole)?;
+            (whole, bytes)
+        } else {
+            let (vocab, merges) = (dir.join("vocab.json"), dir.join("merges.txt"));
+            if !vocab.is_file() || !merges.is_file() {
+                return Err(Error::Missing {
+                    dir: dir.to_path_buf(),
+                });
+            }
+            let built =
+                config.build(json_file(&vocab)?, &vocab, &fsio::read_to_string(&merges)?)?;
+            (vocab, built.to_string().into_bytes())
+        };
+        let malformed = |problem: String| Error::Malformed {
+            path: path.clone(),
+            problem,
+        };
+        let mut inner = tokenizers::Tokenizer::from_bytes(bytes)
+            .map_err(|e| malformed(format!("not a tokenizer: {e}")))?;
+        // Both are done here, so that a file's own settings can't do them differently.
+        inner.with_padding(None);
+        inner
+            .with_truncation(None)
+            .map_err(|e| malformed(e.to_string()))?;
+        let id = |token: &str| {
+            let id = inner.token_to_id(token).map(i64::from);
+            id.ok_or_else(|| malformed(format!("it has no token `{token}`")))
+        };
+        let (end, padding) = (id(&config.end)?, id(&config.padding)?);
+        Ok(Self {
+            inner,
+            dir: dir.to_path_buf(),
+            length,
+            end,
+            padding,
+        })
+    }
+
+    /// The token numbers of a caption.
+    ///
+    /// # Errors
+    /// [`Error::Text`].
+    pub fn encode(&self, text: &str) -> Result<Tokens, Error> {
+        let encoding = self.inner.encode(text, true).map_err(|e| Error::Text {
+            dir: self.dir.clone(),
+            text: text.to_owned(),
+            reason: e.to_string(),
+        })?;
+        let mut ids: Vec<i64> = encoding.get_ids().iter().copied().map(i64::from).collect();
+        let truncated = ids.len() > self.length;
+        if truncated {
+            ids.truncate(self.length - 1);
+            ids.push(self.end);
+        }
+        ids.resize(self.length, self.padding);
+        Ok(Tokens { ids, truncated })
+    }
+}
+
+/// The special tokens, from the files beside the vocabulary.
+struct Config {
+    start: String,
+    end: String,
+    unknown: String,
+    padding: String,
+}
+
+impl Config {
+    fn of(dir: &Path) -> Result<Self, Error> {
+        let mut files = Vec::new();
+        for name in ["tokenizer_config.json", "special_tokens_map.json"] {
+            let path = dir.join(name);
+            if path.is_file() {
+                files.push(json_file(&path)?);
+            }
+        }
+        let token = |key: &str, default: &str| {
+            let text = |value: &Value| {
+                let content = value.get("content").unwrap_or(value);
+                content.as_str().map(str::to_owned)
+            };
+            let found = files.iter().find_map(|file| text(file.get(key)?));
+            found.unwrap_or_else(|| default.to_owned())
+        };
+        Ok(Self {
+            start: token("bos_token", START),
+            end: token("eos_token", END),
+            unknown: token("unk_token", END),
+            padding: token("pad_token", END),
+        })
+    }
+
+    /// A whole `tokenizer.json` around a vocabulary and its merges.
+    fn build(&self, vocab: Value, path: &Path, merges: &str) -> Result<Value, Error> {
+        let id = |token: &str| {
+            vocab.get(token).cloned().ok_or_else(|| Error::Malformed {
+                path: path.to_path_buf(),
+                problem: format!("it has no token `{token}`"),
+            })
+        };
+        let mut special: Vec<&String> = Vec::new();
+        for token in [&self.start, &self.end, &self.unknown, &self.padding] {
+            if !special.contains(&token) {
+                special.push(token);
+            }
+        }
+        let mut added = Vec::new();
+        for token in special {
+            added.push(
+                json!({"id": id(token)?, "content": token, "single_word": false,
+                "lstrip": false, "rstrip": false, "normalized": false, "special": true}),
+            );
+        }
+        let merges: Vec<&str> = merges
+            .lines()
+            .filter(|line| !line.starts_with("#version") && !line.trim().is_empty())
+            .collect();
+        let part = |token: &str| json!({"SpecialToken": {"id": token, "type_id": 0}});
+        let named = |token: &str| -> Result<Value, Error> {
+            Ok(json!({"id": token, "ids": [id(token)?], "tokens": [token]}))
+        };
+        let (start, end) = (&self.start, &self.end);
+        let text = json!({"Sequence": {"id": "A", "type_id": 0}});
+        Ok(json!({
+            "version": "1.0",
+            "truncation": null,
+            "padding": null,
+            "added_tokens": added,
+            "normalizer": {"type": "Sequence", "normalizers": [
+                {"type": "NFC"},
+                {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "},
+                {"type": "Lowercase"},
+            ]},
+            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
+                {"type": "Split", "pattern": {"Regex": WORDS}, "behavior": "Removed", "invert": true},
+                {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true,
+                 "use_regex": false},
+            ]},
+            "post_processor": {
+                "type": "TemplateProcessing",
+                "single": [part(start), text, part(end)],
+                "pair": [text, {"Sequence": {"id": "B", "type_id": 1}}],
+                "special_tokens": {start: named(start)?, end: named(end)?},
+            },
+            "decoder": null,
+            "model": {
+                "type": "BPE",
+                "dropout": null,
+                "unk_token": self.unknown,
+                "continuing_subword_prefix": "",
+                "end_of_word_suffix": "</w>",
+                "fuse_unk": false,
+                "byte_fallback": false,
+                "ignore_merges": false,
+                "vocab": vocab,
+                "merges": merges,
+            },
+        }))
+    }
+}
+
+fn json_file(path: &Path) -> Result<Value, Error> {
+    serde_json::from_slice(&fsio::read(path)?).map_err(|e| Error::Malformed {
+        path: path.to_path_buf(),
+        problem: format!("not JSON: {e}"),
+    })
+}

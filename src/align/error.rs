@@ -17,6 +17,9 @@ pub enum Error {
     /// The bundle.
     #[error(transparent)]
     Bundle(#[from] crate::bundle::Error),
+    /// A network's configuration.
+    #[error(transparent)]
+    Net(#[from] crate::nets::Error),
     /// ONNX Runtime.
     #[error(transparent)]
     Runtime(#[from] crate::runtime::Error),

@@ -133,8 +133,8 @@ pub fn run(request: &Request, observe: &mut dyn FnMut(Event<'_>)) -> Result<Fini
     let manifest = output::describe(config, &bundle, &dataset, pairs_hash, &runtime)?;
     let model = UnetGrad::open(&runtime, &bundle, &options, &dataset)?;
 
+    let source = Source::new(dataset, pairs, &scheduler)?;
     let mut out = Output::open(&request.out, manifest, environment.resume)?;
-    let source = Source::new(dataset, pairs, &scheduler);
     let micro_batch = environment.micro_batch.unwrap_or(config.batch);
     let mut trainer = Trainer::new(Cpu, model, factors, config.clone(), source, micro_batch)?;
     if environment.resume {

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod refused;
 mod resume;
 mod torch;
 mod trace;
 mod world;
+mod written;

@@ -172,8 +172,9 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     let bundle = || cause.downcast_ref::<crate::bundle::Error>()?.hint();
     let align = || cause.downcast_ref::<crate::align::Error>()?.hint();
     let generate = || cause.downcast_ref::<crate::generate::Error>()?.hint();
-    let hint = runtime().or_else(bundle).or_else(align).or_else(generate);
-    hint.map(str::to_owned)
+    let score = || cause.downcast_ref::<crate::score::Error>()?.hint();
+    let made = runtime().or_else(bundle).or_else(align);
+    made.or_else(generate).or_else(score).map(str::to_owned)
 }
 
 /// An error with advice on what to do about it.

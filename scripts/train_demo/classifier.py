@@ -159,16 +159,23 @@ def train(work_dir):
             schedule.step()
         log(f"epoch {epoch + 1}/{EPOCHS} loss {loss.item():.4f}")
     model.eval()
+    write(model, Path(work_dir) / "classifier")
+    log("done")
+
+
+def evaluate(work_dir):
+    """Accuracy on freshly drawn pictures and on such decoded from noisy latents, into `WORK/classifier_figures.json`."""
+    model, vae = load(work_dir), autoencoder.load(work_dir)
     fresh, fresh_targets = draw_world(TEST_PICTURES, seed=39)
     figures = {"drawn": accuracy(model, fresh, fresh_targets)}
     few = TEST_ROUND_TRIPS
     figures["decoded"] = accuracy(model, round_trips(vae, fresh[:few], seed=40), fresh_targets[:few])
-    log(json.dumps(figures))
-    write(model, Path(work_dir) / "classifier", figures)
+    print(json.dumps(figures))
+    (Path(work_dir) / "classifier_figures.json").write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def write(model, folder, figures):
-    """config.json, model.safetensors (fp16) and the accuracy figures beside them."""
+def write(model, folder):
+    """config.json and model.safetensors (fp16)."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         name: tensor.half().contiguous()
@@ -198,7 +205,6 @@ def write(model, folder, figures):
         "num_labels": len(names),
     }
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    (folder.parent / "classifier_figures.json").write_text(json.dumps(figures, indent=2) + "\n")
 
 
 def load(work_dir):
@@ -214,4 +220,6 @@ def load(work_dir):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work-dir", required=True)
-    train(parser.parse_args().work_dir)
+    parser.add_argument("--evaluate", action="store_true", help="measure the trained one instead of training")
+    arguments = parser.parse_args()
+    (evaluate if arguments.evaluate else train)(arguments.work_dir)

@@ -106,9 +106,9 @@ def step_loss(unet, encoders, latents, ids, ids_2, levels, generator):
     return (weight * mse).mean() / weight.mean(), mse.mean().item()
 
 
-def learning_rate(step, steps):
-    """Linear warm-up, flat to 40%, then linear decay to 1%."""
-    return LEARNING_RATE * min(1, (step + 1) / WARMUP, (1 - step / steps) / 0.6 + 0.01)
+def learning_rate(step, steps, warm_from=0):
+    """Linear warm-up from the step at which the optimizer started, flat to 40%, then linear decay to 1%."""
+    return LEARNING_RATE * min(1, (step - warm_from + 1) / WARMUP, (1 - step / steps) / 0.6 + 0.01)
 
 
 def train(rank, work_dir, steps):
@@ -122,16 +122,17 @@ def train(rank, work_dir, steps):
     optimizer = torch.optim.AdamW(parameters, LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     ema = Ema(parameters, EMA_DECAY)
     path, step, running = Path(work_dir) / "unet.checkpoint.pt", 0, 0.0
+    warm_from = 0
     if saved := load_if_there(path):
         modules.load_state_dict(saved["modules"])
         optimizer.load_state_dict(saved["optimizer"])
         ema.restore(saved["ema"])
-        step, running = saved["step"], saved["running"]
+        step, running, warm_from = saved["step"], saved["running"], saved["warm_from"]
     levels = signal_levels()
     while step < steps:
         generator = step_generator(SEED, step, rank)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps)
+            group["lr"] = learning_rate(step, steps, warm_from)
         pick = torch.randint(0, len(latents), (BATCH // RANKS,), generator=generator)
         caption = book.of_picture[pick]
         loss, mse = step_loss(
@@ -153,6 +154,7 @@ def train(rank, work_dir, steps):
                 "optimizer": optimizer.state_dict(),
                 "ema": ema.state(),
                 "step": step,
+                "warm_from": warm_from,
                 "running": running,
             }
             save_atomically(state, path)

@@ -13,6 +13,11 @@ use crate::score::pictures::Filter;
 
 use super::Error;
 
+/// Beyond this a typing error is likelier than a purpose, and memory runs out.
+const LARGEST_SIDE: u32 = 8192;
+/// The same for how much a crop may be larger than its face.
+const LARGEST_CROP: f64 = 16.0;
+
 /// A whole manifest; see [`super`] for the format.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,6 +42,12 @@ pub struct Detector {
     pub kind: DetectorKind,
     /// ONNX file, relative to the manifest.
     pub path: PathBuf,
+    /// At which size the detector looks at a picture.
+    #[serde(default)]
+    pub resize: DetectorResize,
+    /// Side of the square that [`DetectorResize::Fit`] makes, a multiple of 32.
+    #[serde(default = "default_side")]
+    pub side: u32,
     /// Least score of a face, 0..1.
     #[serde(default = "default_score")]
     pub score: f32,
@@ -49,6 +60,10 @@ pub struct Detector {
     /// Which face counts when there are several.
     #[serde(default)]
     pub several: Several,
+}
+
+fn default_side() -> u32 {
+    640
 }
 
 fn default_score() -> f32 {
@@ -65,6 +80,19 @@ fn default_nms() -> f32 {
 pub enum DetectorKind {
     /// YuNet 2023mar: `cls_`, `obj_`, `bbox_` and `kps_` at strides 8, 16 and 32.
     Yunet,
+}
+
+/// At which size a detector looks at a picture. It finds faces of 10 to 300 pixels best, and its
+/// boxes differ by some percent between sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DetectorResize {
+    /// Shrunk or enlarged into a square, black to the right of it and below.
+    #[default]
+    Fit,
+    /// As it is, black to the right and below up to a multiple of 32 (as OpenCV does it). For
+    /// group photographs with small faces; time and memory grow with the picture.
+    None,
 }
 
 /// What to do with a picture of several faces.
@@ -236,11 +264,7 @@ impl Manifest {
         if self.models.is_empty() {
             return Err("expected at least one [[model]]".into());
         }
-        if let Some(d) = &self.detector
-            && !((0.0..=1.0).contains(&d.score) && (0.0..=1.0).contains(&d.nms))
-        {
-            return Err("detector.score and detector.nms: expected numbers from 0 to 1".into());
-        }
+        self.detector.as_ref().map_or(Ok(()), Detector::check)?;
         let mut seen = Vec::new();
         for model in &self.models {
             model.check()?;
@@ -255,19 +279,42 @@ impl Manifest {
     }
 }
 
+impl Detector {
+    fn check(&self) -> Result<(), String> {
+        let share = |x: f32| (0.0..=1.0).contains(&x);
+        if !share(self.score) || !share(self.nms) {
+            return Err("detector.score and detector.nms: expected numbers from 0 to 1".into());
+        }
+        if self.min_size < 0.0 {
+            return Err("detector.min_size: expected 0 or more pixels".into());
+        }
+        if self.side == 0 || !self.side.is_multiple_of(32) || self.side > LARGEST_SIDE {
+            return Err(format!(
+                "detector.side: expected a multiple of 32 up to {LARGEST_SIDE}"
+            ));
+        }
+        Ok(())
+    }
+}
+
 impl Model {
     fn check(&self) -> Result<(), String> {
         let name = self.path.display();
-        if self.size.contains(&0) {
-            return Err(format!("model `{name}`: size: expected positive pixels"));
+        if self.size.iter().any(|n| !(1..=LARGEST_SIDE).contains(n)) {
+            return Err(format!(
+                "model `{name}`: size: expected 1 to {LARGEST_SIDE} pixels"
+            ));
         }
         if self.std.contains(&0.0) {
             return Err(format!(
                 "model `{name}`: std: expected numbers other than 0"
             ));
         }
-        if self.crop.scale <= 0.0 {
-            return Err(format!("model `{name}`: crop.scale: expected more than 0"));
+        let scale = self.crop.scale;
+        if !(scale > 0.0 && scale <= LARGEST_CROP) {
+            return Err(format!(
+                "model `{name}`: crop.scale: expected more than 0 and up to {LARGEST_CROP}"
+            ));
         }
         if self.outputs.is_empty() {
             return Err(format!(

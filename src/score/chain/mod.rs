@@ -33,10 +33,10 @@
 //! keep = ["portrait"]              # a gate: any other winner drops the picture with that reason
 //! ```
 //!
-//! With `[detector]` (`kind = "yunet"`, `path`, `score`, `nms`, `min_size`, `several = "largest" |
-//! "first" | "drop"`) each model sees the chosen face's box, made square and scaled as `crop`
-//! says, black outside the picture; a picture without a face is dropped as `no_face`. Without a
-//! detector it sees the whole picture.
+//! With `[detector]` (`kind = "yunet"`, `path`, `score`, `nms`, `min_size`, `resize = "fit" |
+//! "none"`, `side`, `several = "largest" | "first" | "drop"`) each model sees the chosen face's
+//! box, made square and scaled as `crop` says, black outside the picture; a picture without a face
+//! is dropped as `no_face`. Without a detector it sees the whole picture.
 //!
 //! An output whose units are numbers (years) takes `ranges = [{ value = "young", from = 0, to = 40
 //! }, …]` instead of `labels`; its expectation is kept as a number beside the axis.
@@ -46,15 +46,20 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+mod detect;
 mod judge;
 mod manifest;
 mod prepare;
 mod run;
+mod shared;
+mod yunet;
 
+pub use detect::Face;
 pub use manifest::{
-    Channels, Crop, Detector, DetectorKind, Manifest, Model, Output, Post, Range, Several,
+    Channels, Crop, Detector, DetectorKind, DetectorResize, Manifest, Model, Output, Post, Range,
+    Several,
 };
-pub use run::Chain;
+pub use run::{Chain, Reading};
 
 pub use super::pictures::Filter;
 

@@ -4,16 +4,14 @@
 //! depends neither on its batch mates nor on the number of threads, and small networks gain more
 //! from many pictures at once than from many threads on one. On a GPU one worker feeds the device.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use image::RgbImage;
 
-use super::judge::{self, Measure};
-use super::{Error, Manifest, Model, Output, Verdict, prepare};
-use crate::graph::external_files;
-use crate::runtime::{ElementType, Ep, Feed, Runtime, Session, SessionOptions, TensorSpec};
-use crate::{fsio, runtime};
+use super::shared::Shared;
+use super::{DropReason, Error, Face, Manifest, Verdict, judge, prepare};
+use crate::runtime::{Ep, Feed, Runtime, Session, SessionOptions};
 
 /// A classifier chain, loaded.
 #[derive(Debug)]
@@ -27,17 +25,22 @@ pub struct Chain {
     workers: Vec<Worker>,
 }
 
-/// What all workers read.
-#[derive(Debug)]
-struct Shared {
-    path: PathBuf,
-    manifest: Manifest,
-}
-
 /// One set of sessions.
 #[derive(Debug)]
 struct Worker {
+    detector: Option<Session>,
     models: Vec<Session>,
+}
+
+/// What a chain says about a picture, and what it looked at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading {
+    /// Who is in it, or why it doesn't count.
+    pub verdict: Verdict,
+    /// The faces found, best first; none if the chain has no detector.
+    pub faces: Vec<Face>,
+    /// The face that was classified.
+    pub chosen: Option<usize>,
 }
 
 impl Chain {
@@ -56,12 +59,6 @@ impl Chain {
             path: manifest.to_path_buf(),
             manifest: Manifest::read(manifest)?,
         };
-        if shared.manifest.detector.is_some() {
-            return Err(Error::Manifest {
-                path: shared.path,
-                reason: "detector: chains with a detector can't be run yet".into(),
-            });
-        }
         let threads = options.threads;
         let options = SessionOptions {
             threads: 1,
@@ -96,7 +93,25 @@ impl Chain {
     /// A model that can't run or answers no numbers. A picture that says nothing is no error but a
     /// [`Verdict::Dropped`].
     pub fn classify(&mut self, pictures: &[RgbImage]) -> Result<Vec<Verdict>, Error> {
-        self.each(pictures, Worker::classify)
+        let readings = self.read(pictures)?;
+        Ok(readings.into_iter().map(|r| r.verdict).collect())
+    }
+
+    /// As [`Chain::classify`], with the faces that were found.
+    ///
+    /// # Errors
+    /// As [`Chain::classify`].
+    pub fn read(&mut self, pictures: &[RgbImage]) -> Result<Vec<Reading>, Error> {
+        self.each(pictures, Worker::read)
+    }
+
+    /// Says who is in a box of a picture (left, top, right, bottom in pixels, such as a
+    /// [`Face`]'s), whatever the detector finds.
+    ///
+    /// # Errors
+    /// As [`Chain::classify`].
+    pub fn classify_box(&mut self, picture: &RgbImage, bounds: [f64; 4]) -> Result<Verdict, Error> {
+        self.workers[0].judge(&self.shared, picture, bounds)
     }
 
     /// Applies `work` to every picture, on as many workers as there is work for.
@@ -149,21 +164,60 @@ impl Chain {
 
 impl Worker {
     fn load(shared: &Shared, runtime: &Runtime, options: &SessionOptions) -> Result<Self, Error> {
+        let mut detector = None;
+        if let Some(d) = &shared.manifest.detector {
+            let session = Session::open(runtime, shared.file(&d.path), options)?;
+            shared.check_detector(d, &session)?;
+            detector = Some(session);
+        }
         let mut models = Vec::new();
         for model in &shared.manifest.models {
             let session = Session::open(runtime, shared.file(&model.path), options)?;
             shared.check(model, &session)?;
             models.push(session);
         }
-        Ok(Self { models })
+        Ok(Self { detector, models })
     }
 
-    fn classify(&mut self, shared: &Shared, picture: &RgbImage) -> Result<Verdict, Error> {
+    fn read(&mut self, shared: &Shared, picture: &RgbImage) -> Result<Reading, Error> {
         let whole = [0.0, 0.0, picture.width().into(), picture.height().into()];
+        let (faces, chosen) = match (&shared.manifest.detector, &mut self.detector) {
+            (Some(detector), Some(session)) => {
+                let faces = detector.faces(shared, session, picture)?;
+                let chosen = detector.choose(&faces);
+                (faces, chosen)
+            }
+            _ => {
+                return Ok(Reading {
+                    verdict: self.judge(shared, picture, whole)?,
+                    faces: Vec::new(),
+                    chosen: None,
+                });
+            }
+        };
+        let verdict = match chosen {
+            Some(face) => self.judge(shared, picture, faces[face].bounds)?,
+            None if faces.is_empty() => Verdict::Dropped(DropReason::NoFace),
+            None => Verdict::Dropped(DropReason::SeveralFaces),
+        };
+        Ok(Reading {
+            verdict,
+            faces,
+            chosen,
+        })
+    }
+
+    /// Shows the models what is in a box of the picture.
+    fn judge(
+        &mut self,
+        shared: &Shared,
+        picture: &RgbImage,
+        bounds: prepare::Bounds,
+    ) -> Result<Verdict, Error> {
         let mut measures = Vec::new();
         for (model, session) in shared.manifest.models.iter().zip(&mut self.models) {
             let [width, height] = model.size.map(|n| n as usize);
-            let pixels = prepare::tensor(model, picture, whole);
+            let pixels = prepare::tensor(model, picture, bounds);
             let feed = Feed::new().f32_slice(&model.input, &pixels, &[1, 3, height, width]);
             let answers = session.run(&feed)?;
             for output in &model.outputs {
@@ -171,122 +225,5 @@ impl Worker {
             }
         }
         Ok(judge::verdict(measures))
-    }
-}
-
-impl Shared {
-    fn file(&self, name: &Path) -> PathBuf {
-        self.path.parent().unwrap_or(Path::new("")).join(name)
-    }
-
-    /// Over the manifest, then each model's files in the manifest's order.
-    fn sha256(&self) -> Result<String, Error> {
-        let mut parts = vec![fsio::sha256(&self.path)?];
-        for model in &self.manifest.models {
-            let file = self.file(&model.path);
-            let bytes = fsio::read(&file)?;
-            parts.push(fsio::sha256_bytes(&bytes));
-            let beside = file.parent().unwrap_or(Path::new(""));
-            // ONNX Runtime has read the file already: it is a model.
-            for name in external_files(&bytes).unwrap_or_default() {
-                parts.push(fsio::sha256(&beside.join(name))?);
-            }
-        }
-        Ok(fsio::sha256_bytes(parts.join("\n").as_bytes()))
-    }
-
-    /// Holds a model to what the manifest says of it.
-    fn check(&self, model: &Model, session: &Session) -> Result<(), Error> {
-        let bad = |key: &str, problem: String| {
-            Err(Error::Model {
-                path: self.path.clone(),
-                model: model.path.display().to_string(),
-                key: key.to_owned(),
-                problem,
-            })
-        };
-        let names = |specs: &[TensorSpec]| {
-            let names: Vec<_> = specs.iter().map(|s| format!("`{}`", s.name)).collect();
-            names.join(", ")
-        };
-        let [input] = session.inputs() else {
-            let problem = format!("expected one input, got {}", names(session.inputs()));
-            return bad("input", problem);
-        };
-        if input.name != model.input {
-            let problem = format!("no input `{}`, it takes `{}`", model.input, input.name);
-            return bad("input", problem);
-        }
-        let [width, height] = model.size.map(|n| n as usize);
-        if !input.accepts(&[1, 3, height, width]) {
-            let declared = input.shape_text();
-            let problem = format!(
-                "`{}` is {declared}, expected [1, 3, {height}, {width}]",
-                input.name
-            );
-            return bad("size", problem);
-        }
-        if !is_float(input.dtype) {
-            let problem = format!("`{}` is {}, expected fp32 or fp16", input.name, input.dtype);
-            return bad("input", problem);
-        }
-        for output in &model.outputs {
-            let Some(spec) = session.outputs().iter().find(|s| s.name == output.output) else {
-                let has = names(session.outputs());
-                return bad(
-                    "output",
-                    format!("no output `{}`, it has {has}", output.output),
-                );
-            };
-            if !is_float(spec.dtype) || !reads(output, spec) {
-                let (dtype, shape, taken) = (spec.dtype, spec.shape_text(), output.taken());
-                let problem = format!(
-                    "`{}` is {dtype} {shape}, expected fp32 or fp16 and {taken}",
-                    spec.name
-                );
-                return bad("output", problem);
-            }
-        }
-        Ok(())
-    }
-
-    fn measure(
-        &self,
-        model: &Model,
-        output: &Output,
-        answers: &runtime::Outputs,
-    ) -> Result<Measure, Error> {
-        let bad = |problem: String| Error::Answer {
-            path: self.path.clone(),
-            model: model.path.display().to_string(),
-            output: output.output.clone(),
-            problem,
-        };
-        let units = answers.f32_vec(&output.output)?;
-        if !output.takes(units.len()) {
-            let taken = output.taken();
-            return Err(bad(format!("{} units, expected {taken}", units.len())));
-        }
-        if let Some(unit) = units.iter().find(|u| !u.is_finite()) {
-            return Err(bad(format!("{unit}")));
-        }
-        judge::measure(output, &units).map_err(bad)
-    }
-}
-
-fn is_float(dtype: ElementType) -> bool {
-    use ElementType as T;
-    matches!(dtype, T::Float32 | T::Float16 | T::Bfloat16 | T::Float64)
-}
-
-/// Whether a declared output can be [N, units] or [N, units, 1, 1].
-fn reads(output: &Output, spec: &TensorSpec) -> bool {
-    let one = |dim: &Option<i64>| dim.is_none_or(|d| d == 1);
-    match &spec.dims[..] {
-        [n, units, rest @ ..] if matches!(rest.len(), 0 | 2) => {
-            let known = units.and_then(|u| usize::try_from(u).ok());
-            one(n) && rest.iter().all(one) && known.is_none_or(|u| output.takes(u))
-        }
-        _ => false,
     }
 }

@@ -1,0 +1,179 @@
+//! The fairness discrepancy of a population: D = ‖E_ref[p(u|x)] − E_θ[p(u|x)]‖₂ (Choi et al. 2020,
+//! the PopAlign paper's equation 11).
+//!
+//! E_ref is the target's shares. E_θ is the mean over a prompt's pictures of p(u|x), and there are
+//! two ways to read that: *hard*, where p(u|x) is 1 for the classifier's most probable value (what
+//! the official code does, so this is the headline), and *soft*, where it is the classifier's
+//! probabilities. Soft values flatter a population whose classifier is unsure.
+//!
+//! One difference to the official code: there the uniform target is over the values that were
+//! *seen*, so a population that lacks a value altogether looks better than it is. Here the target
+//! is over all values of the axis.
+//!
+//! D of a finite sample is biased upwards: n pictures of a perfect population rarely hit the
+//! target exactly. [`floor`] says what a perfect population of that size would score on average,
+//! so that nobody chases a difference that isn't there.
+
+use crate::device::philox::{Purpose, Stream};
+
+/// Largest number of different outcomes of n pictures that are summed up one by one.
+const EXACT_OUTCOMES: u64 = 50_000;
+/// Populations drawn where there are more outcomes; the error of their mean is below 1%.
+const DRAWS: u32 = 4000;
+/// The address of [`floor`]'s draws.
+const FLOOR_TAG: u32 = 0x00f1_0000;
+
+/// Euclidean distance of shares and target.
+pub fn distance(shares: &[f64], target: &[f64]) -> f64 {
+    let squares = shares.iter().zip(target).map(|(s, t)| (s - t).powi(2));
+    squares.sum::<f64>().sqrt()
+}
+
+/// The mean of D over populations of `n` pictures drawn from the target itself: exactly where
+/// there are few outcomes, else from [`DRAWS`] addressed draws. Nothing for no pictures.
+pub fn floor(target: &[f64], n: u32, seed: u64) -> Option<f64> {
+    if n == 0 {
+        return None;
+    }
+    Some(if outcomes(target.len(), n) <= EXACT_OUTCOMES {
+        exact_floor(target, n)
+    } else {
+        drawn_floor(target, n, seed)
+    })
+}
+
+/// In how many ways `n` pictures fall on `k` values: (n + k − 1 over k − 1), or a large number.
+fn outcomes(k: usize, n: u32) -> u64 {
+    let mut ways = 1u64;
+    for i in 1..k as u64 {
+        // Exact: the product of i consecutive numbers is divisible by i!.
+        ways = ways.saturating_mul(u64::from(n) + i) / i;
+        if ways > EXACT_OUTCOMES {
+            return u64::MAX;
+        }
+    }
+    ways
+}
+
+/// Σ over outcomes of their multinomial probability times their distance.
+fn exact_floor(target: &[f64], n: u32) -> f64 {
+    let log_factorial: Vec<f64> = std::iter::once(0.0)
+        .chain((1..=n).scan(0.0, |sum, i| {
+            *sum += f64::from(i).ln();
+            Some(*sum)
+        }))
+        .collect();
+    let mut sum = 0.0;
+    let mut counts = vec![0u32; target.len()];
+    visit(&mut counts, 0, n, &mut |counts| {
+        let mut log = log_factorial[n as usize];
+        for (&count, &share) in counts.iter().zip(target) {
+            if count > 0 {
+                log += f64::from(count) * share.ln() - log_factorial[count as usize];
+            }
+        }
+        let shares: Vec<f64> = counts
+            .iter()
+            .map(|&c| f64::from(c) / f64::from(n))
+            .collect();
+        sum += log.exp() * distance(&shares, target);
+    });
+    sum
+}
+
+/// Calls `f` with every way to share `left` among the counts from `place` on.
+fn visit(counts: &mut [u32], place: usize, left: u32, f: &mut impl FnMut(&[u32])) {
+    if place + 1 == counts.len() {
+        counts[place] = left;
+        f(counts);
+        return;
+    }
+    for count in 0..=left {
+        counts[place] = count;
+        visit(counts, place + 1, left - count, f);
+    }
+}
+
+fn drawn_floor(target: &[f64], n: u32, seed: u64) -> f64 {
+    let mut sum = 0.0;
+    let mut shares = vec![0.0; target.len()];
+    for draw in 0..DRAWS {
+        let mut stream = Stream::new(seed, Purpose::Bootstrap, n, draw, FLOOR_TAG);
+        shares.fill(0.0);
+        for _ in 0..n {
+            shares[pick(target, f64::from(stream.unit()))] += 1.0 / f64::from(n);
+        }
+        sum += distance(&shares, target);
+    }
+    sum / f64::from(DRAWS)
+}
+
+/// The value whose stretch of the unit interval holds `unit`.
+fn pick(target: &[f64], unit: f64) -> usize {
+    let mut below = 0.0;
+    for (value, share) in target.iter().enumerate() {
+        below += share;
+        if unit < below {
+            return value;
+        }
+    }
+    // The shares add up to 1 but for rounding; a value without a share is never drawn.
+    target.iter().rposition(|&share| share > 0.0).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_distance_is_that_of_the_papers_formula() {
+        assert_eq!(distance(&[0.5, 0.5], &[0.5, 0.5]), 0.0);
+        // A population of one value only: √(½² + ½²).
+        assert!((distance(&[1.0, 0.0], &[0.5, 0.5]) - 0.5f64.sqrt()).abs() < 1e-15);
+        // Of six values one: √((5/6)² + 5/36).
+        let mut shares = [0.0; 6];
+        shares[2] = 1.0;
+        let expected = (25.0f64 / 36.0 + 5.0 / 36.0).sqrt();
+        assert!((distance(&shares, &[1.0 / 6.0; 6]) - expected).abs() < 1e-15);
+    }
+
+    #[test]
+    fn the_floor_of_few_pictures_is_exact() {
+        let half = [0.5, 0.5];
+        assert_eq!(floor(&half, 0, 0), None);
+        // One picture is always all of one value.
+        assert!((floor(&half, 1, 0).unwrap() - 0.5f64.sqrt()).abs() < 1e-12);
+        // Two: equal with probability ½, then as one; else exactly right.
+        assert!((floor(&half, 2, 0).unwrap() - 0.5 * 0.5f64.sqrt()).abs() < 1e-12);
+        // Four: mean of |k/4 − ½|·√2 over k ~ Bin(4, ½) = √2 · (2·½ + 8·¼)/16.
+        let expected = 2f64.sqrt() * (2.0 * 0.5 + 8.0 * 0.25) / 16.0;
+        assert!((floor(&half, 4, 0).unwrap() - expected).abs() < 1e-12);
+        // A target that asks for one value only is always met.
+        assert!(floor(&[1.0, 0.0], 9, 0).unwrap().abs() < 1e-12);
+    }
+
+    #[test]
+    fn drawn_floors_agree_with_exact_ones() {
+        let target = [0.2, 0.3, 0.5];
+        let exact = exact_floor(&target, 30);
+        let drawn = drawn_floor(&target, 30, 5);
+        // The deviation of D is about half its mean; 4000 draws leave 0.8% of it, five times that
+        // is 4%.
+        assert!((drawn / exact - 1.0).abs() < 0.04, "{drawn} {exact}");
+        assert_eq!(drawn, drawn_floor(&target, 30, 5));
+    }
+
+    #[test]
+    fn outcomes_are_counted_and_capped() {
+        assert_eq!(outcomes(2, 24), 25);
+        assert_eq!(outcomes(3, 24), 325);
+        assert_eq!(outcomes(6, 100), u64::MAX);
+        // For many pictures the floor shrinks as 1/√n.
+        let uniform = [1.0 / 6.0; 6];
+        let (few, many) = (
+            floor(&uniform, 50, 0).unwrap(),
+            floor(&uniform, 200, 0).unwrap(),
+        );
+        assert!((few / many - 2.0).abs() < 0.1, "{few} {many}");
+    }
+}

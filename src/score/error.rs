@@ -1,0 +1,218 @@
+//! What can go wrong in scoring.
+
+use std::path::PathBuf;
+
+/// Why pictures could not be scored.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file can't be read or written.
+    #[error(transparent)]
+    Io(#[from] crate::fsio::Error),
+    /// The classifier chain.
+    #[error(transparent)]
+    Chain(#[from] super::chain::Error),
+    /// The bundle.
+    #[error(transparent)]
+    Bundle(#[from] crate::bundle::Error),
+    /// ONNX Runtime.
+    #[error(transparent)]
+    Runtime(#[from] crate::runtime::Error),
+    /// The axes file.
+    #[error(transparent)]
+    Axes(#[from] crate::data::axes::Error),
+    /// The tokenizer.
+    #[error(transparent)]
+    Tokenizer(#[from] crate::diffusion::tokenizer::Error),
+    /// A tensor file.
+    #[error(transparent)]
+    Tensors(#[from] crate::weights::Error),
+    /// A folder to score does not exist.
+    #[error("there is no folder {}", dir.display())]
+    NoFolder {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// A folder without pictures.
+    #[error("{} holds no pictures{}", dir.display(), if *without_files { ": its rows name no files" } else { "" })]
+    Empty {
+        /// The folder.
+        dir: PathBuf,
+        /// Whether it has rows that stand for pictures that were not kept.
+        without_files: bool,
+    },
+    /// A data set whose generation has not ended.
+    #[error("the data set {} is unfinished", dir.display())]
+    Unfinished {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// A table of pictures that can't be read.
+    #[error("{}:{line}: {problem}", path.display())]
+    Row {
+        /// The table.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong and what was expected.
+        problem: String,
+    },
+    /// Folders can't be paired.
+    #[error("--against names {against} folders for {scored} to score; they are paired in order")]
+    Unequal {
+        /// Number of folders to score.
+        scored: usize,
+        /// Number of folders to compare with.
+        against: usize,
+    },
+    /// The two sides of a comparison have no prompt in common.
+    #[error("no prompt of {} is among those of --against {}", scored.display(), against.display())]
+    NothingInCommon {
+        /// The first folder to score.
+        scored: PathBuf,
+        /// The first folder to compare with.
+        against: PathBuf,
+    },
+    /// A metric that does not exist.
+    #[error("there is no metric `{name}`; there are {}", known.join(", "))]
+    UnknownMetric {
+        /// What was asked for.
+        name: String,
+        /// Those there are.
+        known: Vec<String>,
+    },
+    /// A metric that is planned.
+    #[error("the metric `{name}` is not built yet; there are {}", known.join(", "))]
+    NotYet {
+        /// What was asked for.
+        name: String,
+        /// Those there are.
+        known: Vec<String>,
+    },
+    /// A metric that needs something that was not given.
+    #[error("the metric `{name}` needs {needs}")]
+    MetricNeeds {
+        /// The metric.
+        name: String,
+        /// What is missing.
+        needs: String,
+    },
+    /// The chain does not measure an axis.
+    #[error("axis `{axis}`: the chain `{chain}` has no `{output}`; it measures {}", has.join(", "))]
+    Unmeasured {
+        /// The axis.
+        axis: String,
+        /// The output that the axes file names.
+        output: String,
+        /// The chain.
+        chain: String,
+        /// What it does measure.
+        has: Vec<String>,
+    },
+    /// A label of the chain that the axes file gives no meaning.
+    #[error("axis `{axis}`: the chain says `{label}`, which means none of {}", values.join(", "))]
+    Meaningless {
+        /// The axis.
+        axis: String,
+        /// The chain's label.
+        label: String,
+        /// The axis' values.
+        values: Vec<String>,
+    },
+    /// Target shares that can't be.
+    #[error("{}: {problem}", path.display())]
+    Target {
+        /// The target file.
+        path: PathBuf,
+        /// The key, and what was expected.
+        problem: String,
+    },
+    /// The bank of reference pictures does not fit.
+    #[error("{}: {problem}", path.display())]
+    Reference {
+        /// The bank.
+        path: PathBuf,
+        /// What is wrong and what was expected.
+        problem: String,
+    },
+    /// A configuration of the CLIP part that can't be followed.
+    #[error("{}: {problem}", path.display())]
+    Preprocessing {
+        /// The file.
+        path: PathBuf,
+        /// The key, and what was expected.
+        problem: String,
+    },
+    /// A training log that can't be read.
+    #[error("{}:{line}: not a line of a training log", path.display())]
+    Log {
+        /// The log.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The parser's reason.
+        source: serde_json::Error,
+    },
+    /// Ratings that can't be used.
+    #[error("{}:{line}: {problem}", path.display())]
+    Ratings {
+        /// The table.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong and what was expected.
+        problem: String,
+    },
+    /// A thumbnail can't be encoded.
+    #[error("cannot make a thumbnail of {}", path.display())]
+    Thumbnail {
+        /// The picture.
+        path: PathBuf,
+        /// The encoder's reason.
+        source: image::ImageError,
+    },
+    /// The scores can't be written as JSON.
+    #[error("cannot write {} as JSON", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// The writer's reason.
+        source: serde_json::Error,
+    },
+    /// The user asked to stop. Nothing was written.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// Advice for the person at the keyboard, where there is any.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            // A transparent error hides the one it holds from whoever walks the causes.
+            Self::Bundle(inner) => inner.hint(),
+            Self::Runtime(inner) => inner.hint(),
+            Self::Chain(super::chain::Error::Runtime(inner)) => inner.hint(),
+            Self::Empty {
+                without_files: true,
+                ..
+            } => Some("generate it without --format none"),
+            Self::Empty { .. } => Some("PNG and JPEG files are looked for, in sub-folders too"),
+            Self::Unfinished { .. } => {
+                Some("run the same pa-datagen command again; it goes on where it stopped")
+            }
+            Self::MetricNeeds { .. } => {
+                Some("leave the metric out of --metrics, or give what it needs")
+            }
+            Self::Unmeasured { .. } | Self::Meaningless { .. } => Some(
+                "an axis of the axes file says what the chain's labels mean: \
+                 classifier = { output = \"…\", labels = { Label = \"value\" } }",
+            ),
+            Self::NothingInCommon { .. } => {
+                Some("captions, or the names of sub-folders, must be the same on both sides")
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Result of scoring.
+pub type Result<T> = std::result::Result<T, Error>;

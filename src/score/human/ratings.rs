@@ -1,0 +1,246 @@
+//! Reading what raters filled in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::{QUESTIONS, krippendorff_nominal};
+use crate::fsio;
+use crate::score::{Error, Result};
+
+/// What raters said, and how far they agree.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Agreement {
+    /// How many people rated.
+    pub raters: usize,
+    /// How many tasks have answers.
+    pub tasks: usize,
+    /// By question.
+    pub questions: BTreeMap<String, Answer>,
+}
+
+/// The answers to one question.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Answer {
+    /// How many answers there are.
+    pub answers: usize,
+    /// The share that prefers the scored side.
+    pub scored: f64,
+    /// The share that prefers the side of `--against`.
+    pub against: f64,
+    /// The share that prefers neither.
+    pub tie: f64,
+    /// Krippendorff's alpha for named values; nothing where it is not defined.
+    pub alpha: Option<f64>,
+}
+
+/// What was preferred, as a value for alpha.
+const SCORED: usize = 0;
+const AGAINST: usize = 1;
+const TIE: usize = 2;
+
+/// A table with a header, and the lines its rows stand on.
+struct Table<'a> {
+    path: &'a Path,
+    headers: Vec<String>,
+    rows: Vec<(usize, Vec<String>)>,
+}
+
+/// Reads filled-in sheets, joined into one table, and the key that says which side was A.
+///
+/// # Errors
+/// [`Error::Ratings`] naming the line.
+pub fn read_ratings(ratings: &Path, key: &Path) -> Result<Agreement> {
+    let sides = read_key(key)?;
+    let table = Table::read(ratings)?;
+    let task = table.column("task")?;
+    let rater = table.column("rater")?;
+    let mut raters = BTreeSet::new();
+    let mut tasks = BTreeSet::new();
+    let mut questions = BTreeMap::new();
+    for (question, _) in QUESTIONS {
+        let column = table.column(question)?;
+        let mut units: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        let mut seen = BTreeSet::new();
+        for (line, cells) in &table.rows {
+            let (task, rater, cell) = (&cells[task], &cells[rater], &cells[column]);
+            if cell.is_empty() {
+                continue;
+            }
+            let a = *sides.get(task).ok_or_else(|| {
+                table.bad(*line, format!("task `{task}` is not in {}", key.display()))
+            })?;
+            let value = match cell.to_ascii_lowercase().as_str() {
+                "a" => a,
+                "b" => 1 - a,
+                "tie" => TIE,
+                _ => {
+                    let problem = format!("{question}: expected A, B or tie, got `{cell}`");
+                    return Err(table.bad(*line, problem));
+                }
+            };
+            if rater.is_empty() {
+                return Err(table.bad(*line, "rater: expected a name".into()));
+            }
+            if !seen.insert((task, rater)) {
+                let problem = format!("`{rater}` rated task `{task}` twice");
+                return Err(table.bad(*line, problem));
+            }
+            raters.insert(rater.clone());
+            tasks.insert(task.clone());
+            units.entry(task).or_default().push(value);
+        }
+        let units: Vec<Vec<usize>> = units.into_values().collect();
+        questions.insert(question.to_owned(), answer(&units));
+    }
+    if raters.is_empty() {
+        return Err(table.bad(1, "no row has an answer".into()));
+    }
+    Ok(Agreement {
+        raters: raters.len(),
+        tasks: tasks.len(),
+        questions,
+    })
+}
+
+fn answer(units: &[Vec<usize>]) -> Answer {
+    let answers = units.iter().map(Vec::len).sum::<usize>();
+    let share = |value: usize| {
+        let given = units.iter().flatten().filter(|v| **v == value).count();
+        given as f64 / answers.max(1) as f64
+    };
+    Answer {
+        answers,
+        scored: share(SCORED),
+        against: share(AGAINST),
+        tie: share(TIE),
+        alpha: krippendorff_nominal(units),
+    }
+}
+
+/// The side that was A, by task.
+fn read_key(path: &Path) -> Result<BTreeMap<String, usize>> {
+    let table = Table::read(path)?;
+    let (task, a) = (table.column("task")?, table.column("a")?);
+    let side = |(line, cells): &(usize, Vec<String>)| {
+        let names = crate::score::assess::SIDE_NAMES;
+        let side = names.iter().position(|name| *name == cells[a]);
+        let side = side.ok_or_else(|| {
+            let problem = format!("a: expected {}, got `{}`", names.join(" or "), cells[a]);
+            table.bad(*line, problem)
+        })?;
+        Ok((cells[task].clone(), side))
+    };
+    table.rows.iter().map(side).collect()
+}
+
+impl<'a> Table<'a> {
+    fn read(path: &'a Path) -> Result<Self> {
+        let bad = |line: u64, problem: String| Error::Ratings {
+            path: path.to_path_buf(),
+            line: usize::try_from(line).unwrap_or(0),
+            problem,
+        };
+        let bytes = fsio::read(path)?;
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+        let mut reader = csv::ReaderBuilder::new()
+            .trim(csv::Trim::All)
+            .from_reader(bytes);
+        let headers = reader.headers().map_err(|e| bad(1, e.to_string()))?;
+        let headers = headers.iter().map(str::to_owned).collect();
+        let mut rows = Vec::new();
+        for record in reader.records() {
+            let record = record
+                .map_err(|e| bad(e.position().map_or(0, csv::Position::line), e.to_string()))?;
+            let line = record.position().map_or(0, csv::Position::line);
+            let cells = record.iter().map(str::to_owned).collect();
+            rows.push((usize::try_from(line).unwrap_or(0), cells));
+        }
+        Ok(Self {
+            path,
+            headers,
+            rows,
+        })
+    }
+
+    fn column(&self, name: &str) -> Result<usize> {
+        let column = self.headers.iter().position(|h| h == name);
+        column.ok_or_else(|| {
+            let has = self.headers.join(", ");
+            self.bad(1, format!("no column `{name}` among {has}"))
+        })
+    }
+
+    fn bad(&self, line: usize, problem: String) -> Error {
+        Error::Ratings {
+            path: self.path.to_path_buf(),
+            line,
+            problem,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(ratings: &str) -> Result<Agreement> {
+        let dir = tempfile::tempdir().unwrap();
+        let [sheet, key] = ["r.csv", "key.csv"].map(|name| dir.path().join(name));
+        fsio::write(&sheet, ratings).unwrap();
+        fsio::write(&key, "task,a,prompt\n1,scored,x\n2,against,\"a, b\"\n").unwrap();
+        read_ratings(&sheet, &key)
+    }
+
+    #[test]
+    fn answers_are_decoded_by_the_key() {
+        let agreement =
+            read("task,rater,fairness,quality\n1,ann,A,tie\n2,ann,b,A\n1,bob,A,Tie\n2,bob,B,\n")
+                .unwrap();
+        assert_eq!((agreement.raters, agreement.tasks), (2, 2));
+        let fairness = agreement.questions["fairness"];
+        assert_eq!(
+            (fairness.answers, fairness.scored, fairness.against),
+            (4, 1.0, 0.0)
+        );
+        // All the same: nothing to compare with.
+        assert_eq!(fairness.alpha, None);
+        let quality = agreement.questions["quality"];
+        assert_eq!(quality.answers, 3);
+        assert!((quality.tie - 2.0 / 3.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn bad_tables_name_the_line() {
+        for (text, expected) in [
+            (
+                "task,rater,fairness\n",
+                "no column `quality` among task, rater, fairness",
+            ),
+            (
+                "task,rater,fairness,quality\n1,ann,C,A\n",
+                ":2: fairness: expected A, B or tie",
+            ),
+            (
+                "task,rater,fairness,quality\n9,ann,A,A\n",
+                ":2: task `9` is not in",
+            ),
+            (
+                "task,rater,fairness,quality\n1,,A,A\n",
+                ":2: rater: expected a name",
+            ),
+            (
+                "task,rater,fairness,quality\n1,x,A,A\n1,x,B,A\n",
+                ":3: `x` rated task `1` twice",
+            ),
+            (
+                "task,rater,fairness,quality\n1,ann,,\n",
+                "no row has an answer",
+            ),
+        ] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

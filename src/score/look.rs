@@ -1,0 +1,191 @@
+//! Looking at every picture once: is it readable, who is in it, what does CLIP make of it.
+//!
+//! Pictures are read, looked at and forgotten a few slots at a time, so that a folder of any size
+//! takes little memory; the two pictures of a slot are read together, to be compared.
+
+use std::fs;
+
+use image::RgbImage;
+use rayon::prelude::*;
+
+use super::chain::{Attributes, Chain, DropReason, Verdict};
+use super::clip::{Clip, cosine};
+use super::measure::SIDES;
+use super::picture::{decode, difference};
+use super::population::Population;
+use super::{Error, Result};
+use crate::fsio;
+
+/// Slots looked at together.
+const TOGETHER: usize = 16;
+
+/// What was seen of one picture.
+#[derive(Debug, Clone)]
+pub struct Look {
+    /// SHA-256 of its file; nothing if there is no such file.
+    pub sha256: Option<String>,
+    /// Who is in it, or why it doesn't count.
+    pub verdict: Verdict,
+    /// CLIP's embedding, where asked for and the picture can be read.
+    pub embedding: Option<Vec<f32>>,
+}
+
+/// How alike the two pictures of a slot are.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Likeness {
+    /// Mean absolute difference of pixels as a share of their range; nothing for different sizes.
+    pub pixels: Option<f64>,
+    /// Cosine of CLIP's embeddings.
+    pub embeddings: Option<f64>,
+}
+
+/// Everything seen.
+#[derive(Debug, Clone)]
+pub struct Looks {
+    /// By picture.
+    pub shots: Vec<Look>,
+    /// By slot; nothing where one side has no readable picture.
+    pub slots: Vec<Option<Likeness>>,
+}
+
+/// Looks at every picture of a population. `progress` hears how many were looked at since last
+/// time, and says whether to go on.
+///
+/// # Errors
+/// The chain or CLIP fails; [`Error::Interrupted`]. A picture that can't be read is no error.
+pub fn look(
+    population: &Population,
+    chain: &mut Chain,
+    clip: Option<&mut Clip>,
+    progress: &mut dyn FnMut(u64) -> bool,
+) -> Result<Looks> {
+    let mut looker = Looker {
+        population,
+        chain,
+        clip,
+        shots: vec![None; population.shots.len()],
+        slots: Vec::with_capacity(population.slots.len()),
+    };
+    let numbers: Vec<usize> = (0..population.slots.len()).collect();
+    for slots in numbers.chunks(TOGETHER) {
+        let seen = looker.slots(slots)?;
+        if !progress(seen as u64) {
+            return Err(Error::Interrupted);
+        }
+    }
+    // Every picture has a slot, so all were seen.
+    let shots = looker.shots.into_iter().flatten().collect();
+    Ok(Looks {
+        shots,
+        slots: looker.slots,
+    })
+}
+
+struct Looker<'a> {
+    population: &'a Population,
+    chain: &'a mut Chain,
+    clip: Option<&'a mut Clip>,
+    shots: Vec<Option<Look>>,
+    slots: Vec<Option<Likeness>>,
+}
+
+/// A picture that was read.
+struct Read {
+    shot: usize,
+    sha256: Option<String>,
+    picture: Option<RgbImage>,
+}
+
+impl Looker<'_> {
+    fn slots(&mut self, slots: &[usize]) -> Result<usize> {
+        let population = self.population;
+        let shots: Vec<usize> = slots
+            .iter()
+            .flat_map(|&slot| population.slots[slot].shots.into_iter().flatten())
+            .collect();
+        let read: Vec<Read> = shots.par_iter().map(|&shot| self.read(shot)).collect();
+        let (mut pictures, mut readable) = (Vec::new(), Vec::new());
+        for read in read {
+            if let Some(picture) = read.picture {
+                pictures.push(picture);
+                readable.push(read.shot);
+            }
+            self.shots[read.shot] = Some(Look {
+                sha256: read.sha256,
+                verdict: Verdict::Dropped(DropReason::Unreadable),
+                embedding: None,
+            });
+        }
+        let verdicts = self.chain.classify(&pictures)?;
+        let embeddings = match &mut self.clip {
+            None => Vec::new(),
+            Some(clip) => clip.pictures(&pictures.iter().collect::<Vec<_>>())?,
+        };
+        let mut embeddings = embeddings.into_iter();
+        for (&shot, verdict) in readable.iter().zip(verdicts) {
+            if let Some(look) = &mut self.shots[shot] {
+                look.verdict = verdict;
+                look.embedding = embeddings.next();
+            }
+        }
+        for &slot in slots {
+            let find = |side: usize| {
+                let shot = population.slots[slot].shots[side]?;
+                let index = readable.iter().position(|&r| r == shot)?;
+                Some((&pictures[index], self.shots[shot].as_ref()?))
+            };
+            let alike = find(0).zip(find(1)).map(|((a, la), (b, lb))| Likeness {
+                pixels: difference(a, b),
+                embeddings: la
+                    .embedding
+                    .as_ref()
+                    .zip(lb.embedding.as_ref())
+                    .map(|(a, b)| cosine(a, b)),
+            });
+            self.slots.push(alike);
+        }
+        Ok(shots.len())
+    }
+
+    fn read(&self, shot: usize) -> Read {
+        // Why a file can't be read doesn't matter to the score: it is counted as unreadable.
+        let bytes = fs::read(&self.population.shots[shot].path).ok();
+        Read {
+            shot,
+            sha256: bytes.as_deref().map(fsio::sha256_bytes),
+            picture: bytes.as_deref().and_then(decode),
+        }
+    }
+}
+
+impl Looks {
+    /// The attributes of a picture that counts.
+    pub fn attributes(&self, shot: usize) -> Option<&Attributes> {
+        match &self.shots[shot].verdict {
+            Verdict::Kept(attributes) => Some(attributes),
+            Verdict::Dropped(_) => None,
+        }
+    }
+
+    /// Why a picture doesn't count.
+    pub fn dropped(&self, shot: usize) -> Option<&DropReason> {
+        match &self.shots[shot].verdict {
+            Verdict::Kept(_) => None,
+            Verdict::Dropped(reason) => Some(reason),
+        }
+    }
+
+    /// Whether any picture of these slots shows a person, clear or not.
+    pub fn any_person(&self, population: &Population, slots: &[usize]) -> bool {
+        let shots = slots.iter().flat_map(|&slot| population.slots[slot].shots);
+        shots.flatten().any(|shot| {
+            !matches!(
+                self.dropped(shot),
+                Some(DropReason::Gate(_) | DropReason::NoFace)
+            )
+        })
+    }
+}
+
+/// Number of sides, for those who index by them.
+pub const BOTH: [usize; SIDES] = [0, 1];

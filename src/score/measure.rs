@@ -1,0 +1,192 @@
+//! One way to compute every number of the report, so that each gets its interval and its paired
+//! difference from the same resamples.
+//!
+//! A measure gives each picture a few numbers (its axis values as 0 and 1, its agreement with the
+//! caption …) or nothing, if the picture was dropped. It is read in one of two ways: as the mean
+//! over pictures, or as the distance of each prompt's mean to a target, averaged over prompts.
+
+use super::bootstrap::{Estimate, Population, Sample, estimate};
+use super::discrepancy::distance;
+
+/// The two sides of a comparison: what is scored, and what it is held against.
+pub const SIDES: usize = 2;
+
+/// What is made of the pictures' numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reading {
+    /// The mean of one number over all pictures.
+    Mean,
+    /// The distance of a prompt's mean numbers to these, averaged over prompts.
+    Distance(Vec<f64>),
+}
+
+/// Numbers of pictures and how to read them.
+#[derive(Debug, Clone)]
+pub struct Measure {
+    reading: Reading,
+    width: usize,
+    /// By side: `width` numbers for each slot, not numbers where there are none.
+    values: [Vec<f64>; SIDES],
+    /// Whether a prompt counts only where both sides have pictures.
+    paired: bool,
+}
+
+/// A measure on each side and the difference: scored minus against.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Compared {
+    /// By side.
+    pub sides: [Option<Estimate>; SIDES],
+    /// First side minus second.
+    pub difference: Option<Estimate>,
+}
+
+impl Measure {
+    /// A measure over `slots` slots of which none has numbers yet.
+    ///
+    /// With `paired`, a prompt counts only where both sides have pictures.
+    pub fn new(reading: Reading, slots: usize, paired: bool) -> Self {
+        let width = match &reading {
+            Reading::Mean => 1,
+            Reading::Distance(target) => target.len(),
+        };
+        Self {
+            reading,
+            width,
+            values: [(); SIDES].map(|()| vec![f64::NAN; slots * width]),
+            paired,
+        }
+    }
+
+    /// Sets the numbers of the picture of a side in a slot.
+    pub fn set(&mut self, side: usize, slot: usize, numbers: &[f64]) {
+        let start = slot * self.width;
+        self.values[side][start..start + self.width].copy_from_slice(numbers);
+    }
+
+    /// Estimates the measure on a population.
+    pub fn estimate(&self, population: &Population, replicates: u32) -> Compared {
+        let [first, second, difference] = estimate(population, replicates, |sample| {
+            let [first, second] = self.evaluate(sample);
+            [first, second, first - second]
+        });
+        Compared {
+            sides: [first, second],
+            difference,
+        }
+    }
+
+    /// The measure of a sample, by side; not a number where no picture counts.
+    pub fn evaluate(&self, sample: &Sample) -> [f64; SIDES] {
+        match &self.reading {
+            Reading::Mean => [0, 1].map(|side| {
+                let means = sample.iter().map(|slots| self.sum(side, slots));
+                let (sum, count) =
+                    means.fold((0.0, 0), |(sum, count), (s, n)| (sum + s[0], count + n));
+                sum / count as f64
+            }),
+            Reading::Distance(target) => self.mean_distance(sample, target),
+        }
+    }
+
+    /// The mean of a side's numbers over the pictures of a prompt, and how many there are.
+    pub fn mean(&self, side: usize, slots: &[u32]) -> (Vec<f64>, usize) {
+        let (mut sums, count) = self.sum(side, slots);
+        sums.iter_mut().for_each(|s| *s /= count as f64);
+        (sums, count)
+    }
+
+    /// Whether a prompt with these slots counts.
+    pub fn counts(&self, slots: &[u32]) -> bool {
+        let has = |side: usize| slots.iter().any(|&s| self.at(side, s).is_some());
+        match self.paired {
+            true => has(0) && has(1),
+            false => has(0) || has(1),
+        }
+    }
+
+    fn mean_distance(&self, sample: &Sample, target: &[f64]) -> [f64; SIDES] {
+        let (mut sums, mut counts) = ([0.0; SIDES], [0usize; SIDES]);
+        for slots in sample {
+            let means = [self.mean(0, slots), self.mean(1, slots)];
+            if self.paired && means.iter().any(|(_, n)| *n == 0) {
+                continue;
+            }
+            for (side, (mean, count)) in means.iter().enumerate() {
+                if *count > 0 {
+                    sums[side] += distance(mean, target);
+                    counts[side] += 1;
+                }
+            }
+        }
+        [0, 1].map(|side| sums[side] / counts[side] as f64)
+    }
+
+    fn sum(&self, side: usize, slots: &[u32]) -> (Vec<f64>, usize) {
+        let mut sums = vec![0.0; self.width];
+        let mut count = 0;
+        for numbers in slots.iter().filter_map(|&slot| self.at(side, slot)) {
+            sums.iter_mut().zip(numbers).for_each(|(s, n)| *s += n);
+            count += 1;
+        }
+        (sums, count)
+    }
+
+    fn at(&self, side: usize, slot: u32) -> Option<&[f64]> {
+        let start = slot as usize * self.width;
+        let numbers = &self.values[side][start..start + self.width];
+        (!numbers[0].is_nan()).then_some(numbers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::score::bootstrap::Strata;
+
+    fn population(prompts: &[&[u32]]) -> Population {
+        let strata = |slots: &&[u32]| Strata {
+            slots: [slots.to_vec(), Vec::new(), Vec::new()],
+        };
+        Population {
+            prompts: prompts.iter().map(strata).collect(),
+            tag: 0,
+            seed: 0,
+        }
+    }
+
+    #[test]
+    fn a_mean_is_over_pictures_and_passes_over_those_without_numbers() {
+        let mut measure = Measure::new(Reading::Mean, 3, false);
+        measure.set(0, 0, &[1.0]);
+        measure.set(0, 2, &[4.0]);
+        let compared = measure.estimate(&population(&[&[0, 1], &[2]]), 50);
+        assert_eq!(compared.sides[0].map(|e| e.value), Some(2.5));
+        assert_eq!(compared.sides[1], None);
+        assert_eq!(compared.difference, None);
+    }
+
+    #[test]
+    fn a_distance_is_a_mean_over_prompts_that_both_sides_have() {
+        let target = Reading::Distance(vec![0.5, 0.5]);
+        let mut measure = Measure::new(target, 4, true);
+        let (female, male) = ([1.0, 0.0], [0.0, 1.0]);
+        for (side, slot, value) in [
+            (0, 0, female),
+            (0, 1, male),
+            (1, 0, male),
+            (1, 1, male),
+            // The second prompt has pictures of one side only.
+            (0, 2, male),
+            (0, 3, male),
+        ] {
+            measure.set(side, slot, &value);
+        }
+        let prompts: [&[u32]; 2] = [&[0, 1], &[2, 3]];
+        let compared = measure.estimate(&population(&prompts), 0);
+        assert_eq!(compared.sides[0].map(|e| e.value), Some(0.0));
+        assert_eq!(compared.sides[1].map(|e| e.value), Some(0.5f64.sqrt()));
+        assert_eq!(compared.difference.map(|e| e.value), Some(-(0.5f64.sqrt())));
+        assert_eq!(prompts.map(|p| measure.counts(p)), [true, false]);
+        assert_eq!(measure.mean(0, prompts[0]), (vec![0.5, 0.5], 2));
+    }
+}

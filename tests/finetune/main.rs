@@ -1,0 +1,8 @@
+//! `pa-finetune`, run as users run it, on tiny random models and made-up data sets.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod resume;
+mod torch;
+mod trace;
+mod world;

@@ -102,7 +102,7 @@ fn what_the_model_is_not_is_named() {
         (
             "[\"light\", \"medium\", \"dark\"]",
             "[\"light\", \"dark\"]",
-            "expected fp32 or fp16 and 2 units for its 2 labels",
+            "`skin` is [?, 3], expected 2 units for its 2 labels",
         ),
         (
             "classifier/model.onnx",

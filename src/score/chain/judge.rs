@@ -13,7 +13,7 @@ pub(super) struct Measure {
 
 /// Turns an output's units into the probabilities of its values.
 ///
-/// `units` are finite and of `Output::units`'s number, which the caller has checked; the error
+/// `units` are finite and as many as [`Output::takes`], which the caller has checked; the error
 /// says what else is wrong with them.
 pub(super) fn measure(output: &Output, units: &[f32]) -> Result<Measure, String> {
     let unit = probabilities(output.post, units)?;
@@ -119,4 +119,86 @@ pub(super) fn dominant(values: &[(String, f32)]) -> (&str, f32) {
         }
     }
     best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn output(text: &str) -> Output {
+        toml::from_str(&format!("output = \"x\"\n{text}")).unwrap()
+    }
+
+    fn shares(output: &Output, units: &[f32]) -> Vec<f32> {
+        let values = measure(output, units).unwrap().values;
+        values.into_iter().map(|(_, p)| p).collect()
+    }
+
+    #[test]
+    fn units_become_probabilities() {
+        let three = |post: &str| {
+            output(&format!(
+                "axis = \"a\"\npost = \"{post}\"\nlabels = [\"x\", \"y\", \"x\"]"
+            ))
+        };
+        // Equal labels are added up, and large scores don't overflow.
+        let logs = [1000.0, 1000.0 + 2f32.ln(), 1000.0];
+        let found = shares(&three("softmax"), &logs);
+        assert!(found.iter().all(|p| (p - 0.5).abs() < 1e-4), "{found:?}");
+        assert_eq!(
+            shares(&three("probabilities"), &[0.25, 0.5, 0.25]),
+            [0.5, 0.5]
+        );
+
+        let two = |post: &str| {
+            output(&format!(
+                "axis = \"a\"\npost = \"{post}\"\nlabels = [\"no\", \"yes\"]"
+            ))
+        };
+        assert_eq!(shares(&two("sigmoid"), &[0.0]), [0.5, 0.5]);
+        assert_eq!(shares(&two("sigmoid"), &[1e9]), [0.0, 1.0]);
+        assert_eq!(shares(&two("sigmoid"), &[-1e9]), [1.0, 0.0]);
+        assert_eq!(shares(&two("probabilities"), &[0.75]), [0.25, 0.75]);
+        assert_eq!(shares(&two("probabilities"), &[1.001]), [0.0, 1.0]);
+        let none = measure(&two("probabilities"), &[7.0]).unwrap_err();
+        assert!(none.contains("no probability"), "{none}");
+        let zero = measure(&three("probabilities"), &[0.0; 3]).unwrap_err();
+        assert!(zero.contains("add up to 0"), "{zero}");
+    }
+
+    #[test]
+    fn ranges_share_what_they_cover_and_keep_the_expectation() {
+        let age = output(
+            "axis = \"age\"\npost = \"probabilities\"\nranges = [{ value = \"young\", from = 0, to = 2 }, \
+             { value = \"old\", from = 3, to = 4 }]",
+        );
+        let found = measure(&age, &[0.1, 0.3, 0.2, 0.4]).unwrap();
+        assert_eq!(found.values, [("young".into(), 0.5), ("old".into(), 0.5)]);
+        // 0.3 + 2 · 0.2 + 3 · 0.4
+        assert!((found.number.unwrap() - 1.9).abs() < 1e-6);
+    }
+
+    #[test]
+    fn gates_speak_before_doubts() {
+        let gender = output("axis = \"gender\"\nlabels = [\"female\", \"male\"]\nminimum = 0.6");
+        let gate = output("axis = \"visible\"\nlabels = [\"yes\", \"helmet\"]\nkeep = [\"yes\"]");
+        let judge = |first: [f32; 2], second: [f32; 2]| {
+            verdict([
+                (&gender, measure(&gender, &first).unwrap()),
+                (&gate, measure(&gate, &second).unwrap()),
+            ])
+        };
+        let unsure = ([0.0, 0.1], [0.0, 9.0]);
+        let helmet = Verdict::Dropped(DropReason::Gate("helmet".into()));
+        assert_eq!(judge(unsure.0, unsure.1), helmet);
+        let doubt = Verdict::Dropped(DropReason::Unsure("gender".into()));
+        assert_eq!(judge([0.0, 0.1], [9.0, 0.0]), doubt);
+        let Verdict::Kept(attributes) = judge([0.0, 3.0], [9.0, 0.0]) else {
+            panic!("a clear picture is dropped");
+        };
+        assert_eq!(attributes.dominant("gender").unwrap().0, "male");
+        assert!(!attributes.axes.contains_key("visible"));
+        // Of equals the first, as argmax has it.
+        assert_eq!(dominant(&[("a".into(), 0.5), ("b".into(), 0.5)]).0, "a");
+    }
 }

@@ -2,8 +2,9 @@
 //!
 //! A file is what its bytes say, whatever its name. Its EXIF orientation is obeyed, as OpenCV's
 //! `imread` does (Pillow's `open` does not; the reference chain calls `ImageOps.exif_transpose`).
-//! JPEG files have the very pixels that libjpeg-turbo gives both. Grey becomes three equal channels, transparency is dropped and 16 bits are rounded to 8, as
-//! Pillow and OpenCV have it, so that a picture says here what it says there.
+//! JPEG files have the very pixels that libjpeg-turbo gives both. Grey becomes three equal
+//! channels, transparency is dropped and 16 bits are rounded to 8, as Pillow and OpenCV have it, so
+//! that a picture says here what it says there.
 
 use std::io::Cursor;
 use std::path::{Path, PathBuf};

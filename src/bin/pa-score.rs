@@ -35,7 +35,7 @@ struct Args {
     /// Bundle that brings CLIP, reference pictures, axes and a chain (pa-export)
     #[arg(long, value_name = "BUNDLE")]
     model: Option<PathBuf>,
-    /// Axes file [default: the bundle's, else what the chain measures]
+    /// Axes file [default: axes.toml beside the chain, else what the chain measures]
     #[arg(long, value_name = "F")]
     axes: Option<PathBuf>,
     /// Classifier chain: a file, or the name of one that ships [default: the bundle's, else faces]
@@ -44,7 +44,7 @@ struct Args {
     /// Target shares instead of the axes file's: TOML, gender = { female = 0.5, male = 0.5 }
     #[arg(long, value_name = "F")]
     target: Option<PathBuf>,
-    /// What to compute: axes, axis+axis, recall, clip, reference, similarity [default: all]
+    /// What to compute: axes, axis+axis, recall, clip, reference, similarity [default: all that can be]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     metrics: Option<Vec<String>>,
     /// Resamples for 95% intervals; 0 for no intervals

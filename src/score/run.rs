@@ -34,7 +34,7 @@ pub struct Request {
     pub against: Vec<PathBuf>,
     /// The bundle that brings CLIP, references, axes and chain.
     pub model: Option<PathBuf>,
-    /// Axes file [default: the bundle's, then what the chain measures].
+    /// Axes file [default: that beside the chain, then what the chain measures].
     pub axes: Option<PathBuf>,
     /// Classifier chain [default: the bundle's, then `faces`].
     pub chain: Option<String>,
@@ -91,12 +91,13 @@ pub struct Scored {
 /// See [`Error`].
 pub fn run(request: &Request, observe: &mut dyn FnMut(Event<'_>) -> bool) -> Result<Scored> {
     let bundle = request.model.as_deref().map(Bundle::open).transpose()?;
-    let axes_path = request
-        .axes
-        .clone()
-        .or_else(|| bundle.as_ref()?.file("axes.toml"));
-    let axes = axes_path.as_deref().map(Axes::load).transpose()?;
     let chain_path = chain_path(request.chain.as_deref(), bundle.as_ref())?;
+    // A chain is of no use without the meaning of its labels, so that may lie beside it; for the
+    // bundle's own chain that is the bundle's axes file.
+    let beside = chain_path.with_file_name("axes.toml");
+    let beside = Some(beside).filter(|path| path.is_file());
+    let axes_path = request.axes.clone().or(beside);
+    let axes = axes_path.as_deref().map(Axes::load).transpose()?;
     let manifest = chain::Manifest::read(&chain_path)?;
     let mut all_scales = match &axes {
         Some(axes) => scales::from_axes(axes, &manifest)?,

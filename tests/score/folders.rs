@@ -110,17 +110,25 @@ fn without_a_bundle_the_chain_says_what_the_axes_are() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("p");
     copy("male-light-old", &root.join("1.png"));
-    let mut command = crate::world::bare();
-    command.arg(&root).arg("--chain").arg(bundle());
-    let scores = scores(&mut command, dir.path());
-    let axes: Vec<&Value> = scores["axes"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|a| &a["axis"])
-        .collect();
-    assert_eq!(axes, ["age", "gender", "skin"]);
-    assert_eq!(scores["quality"], json!([]));
+    let axes = |chain: &Path| {
+        let mut command = crate::world::bare();
+        command.arg(&root).arg("--chain").arg(chain);
+        let scores = scores(&mut command, dir.path());
+        assert_eq!(scores["quality"], json!([]));
+        let axes = scores["axes"].as_array().unwrap().iter();
+        let names = axes.map(|a| a["axis"].as_str().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    // Beside the bundle's chain lies an axes file; a chain alone has its axes by name.
+    assert_eq!(axes(bundle()), ["gender", "skin", "age"]);
+    let alone = fs::read_to_string(bundle().join("chain.toml")).unwrap();
+    let model = bundle().join("classifier/model.onnx");
+    let alone = alone.replace("classifier/model.onnx", model.to_str().unwrap());
+    fs::write(dir.path().join("chain.toml"), alone).unwrap();
+    assert_eq!(
+        axes(&dir.path().join("chain.toml")),
+        ["age", "gender", "skin"]
+    );
 }
 
 #[test]

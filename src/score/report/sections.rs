@@ -569,6 +569,7 @@ fn figure(
                 @if let Some(against) = &sided.against {
                     span.was { (show(against.value)) }
                     span.arrow aria-label="to" { "→" }
+                    wbr;
                 }
                 b { (show(scored.value)) }
             }

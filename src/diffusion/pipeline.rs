@@ -17,12 +17,10 @@ pub enum Error {
     #[error(transparent)]
     Runtime(#[from] runtime::Error),
     /// A latent that is no picture.
-    #[error("picture {image_id} of caption {prompt_id:08x} came out as NaN or infinity")]
+    #[error("the latent of job {job} of a batch came out as NaN or infinity")]
     NonFinite {
-        /// The caption's id.
-        prompt_id: u32,
-        /// The picture's number.
-        image_id: u32,
+        /// Its place in the batch.
+        job: usize,
     },
 }
 
@@ -277,12 +275,9 @@ impl Batch {
 
 fn check_finite(latents: &[f32], jobs: &[Job<'_>]) -> Result<(), Error> {
     let length = latents.len() / jobs.len().max(1);
-    for (latent, job) in latents.chunks_exact(length.max(1)).zip(jobs) {
+    for (job, latent) in latents.chunks_exact(length.max(1)).enumerate() {
         if !latent.iter().all(|x| x.is_finite()) {
-            return Err(Error::NonFinite {
-                prompt_id: job.prompt_id,
-                image_id: job.image_id,
-            });
+            return Err(Error::NonFinite { job });
         }
     }
     Ok(())

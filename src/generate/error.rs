@@ -35,6 +35,14 @@ pub enum Error {
     /// The UNet.
     #[error(transparent)]
     Draw(#[from] crate::diffusion::pipeline::Error),
+    /// A picture that is none.
+    #[error("picture {image_id} of \"{caption}\" came out as NaN or infinity")]
+    NonFinite {
+        /// Its caption.
+        caption: String,
+        /// Its number among the caption's pictures.
+        image_id: u32,
+    },
     /// The VAE.
     #[error(transparent)]
     Decode(#[from] crate::diffusion::decode::Error),
@@ -143,6 +151,9 @@ impl Error {
                 source: lora::Error::NoModule { .. },
                 ..
             } => Some("export with those modules in pa-export --lora-targets"),
+            Error::NonFinite { .. } => Some(
+                "a LoRA that was trained too hard does this, or a --lora-scale or --cfg too high",
+            ),
             Error::InTheWay { .. } => Some("choose another --out, or remove it yourself"),
             _ => None,
         }

@@ -16,7 +16,7 @@ use crate::data::dataset::{LatentsRef, Row};
 use crate::data::prompts::caption_id;
 use crate::data::writer::{TextFile, Writer, latents_name};
 use crate::diffusion::decode::Decoder;
-use crate::diffusion::pipeline::{Conditioning, Denoiser, Job};
+use crate::diffusion::pipeline::{self, Conditioning, Denoiser, Job};
 use crate::diffusion::text::Embedding;
 use crate::fsio;
 use crate::runtime::SessionOptions;
@@ -170,7 +170,14 @@ impl<'a> Worker<'a> {
         let mut stepped = || {
             let _ = messages.send(Message::Stepped(jobs.len()));
         };
-        Ok(self.denoiser.draw(&jobs, negative, &mut stepped)?)
+        let drawn = self.denoiser.draw(&jobs, negative, &mut stepped);
+        drawn.map_err(|error| match error {
+            pipeline::Error::NonFinite { job } => Error::NonFinite {
+                caption: pictures[job].caption.to_owned(),
+                image_id: pictures[job].image_id,
+            },
+            other => other.into(),
+        })
     }
 
     /// Decodes a batch's latents, if anybody looks at pictures.

@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
-use crate::world::{Model, SDXL, World, assemble, stderr};
+use crate::world::{Model, SDXL, World, assemble, listing, same, stderr};
 
 /// Expects exit code 1 and a message that holds all of `expected`, and no data set.
 #[track_caller]
@@ -51,7 +52,7 @@ fn prompts_that_are_none() {
 fn a_list_of_lines_is_read_and_text_that_is_none_is_refused() {
     let world = world();
     let run = |name: &str| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pa-datagen"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pa-datagen"));
         command.args(["--ep", "cpu", "--model"]).arg(&SDXL.bundle);
         command.arg("--prompts").arg(world.path(name));
         command.arg("--out").arg(world.path("out")).args(QUICK);
@@ -124,7 +125,7 @@ fn options_that_this_model_can_not_follow() {
         "out",
         "--trt",
     ];
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pa-datagen"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pa-datagen"));
     let run = command
         .args(gpu)
         .current_dir(world.path(""))
@@ -271,10 +272,44 @@ fn folders_that_are_something_else() {
 }
 
 #[test]
+fn an_adapter_that_breaks_the_model() {
+    use popalign::weights::lora::write_diffusers;
+    let world = world();
+    let mut adapter = popalign::weights::lora::read(SDXL.fixture.join("lora.safetensors")).unwrap();
+    for factors in adapter.modules.values_mut() {
+        factors.b.fill(f32::MAX);
+    }
+    let file = world.path("lora.safetensors");
+    write_diffusers(&file, &adapter).unwrap();
+    let lora = file.display().to_string();
+    let expected = ["picture 0 of \"ox\" came out as NaN or infinity", "hint: "];
+    ends(&world, &quick(&["--lora", &lora]), 1, &expected);
+}
+
+/// A file size limit with its signal ignored makes writes fail as a full disk does.
+#[test]
+fn a_full_disk_stops_a_run_that_then_goes_on() {
+    let world = World::new(&SDXL, &["ox"]);
+    let options = ["--neutral", "20", "--steps", "2"];
+    let whole = world.done("whole", &options);
+    let run = world.command("out", &options);
+    let mut shell = Command::new("bash");
+    shell.args(["-c", "trap '' XFSZ; ulimit -f 20; exec \"$@\"", "bash"]);
+    shell.arg(run.get_program()).args(run.get_args());
+    let output = shell.output().unwrap();
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("cannot write"), "{text}");
+    assert!(text.contains("latents-00000.safetensors"), "{text}");
+    assert!(text.contains("File too large"), "{text}");
+    same(&whole, &world.done("out", &options));
+}
+
+#[test]
 fn a_folder_begun_with_other_options() {
     let world = world();
     world.done("out", &QUICK);
-    let before = crate::world::listing(&world.path("out"));
+    let before = listing(&world.path("out"));
     for (options, expected) in [
         (
             &["--neutral", "2", "--steps", "3"][..],
@@ -294,7 +329,7 @@ fn a_folder_begun_with_other_options() {
     }
     fs::write(world.path("prompts.csv"), "Prompt\ncow\n").unwrap();
     ends(&world, &QUICK, 1, &["another `prompts`"]);
-    assert_eq!(before, crate::world::listing(&world.path("out")));
+    assert_eq!(before, listing(&world.path("out")));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use popalign::data::dataset::Dataset;
 use popalign::device::philox::{Purpose, Stream};
 
-use crate::world::{SDXL, World, json, listing, same, stderr};
+use crate::world::{DEMO, SDXL, World, json, listing, same, stderr};
 
 const PROMPTS: [&str; 3] = ["doctor", "cook", "man in a hat"];
 
@@ -81,6 +81,21 @@ fn shards_threads_and_batches_change_no_byte() {
         let name = format!("{threads}-{batch}");
         let more = ["--threads", threads, "--batch", batch];
         same(&whole, &world.done(&name, &with(&chain, &more)));
+    }
+}
+
+/// The arithmetic of a real model: wider than a CPU's vectors, with products worth splitting.
+#[test]
+fn the_demo_model_gives_the_same_bits_at_any_batch_and_threads() {
+    let world = World::new(&DEMO, &["a photo of a doctor", "a photo of a house"]);
+    let run = |name: &str, threads: &str, batch: &str| {
+        // Fewer units than threads: a worker has several threads.
+        let options = ["--neutral", "5", "--steps", "3", "--threads", threads];
+        world.done(name, &[&options[..], &["--batch", batch]].concat())
+    };
+    let whole = run("whole", "1", "8");
+    for (threads, batch) in [("2", "8"), ("1", "1"), ("2", "3"), ("3", "16")] {
+        same(&whole, &run(&format!("{threads}-{batch}"), threads, batch));
     }
 }
 

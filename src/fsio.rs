@@ -26,6 +26,9 @@ pub struct Error {
 /// Result of a file operation.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// What the names of files and folders being written begin with. A kill can leave some.
+pub const PARTIAL: &str = ".partial-";
+
 fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     let path = path.to_path_buf();
     move |source| Error {
@@ -49,7 +52,7 @@ impl AtomicFile {
     pub fn create(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".partial-");
+        builder.prefix(PARTIAL);
         // A temporary file is private by default; what replaces a file should be as readable as
         // any file the user creates.
         #[cfg(unix)]
@@ -120,6 +123,25 @@ pub fn remove_if_present(path: impl AsRef<Path>) -> Result<()> {
     }
 }
 
+/// Removes what killed writers left in a folder. Nobody else may be writing there.
+pub fn remove_partial(dir: &Path) -> Result<()> {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return Ok(());
+    };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if !entry.file_name().to_string_lossy().starts_with(PARTIAL) {
+            continue;
+        }
+        if path.is_dir() {
+            fs::remove_dir_all(&path).map_err(at("remove", &path))?;
+        } else {
+            remove_if_present(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// How a file came to stand under a second name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Linked {
@@ -136,7 +158,7 @@ pub enum Linked {
 pub fn link_or_copy(source: &Path, target: &Path) -> Result<Linked> {
     let real = fs::canonicalize(source).map_err(at("read", source))?;
     let holder = tempfile::Builder::new()
-        .prefix(".partial-")
+        .prefix(PARTIAL)
         .tempdir_in(parent(target))
         .map_err(at("write", target))?;
     let temp = holder.path().join("link");
@@ -168,7 +190,7 @@ impl AtomicDir {
     pub fn create(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         let mut builder = tempfile::Builder::new();
-        builder.prefix(".partial-");
+        builder.prefix(PARTIAL);
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;

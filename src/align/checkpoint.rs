@@ -1,10 +1,11 @@
-//! Checkpoints: folders that are complete once their manifest is there.
+//! Checkpoints: folders that appear whole.
 //!
 //! `checkpoints/step-NNNNNN/` holds `state.safetensors` (factors, moments and their average, in
-//! single precision), `pytorch_lora_weights.safetensors` (the same factors for other programs) and,
-//! written last, `checkpoint.json` with the step and the SHA-256 of both. A folder without it, or
-//! whose hashes differ, is not used, and the run says so. Random numbers are addressed by the
-//! step, so there is nothing else to keep. A new checkpoint is complete before an old one goes.
+//! single precision), `pytorch_lora_weights.safetensors` (the same factors for other programs) and
+//! `checkpoint.json` with the step and the SHA-256 of both. It is written under another name and
+//! renamed. One whose hashes differ, or that lacks a file, is not used, and the run says so. Random
+//! numbers are addressed by the step, so there is nothing else to keep. A new checkpoint is
+//! complete before an old one goes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,11 +13,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::Result;
 use super::factors::FactorSet;
 use super::trainer::Snapshot;
-use super::{Error, Result};
 use crate::device::State;
-use crate::fsio;
+use crate::fsio::{self, AtomicDir};
 use crate::weights::lora::write_diffusers;
 use crate::weights::{NewTensor, Weights, write_safetensors};
 
@@ -43,15 +44,43 @@ pub struct Skipped {
     pub reason: String,
 }
 
-/// Writes a checkpoint of a run into `out`, then removes all but the newest `keep`.
+/// How often a run saves, and what it keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// Steps between checkpoints.
+    pub every: u32,
+    /// Steps of the run; the last one is saved too.
+    pub steps: u32,
+    /// Checkpoints kept.
+    pub keep: usize,
+}
+
+impl Plan {
+    /// Whether an unbroken run saves after this step.
+    pub fn saves(&self, step: u32) -> bool {
+        step.is_multiple_of(self.every.max(1)) || step == self.steps
+    }
+}
+
+/// Writes a checkpoint of a run into `out`, then removes those that `plan` does not keep.
 ///
 /// # Errors
 /// When a file cannot be written; older checkpoints are then still there.
-pub fn save(out: &Path, factors: &FactorSet, snapshot: &Snapshot, keep: usize) -> Result<PathBuf> {
-    let dir = out.join(FOLDER).join(format!("step-{:06}", snapshot.step));
-    fsio::create_dir_all(&dir)?;
-    // A folder of this name may be left from a killed run: it is incomplete from here on.
-    fsio::remove_if_present(dir.join(MANIFEST))?;
+pub fn save(out: &Path, factors: &FactorSet, snapshot: &Snapshot, plan: Plan) -> Result<PathBuf> {
+    let dir = path(out, snapshot.step);
+    fsio::create_dir_all(out.join(FOLDER))?;
+    let staged = AtomicDir::create(&dir)?;
+    write(staged.path(), factors, snapshot)?;
+    staged.commit()?;
+    prune(out, snapshot.step, plan)?;
+    Ok(dir)
+}
+
+fn path(out: &Path, step: u32) -> PathBuf {
+    out.join(FOLDER).join(format!("step-{step:06}"))
+}
+
+fn write(dir: &Path, factors: &FactorSet, snapshot: &Snapshot) -> Result<()> {
     let buffers = [
         ("lora", Some(&snapshot.state.p)),
         ("exp_avg", Some(&snapshot.state.m)),
@@ -78,9 +107,7 @@ pub fn save(out: &Path, factors: &FactorSet, snapshot: &Snapshot, keep: usize) -
         step: snapshot.step,
         sha256,
     };
-    super::run::write_json(&dir.join(MANIFEST), "a checkpoint", &manifest)?;
-    remove_old(out, keep.max(1))?;
-    Ok(dir)
+    super::output::write_json(&dir.join(MANIFEST), "a checkpoint", &manifest)
 }
 
 /// Finds the newest complete checkpoint of a run and what was passed over.
@@ -89,7 +116,7 @@ pub fn save(out: &Path, factors: &FactorSet, snapshot: &Snapshot, keep: usize) -
 /// When the folder cannot be read.
 pub fn newest(out: &Path, factors: &FactorSet) -> Result<(Option<Snapshot>, Vec<Skipped>)> {
     let mut skipped = Vec::new();
-    for dir in folders(out)?.into_iter().rev() {
+    for (_, dir) in folders(out)?.into_iter().rev() {
         match load(&dir, factors) {
             Ok(snapshot) => return Ok((Some(snapshot), skipped)),
             Err(reason) => skipped.push(Skipped { dir, reason }),
@@ -98,13 +125,16 @@ pub fn newest(out: &Path, factors: &FactorSet) -> Result<(Option<Snapshot>, Vec<
     Ok((None, skipped))
 }
 
-/// Whether there is any checkpoint folder.
-pub fn any(out: &Path) -> bool {
-    folders(out).is_ok_and(|found| !found.is_empty())
+/// Whether there is any checkpoint.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn any(out: &Path) -> Result<bool> {
+    Ok(!folders(out)?.is_empty())
 }
 
-/// The checkpoint folders, oldest first.
-fn folders(out: &Path) -> Result<Vec<PathBuf>> {
+/// The checkpoint folders and the steps their names say, oldest first.
+fn folders(out: &Path) -> Result<Vec<(u32, PathBuf)>> {
     let root = out.join(FOLDER);
     if !root.is_dir() {
         return Ok(Vec::new());
@@ -127,7 +157,7 @@ fn folders(out: &Path) -> Result<Vec<PathBuf>> {
         .filter_map(|path| Some((step(&path)?, path)))
         .collect();
     found.sort();
-    Ok(found.into_iter().map(|(_, path)| path).collect())
+    Ok(found)
 }
 
 fn load(dir: &Path, factors: &FactorSet) -> std::result::Result<Snapshot, String> {
@@ -173,19 +203,37 @@ fn load(dir: &Path, factors: &FactorSet) -> std::result::Result<Snapshot, String
     })
 }
 
-/// Removes all but the newest `keep` checkpoints. The manifest goes first, so that a half-removed
-/// one is not mistaken for a whole one.
-fn remove_old(out: &Path, keep: usize) -> Result<()> {
-    let all = folders(out)?;
-    for dir in &all[..all.len().saturating_sub(keep)] {
-        fsio::remove_if_present(dir.join(MANIFEST))?;
-        fs::remove_dir_all(dir).map_err(|source| {
-            Error::Io(fsio::Error {
-                action: "remove",
-                path: dir.clone(),
-                source,
-            })
-        })?;
+/// Leaves the checkpoints that an unbroken run has there after saving step `newest`: that one and
+/// the planned ones before it, `plan.keep` in all. Those that an interruption made between two
+/// planned ones go, and so do later ones, which [`newest`] passed over.
+///
+/// # Errors
+/// When the folder refuses.
+pub fn prune(out: &Path, newest: u32, plan: Plan) -> Result<()> {
+    fsio::remove_partial(&out.join(FOLDER))?;
+    let mut kept = 0;
+    for (step, dir) in folders(out)?.into_iter().rev() {
+        let keep = step == newest || (step < newest && plan.saves(step) && kept < plan.keep);
+        if keep {
+            kept += 1;
+        } else {
+            remove(&dir)?;
+        }
     }
     Ok(())
 }
+
+fn remove(dir: &Path) -> Result<()> {
+    // Under its name a checkpoint is whole to the last.
+    let gone = dir.with_file_name(format!("{}removed", fsio::PARTIAL));
+    let failed = |source| fsio::Error {
+        action: "remove",
+        path: dir.to_path_buf(),
+        source,
+    };
+    fs::rename(dir, &gone).map_err(failed)?;
+    Ok(fs::remove_dir_all(&gone).map_err(failed)?)
+}
+
+#[cfg(test)]
+mod tests;

@@ -132,8 +132,8 @@ impl Config {
             (
                 "steps",
                 self.steps.to_string(),
-                self.steps < STEP_LIMIT,
-                "expected fewer than 16777216",
+                (1..STEP_LIMIT).contains(&self.steps),
+                "expected a number from 1 to 16777215",
             ),
             (
                 "batch",

@@ -17,6 +17,9 @@ pub enum Error {
     /// The bundle.
     #[error(transparent)]
     Bundle(#[from] crate::bundle::Error),
+    /// A network's configuration.
+    #[error(transparent)]
+    Net(#[from] crate::nets::Error),
     /// ONNX Runtime.
     #[error(transparent)]
     Runtime(#[from] crate::runtime::Error),
@@ -68,6 +71,14 @@ pub enum Error {
     Exists {
         /// The folder.
         dir: PathBuf,
+    },
+    /// The output folder holds something that is not to be written over.
+    #[error("{} already holds {problem}", dir.display())]
+    Foreign {
+        /// The folder.
+        dir: PathBuf,
+        /// What it is.
+        problem: String,
     },
     /// Another process works on the folder.
     #[error("another process is fine-tuning into {}", dir.display())]
@@ -140,6 +151,7 @@ impl Error {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Error::Exists { .. } => Some("add --resume to go on with it, or choose another --out"),
+            Error::Foreign { .. } => Some("choose another --out"),
             Error::Changed { .. } => {
                 Some("repeat the options it was begun with, or choose another --out")
             }

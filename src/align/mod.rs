@@ -12,6 +12,7 @@ mod error;
 pub mod factors;
 pub mod log;
 pub mod model;
+mod output;
 mod run;
 pub mod schedule;
 pub mod source;

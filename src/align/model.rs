@@ -5,6 +5,8 @@ use super::{Error, Result};
 use crate::bundle::{Bundle, Part};
 use crate::data::dataset::Dataset;
 use crate::device::{Cpu, Device};
+use crate::nets::read_config;
+use crate::nets::unet::UnetConfig;
 use crate::runtime::{Feed, Runtime, Session, SessionOptions};
 
 /// A (micro-)batch of diffused samples.
@@ -99,8 +101,22 @@ impl UnetGrad {
                 });
             }
         }
+        let multiple = unet_multiple(bundle)?;
+        if !h.is_multiple_of(multiple) || !w.is_multiple_of(multiple) {
+            return Err(Error::Mismatch {
+                what: "latents of shape",
+                data: format!("{:?}", [c, h, w]),
+                graph: format!("heights and widths that are multiples of {multiple}"),
+            });
+        }
         Ok(Self { session })
     }
+}
+
+/// What the UNet's latent heights and widths must be multiples of.
+fn unet_multiple(bundle: &Bundle) -> Result<usize> {
+    let config: UnetConfig = read_config(&bundle.dir().join("unet/config.json"))?;
+    Ok(config.size_multiple() as usize)
 }
 
 impl GradientModel<Cpu> for UnetGrad {

@@ -1,18 +1,14 @@
 //! A whole run: from folders to a LoRA, with everything that makes it resumable.
 
-use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
-
-use super::checkpoint::{self, Skipped};
+use super::checkpoint::{self, Plan, Skipped};
 use super::config::Config;
 use super::factors::FactorSet;
 use super::log::{Line, Logs};
 use super::model::{GradientModel, UnetGrad};
+use super::output::{self, Output};
 use super::source::Source;
 use super::trainer::{Record, Trainer};
 use super::{Error, Result, trace};
@@ -25,17 +21,6 @@ use crate::device::{Cpu, Device};
 use crate::diffusion::schedule::SchedulerConfig;
 use crate::fsio;
 use crate::runtime::{Ep, Runtime, SessionOptions};
-use crate::weights::lora::{KohyaNames, write_diffusers, write_kohya};
-
-/// The diffusers LoRA.
-const LORA: &str = "pytorch_lora_weights.safetensors";
-/// The kohya LoRA.
-const KOHYA: &str = "kohya_lora_weights.safetensors";
-/// The pairs, in the order they are trained on.
-const PAIRS: &str = "pairs.jsonl";
-const MANIFEST: &str = "manifest.json";
-const LOCK: &str = ".lock";
-const FORMAT: &str = "popalign-finetune-1";
 
 /// Where pairs come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,17 +99,19 @@ pub enum Finish {
     Interrupted(u32),
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Manifest {
-    format: String,
-    config: Map<String, Value>,
-    inputs: BTreeMap<String, String>,
-    versions: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    outcome: Option<Map<String, Value>>,
+impl Request {
+    fn plan(&self) -> Plan {
+        Plan {
+            every: self.environment.save_every.max(1),
+            steps: self.config.steps,
+            keep: self.environment.keep.max(1),
+        }
+    }
 }
 
 /// Fine-tunes a LoRA, or goes on with an interrupted run.
+///
+/// Everything that can be refused is refused before the output folder is touched.
 ///
 /// # Errors
 /// See [`Error`]; a run that fails has saved what it had.
@@ -132,7 +119,6 @@ pub fn run(request: &Request, observe: &mut dyn FnMut(Event<'_>)) -> Result<Fini
     let Request {
         config,
         environment,
-        out,
         ..
     } = request;
     config.check()?;
@@ -140,34 +126,33 @@ pub fn run(request: &Request, observe: &mut dyn FnMut(Event<'_>)) -> Result<Fini
     let bundle = Bundle::open(&request.model)?;
     bundle.path(Part::UnetGrad)?;
     let factors = FactorSet::new(bundle.lora()?, config.rank)?;
-    let scheduler = bundle.dir().join("scheduler/scheduler_config.json");
-    let scheduler = SchedulerConfig::read(&scheduler)?;
+    let scheduler = SchedulerConfig::read(&bundle.dir().join(output::SCHEDULER))?;
     let dataset = Dataset::open(&request.data)?;
     let (pairs, pairs_hash) = find_pairs(request, &bundle, &dataset)?;
     let runtime = Runtime::load()?;
-    let manifest = describe(request, &bundle, &dataset, pairs_hash, &runtime)?;
+    let manifest = output::describe(config, &bundle, &dataset, pairs_hash, &runtime)?;
     let model = UnetGrad::open(&runtime, &bundle, &options, &dataset)?;
 
-    fsio::create_dir_all(out)?;
-    let _lock = lock(out)?;
-    begin(request, &manifest)?;
-    fsio::write(out.join(PAIRS), pairs.to_jsonl())?;
-    for reason in &pairs.left_out {
-        observe(Event::LeftOut(reason));
-    }
-    let source = Source::new(dataset, pairs, &scheduler);
+    let source = Source::new(dataset, pairs, &scheduler)?;
+    let mut out = Output::open(&request.out, manifest, environment.resume)?;
     let micro_batch = environment.micro_batch.unwrap_or(config.batch);
     let mut trainer = Trainer::new(Cpu, model, factors, config.clone(), source, micro_batch)?;
     if environment.resume {
-        let (snapshot, skipped) = checkpoint::newest(out, &trainer.factors)?;
+        let (snapshot, skipped) = checkpoint::newest(&request.out, &trainer.factors)?;
         skipped.iter().for_each(|s| observe(Event::Skipped(s)));
         if let Some(snapshot) = snapshot {
             trainer.restore(&snapshot)?;
         }
     }
+    out.begin(trainer.done(), config, trainer.source.pairs())?;
+    checkpoint::prune(&request.out, trainer.done(), request.plan())?;
+    for reason in &trainer.source.pairs().left_out {
+        observe(Event::LeftOut(reason));
+    }
     let finish = train(&mut trainer, request, observe)?;
     if finish == Finish::Done {
-        conclude(&trainer, request, &bundle, manifest)?;
+        let snapshot = trainer.snapshot()?;
+        out.conclude(&snapshot, &trainer.factors, trainer.source.pairs(), &bundle)?;
     }
     Ok(finish)
 }
@@ -211,137 +196,6 @@ fn find_pairs(request: &Request, bundle: &Bundle, dataset: &Dataset) -> Result<(
     }
 }
 
-fn describe(
-    request: &Request,
-    bundle: &Bundle,
-    dataset: &Dataset,
-    pairs: String,
-    runtime: &Runtime,
-) -> Result<Manifest> {
-    let graph = bundle.part(Part::UnetGrad)?;
-    let used = |w: &&crate::bundle::WeightFile| {
-        w.links
-            .iter()
-            .any(|link| graph.weights.contains(&link.path))
-    };
-    let weights: Vec<&str> = bundle
-        .config()
-        .weights
-        .iter()
-        .filter(used)
-        .map(|w| w.sha256.as_str())
-        .collect();
-    let data = serde_json::to_string(&dataset.manifest().outcome.as_ref().map(|o| &o.sha256));
-    let data = data.map_err(|source| Error::Json {
-        path: dataset.dir().to_path_buf(),
-        what: "a data set",
-        source,
-    })?;
-    let inputs = [
-        ("unet_grad", graph.sha256.clone()),
-        ("weights", fsio::sha256_bytes(weights.join("+").as_bytes())),
-        ("data", fsio::sha256_bytes(data.as_bytes())),
-        ("pairs", pairs),
-    ];
-    let versions = [
-        ("popalign", env!("CARGO_PKG_VERSION").to_owned()),
-        ("onnxruntime", runtime.version()),
-    ];
-    let own = |entries: Vec<(&str, String)>| {
-        entries
-            .into_iter()
-            .map(|(k, v)| (k.to_owned(), v))
-            .collect()
-    };
-    Ok(Manifest {
-        format: FORMAT.to_owned(),
-        config: to_map(&request.config),
-        inputs: own(inputs.into()),
-        versions: own(versions.into()),
-        outcome: None,
-    })
-}
-
-/// A plain structure as a JSON object.
-fn to_map(value: &impl Serialize) -> Map<String, Value> {
-    match serde_json::to_value(value) {
-        Ok(Value::Object(map)) => map,
-        _ => Map::new(),
-    }
-}
-
-fn lock(out: &Path) -> Result<File> {
-    let path = out.join(LOCK);
-    let failed = |source| fsio::Error {
-        action: "lock",
-        path: path.clone(),
-        source,
-    };
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(Error::Locked {
-            dir: out.to_path_buf(),
-        }),
-        Err(std::fs::TryLockError::Error(source)) => Err(failed(source).into()),
-    }
-}
-
-/// Looks at what is in the output folder: nothing, or a run that may be gone on with.
-fn begin(request: &Request, now: &Manifest) -> Result<()> {
-    let path = request.out.join(MANIFEST);
-    if !path.is_file() {
-        return write_json(&path, "a manifest", now);
-    }
-    if !request.environment.resume {
-        return Err(Error::Exists {
-            dir: request.out.clone(),
-        });
-    }
-    let what = "a fine-tuning run's manifest";
-    let was: Manifest =
-        serde_json::from_slice(&fsio::read(&path)?).map_err(|source| Error::Json {
-            path: path.clone(),
-            what,
-            source,
-        })?;
-    // More steps of a schedule that doesn't ask how many there are is the same run, longer.
-    let longer = |key: &str| key == "steps" && !request.config.schedule.needs_total();
-    let facts = |m: &Manifest| -> BTreeMap<String, String> {
-        let config = m.config.iter().map(|(k, v)| (k.clone(), v.to_string()));
-        let inputs = m.inputs.iter().map(|(k, v)| (k.clone(), v.clone()));
-        config.chain(inputs).filter(|(k, _)| !longer(k)).collect()
-    };
-    let (old, new) = (facts(&was), facts(now));
-    let differing = old
-        .keys()
-        .chain(new.keys())
-        .find(|key| old.get(*key) != new.get(*key));
-    if let Some(key) = differing {
-        let value = |facts: &BTreeMap<String, String>| {
-            facts.get(key).map_or("nothing", String::as_str).to_owned()
-        };
-        return Err(Error::Changed {
-            path,
-            key: key.clone(),
-            was: value(&old),
-            now: value(&new),
-        });
-    }
-    if was.versions != now.versions {
-        tracing::warn!(
-            "the run was begun with other versions ({:?}); it goes on, but not bit for bit",
-            was.versions
-        );
-    }
-    write_json(&path, what, now)
-}
-
 fn train<D: Device, M: GradientModel<D>>(
     trainer: &mut Trainer<D, M>,
     request: &Request,
@@ -357,6 +211,7 @@ fn train<D: Device, M: GradientModel<D>>(
     let mut logs = Logs::open(&request.out, trainer.done())?;
     if let Some(dir) = &environment.trace {
         fsio::create_dir_all(dir)?;
+        fsio::remove_partial(dir)?;
     }
     while trainer.done() < config.steps {
         if cli::interrupted() {
@@ -379,8 +234,7 @@ fn train<D: Device, M: GradientModel<D>>(
             trace::write(dir, config, &trainer.factors, &report, record)?;
         }
         observe(Event::Step(&line));
-        if report.step.is_multiple_of(environment.save_every.max(1)) || report.step == config.steps
-        {
+        if request.plan().saves(report.step) {
             save(trainer, request, &logs, observe)?;
         }
     }
@@ -395,63 +249,8 @@ fn save<D: Device, M: GradientModel<D>>(
 ) -> Result<()> {
     // The log must not be shorter than the checkpoint says.
     logs.sync()?;
-    let (out, keep) = (&request.out, request.environment.keep);
-    let dir = checkpoint::save(out, &trainer.factors, &trainer.snapshot()?, keep)?;
+    let snapshot = trainer.snapshot()?;
+    let dir = checkpoint::save(&request.out, &trainer.factors, &snapshot, request.plan())?;
     observe(Event::Saved(&dir));
     Ok(())
-}
-
-/// Writes the LoRA files and completes the manifest.
-fn conclude<D: Device, M: GradientModel<D>>(
-    trainer: &Trainer<D, M>,
-    request: &Request,
-    bundle: &Bundle,
-    mut manifest: Manifest,
-) -> Result<()> {
-    let out = &request.out;
-    let snapshot = trainer.snapshot()?;
-    let adapter = trainer
-        .factors
-        .adapter(snapshot.ema.as_ref().unwrap_or(&snapshot.state.p));
-    write_diffusers(&out.join(LORA), &adapter)?;
-    let (naming, base) = kohya(&bundle.json("unet/config.json")?);
-    write_kohya(&out.join(KOHYA), &adapter, naming, base)?;
-    let mut hashes = Map::new();
-    for name in [LORA, KOHYA, PAIRS] {
-        hashes.insert(name.to_owned(), fsio::sha256(&out.join(name))?.into());
-    }
-    let outcome = json!({
-        "steps": trainer.done(),
-        "parameters": trainer.factors.parameters(),
-        "pairs": trainer.source.pairs().list.len(),
-        "left_out": trainer.source.pairs().left_out,
-        "sha256": hashes,
-    });
-    manifest.outcome = Some(to_map(&outcome));
-    write_json(&out.join(MANIFEST), "a manifest", &manifest)
-}
-
-/// How kohya names the blocks and the base of a UNet with this configuration.
-fn kohya(unet: &Value) -> (KohyaNames, Option<&'static str>) {
-    let is = |key: &str, value: Value| unet.get(key) == Some(&value);
-    if is("block_out_channels", json!([320, 640, 1280]))
-        && is("addition_embed_type", json!("text_time"))
-    {
-        (KohyaNames::Sgm, Some("sdxl_base_v1-0"))
-    } else if is("block_out_channels", json!([320, 640, 1280, 1280]))
-        && is("cross_attention_dim", json!(768))
-    {
-        (KohyaNames::Diffusers, Some("sd_v1"))
-    } else {
-        (KohyaNames::Diffusers, None)
-    }
-}
-
-pub(super) fn write_json(path: &Path, what: &'static str, value: &impl Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(value).map_err(|source| Error::Json {
-        path: path.to_path_buf(),
-        what,
-        source,
-    })?;
-    Ok(fsio::write(path, text + "\n")?)
 }

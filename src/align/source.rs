@@ -53,15 +53,25 @@ pub struct Arrays {
 
 impl Source {
     /// Joins a data set, its pairs and the model's noise schedule.
-    pub fn new(dataset: Dataset, pairs: Pairs, scheduler: &SchedulerConfig) -> Self {
+    ///
+    /// # Errors
+    /// Latents or embeddings of a pair that the data set's files lack, or that have another shape
+    /// than its manifest says: better now than hours into a run.
+    pub fn new(dataset: Dataset, pairs: Pairs, scheduler: &SchedulerConfig) -> Result<Self> {
+        for (index, rows) in pairs.rows.iter().enumerate() {
+            dataset.embeddings(pairs.caption_id(index))?;
+            for &row in rows {
+                dataset.latents(row)?;
+            }
+        }
         let alphas = scheduler.alphas_cumprod();
-        Self {
+        Ok(Self {
             dataset,
             pairs,
             signal: alphas.iter().map(|a| a.sqrt()).collect(),
             sigma: alphas.iter().map(|a| (1.0 - a).sqrt()).collect(),
             v_prediction: scheduler.prediction == Prediction::VPrediction,
-        }
+        })
     }
 
     /// The data set.

@@ -128,6 +128,22 @@ mod tests {
         assert_eq!(crc32c(&[0; 32]), 0x8A91_36AA);
     }
 
+    /// Written by tensorboard 2.21's `RecordWriter` from messages with these fields.
+    #[test]
+    fn records_are_tensorboard_s() {
+        let hex = |bytes: &[u8]| -> String { bytes.iter().map(|b| format!("{b:02x}")).collect() };
+        assert_eq!(
+            hex(&version(1.5)),
+            "1800000000000000a37f4b2209000000000000f83f1a0d627261696e2e4576656e743a322a28646c"
+        );
+        let record = scalars(2.25, 300, &[("train/loss", 0.625), ("train/lr", 1e-5)]);
+        assert_eq!(
+            hex(&record),
+            "3200000000000000241956ec09000000000000024010ac022a240a110a0a747261696e2f6c6f7373\
+             150000203f0a0f0a08747261696e2f6c7215acc5273729d39601"
+        );
+    }
+
     #[test]
     fn a_file_is_cut_at_a_step_or_a_torn_record() {
         let mut file = version(1.0);

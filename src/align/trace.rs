@@ -1,6 +1,8 @@
 //! `--trace`: every step whole in a file, so that anyone can compute it again elsewhere.
 //!
-//! `scripts/oracle/finetune.py` does so in PyTorch.
+//! `scripts/oracle/finetune.py` does so in PyTorch. The text embeddings are not repeated here: the
+//! data set's `text.safetensors` has them as `prompt_embeds.<caption_id>` and `pooled.<caption_id>`,
+//! the id in eight hexadecimal digits.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -37,6 +39,7 @@ pub fn write(
         NewTensor::f32("target", &record.shape, &record.target),
         NewTensor::i64("timestep", &batch, &record.timestep),
         NewTensor::i64("label", &batch, &record.label),
+        NewTensor::i64("caption_id", &batch, &record.caption_id),
         NewTensor::f32("mse", &batch, &record.mse),
         NewTensor::f32("ref_mse", &batch, &record.ref_mse),
         NewTensor::f32("weight", &batch, &record.weight),

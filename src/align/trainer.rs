@@ -51,6 +51,8 @@ pub struct Record {
     pub timestep: Vec<i64>,
     /// 1 for winners, 0 for losers.
     pub label: Vec<i64>,
+    /// Ids of the captions trained under, which name their embeddings in the data set.
+    pub caption_id: Vec<i64>,
     /// Errors with the LoRA.
     pub mse: Vec<f32>,
     /// Errors without it.
@@ -275,6 +277,10 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
             shape: [samples.len(), c, h, w],
             timestep: samples.iter().map(|s| s.timestep as i64).collect(),
             label: samples.iter().map(|s| i64::from(s.winner)).collect(),
+            caption_id: samples
+                .iter()
+                .map(|s| i64::from(self.source.pairs().caption_id(s.pair)))
+                .collect(),
             before: self.device.download(&self.state.p)?,
             ..Record::default()
         })

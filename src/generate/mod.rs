@@ -1,6 +1,6 @@
 //! `pa-datagen`'s work: from a list of prompts to a data set of pictures, latents and embeddings.
 //!
-//! The pictures of a run stand in one list ([`plan`]): for each prompt its neutral caption's, then
+//! The pictures of a run stand in one list (`plan`): for each prompt its neutral caption's, then
 //! those of each specific caption. The list is cut into units of [`UNIT`] pictures, the smallest
 //! thing that is done or not done (`data::writer`). Workers take units from a queue; what a unit
 //! holds depends on the configuration and its number alone:

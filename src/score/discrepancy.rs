@@ -30,7 +30,7 @@ pub fn distance(shares: &[f64], target: &[f64]) -> f64 {
 }
 
 /// The mean of D over populations of `n` pictures drawn from the target itself: exactly where
-/// there are few outcomes, else from some thousand addressed draws. Nothing for no pictures.
+/// there are few outcomes, else from `DRAWS` addressed draws. Nothing for no pictures.
 pub fn floor(target: &[f64], n: u32, seed: u64) -> Option<f64> {
     if n == 0 {
         return None;

@@ -326,7 +326,7 @@ mod tests {
         let Eigen { values, .. } = eigen(&ones, n);
         assert!((values[5] - 6.0).abs() < 1e-14);
         assert!(values[..5].iter().all(|v| v.abs() < 1e-14), "{values:?}");
-        assert!(eigen(&vec![0.0; 9], 3).values.iter().all(|&v| v == 0.0));
+        assert!(eigen(&[0.0; 9], 3).values.iter().all(|&v| v == 0.0));
     }
 
     #[test]

@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn sides_must_have_something_to_do_with_each_other() {
         let (a, b) = (gallery(&[("a", "1")]), gallery(&[("b", "1")]));
-        let unequal = Population::new(&[a.clone(), a.clone()], &[b.clone()]);
+        let unequal = Population::new(&[a.clone(), a.clone()], std::slice::from_ref(&b));
         assert!(matches!(unequal, Err(Error::Unequal { .. })));
         let strangers = Population::new(&[a], &[b]);
         assert!(matches!(strangers, Err(Error::NothingInCommon { .. })));

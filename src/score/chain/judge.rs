@@ -13,7 +13,7 @@ pub(super) struct Measure {
 
 /// Turns an output's units into the probabilities of its values.
 ///
-/// `units` are finite and of [`Output::units`]'s number, which the caller has checked; the error
+/// `units` are finite and of `Output::units`'s number, which the caller has checked; the error
 /// says what else is wrong with them.
 pub(super) fn measure(output: &Output, units: &[f32]) -> Result<Measure, String> {
     let unit = probabilities(output.post, units)?;

@@ -76,6 +76,19 @@ fn kohya_names_are_those_of_its_sdxl_files() {
     }
 }
 
+/// Every attention layer of SDXL, as diffusers reads kohya's names: `scripts/oracle/lora_roundtrip.py`.
+#[test]
+fn diffusers_knows_every_name_of_sdxl() {
+    let list = include_str!("../../../tests/fixtures/finetune/sdxl_kohya_names.txt");
+    for line in list.lines() {
+        let (kohya, path) = line.split_once(' ').unwrap();
+        assert_eq!(names::to_kohya_sgm(path), kohya);
+        let name = kohya.strip_prefix("lora_unet_").unwrap();
+        assert_eq!(names::from_kohya(name).as_deref(), Some(path));
+    }
+    assert_eq!(list.lines().count(), 560);
+}
+
 /// One layer under a key pair, written with extra metadata.
 fn file(dir: &Path, a: &str, b: &str, metadata: &[(&str, &str)]) -> PathBuf {
     let path = dir.join("adapter_model.safetensors");

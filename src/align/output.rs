@@ -1,0 +1,321 @@
+//! The output folder: its lock, its manifest, and the files that stand in it at the end.
+//!
+//! ```text
+//! manifest.json                        configuration, versions, hashes of what went in and came out
+//! pairs.jsonl                          the pairs, in the order they are trained on
+//! log.jsonl, events.out.tfevents.*     one entry a step
+//! checkpoints/                         the newest states of the run
+//! pytorch_lora_weights.safetensors     the LoRA for diffusers
+//! kohya_lora_weights.safetensors       the same for kohya, ComfyUI and the web UIs
+//! ```
+//!
+//! `manifest.json` is written before the first step and completed after the last. It says only what
+//! the trained numbers depend on (no times, paths or thread counts), so that a broken and an
+//! unbroken run end with the same one.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::config::Config;
+use super::factors::FactorSet;
+use super::trainer::Snapshot;
+use super::{Error, Result, checkpoint};
+use crate::bundle::{Bundle, Part, WeightFile};
+use crate::data::dataset::Dataset;
+use crate::data::pairs::Pairs;
+use crate::fsio;
+use crate::runtime::Runtime;
+use crate::weights::lora::{KohyaNames, write_diffusers, write_kohya};
+
+/// The diffusers LoRA.
+const LORA: &str = "pytorch_lora_weights.safetensors";
+/// The kohya LoRA.
+const KOHYA: &str = "kohya_lora_weights.safetensors";
+const PAIRS: &str = "pairs.jsonl";
+const MANIFEST: &str = "manifest.json";
+const LOCK: &str = ".lock";
+const FORMAT: &str = "popalign-finetune-1";
+/// The bundle's file with the noise schedule.
+pub(super) const SCHEDULER: &str = "scheduler/scheduler_config.json";
+
+/// `manifest.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Manifest {
+    format: String,
+    config: Map<String, Value>,
+    inputs: BTreeMap<String, String>,
+    versions: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    outcome: Option<Map<String, Value>>,
+}
+
+/// The manifest of a run about to start.
+pub(super) fn describe(
+    config: &Config,
+    bundle: &Bundle,
+    dataset: &Dataset,
+    pairs: String,
+    runtime: &Runtime,
+) -> Result<Manifest> {
+    let graph = bundle.part(Part::UnetGrad)?;
+    let used = |w: &&WeightFile| w.links.iter().any(|l| graph.weights.contains(&l.path));
+    let weights: Vec<&str> = bundle
+        .config()
+        .weights
+        .iter()
+        .filter(used)
+        .map(|w| w.sha256.as_str())
+        .collect();
+    let made = dataset.manifest();
+    let data = json!([made.layout, made.outcome.as_ref().map(|o| &o.sha256)]).to_string();
+    let inputs = [
+        ("unet_grad", graph.sha256.clone()),
+        ("weights", fsio::sha256_bytes(weights.join("+").as_bytes())),
+        ("scheduler", fsio::sha256(&bundle.dir().join(SCHEDULER))?),
+        ("data", fsio::sha256_bytes(data.as_bytes())),
+        ("pairs", pairs),
+    ];
+    let versions = [
+        ("popalign", env!("CARGO_PKG_VERSION").to_owned()),
+        ("onnxruntime", runtime.version()),
+    ];
+    let own = |entries: Vec<(&str, String)>| {
+        let entries = entries.into_iter();
+        entries.map(|(k, v)| (k.to_owned(), v)).collect()
+    };
+    Ok(Manifest {
+        format: FORMAT.to_owned(),
+        config: to_map(config),
+        inputs: own(inputs.into()),
+        versions: own(versions.into()),
+        outcome: None,
+    })
+}
+
+/// The output folder of a run, locked while this lives.
+#[derive(Debug)]
+pub(super) struct Output {
+    dir: PathBuf,
+    manifest: Manifest,
+    /// What the folder's manifest says, of a run begun before.
+    found: Option<Manifest>,
+    _lock: File,
+}
+
+impl Output {
+    /// Takes the folder, which holds nothing yet or a run that may be gone on with.
+    ///
+    /// # Errors
+    /// [`Error::Exists`], [`Error::Foreign`], [`Error::Changed`], [`Error::Locked`].
+    pub(super) fn open(dir: &Path, manifest: Manifest, resume: bool) -> Result<Self> {
+        // Refused before anything is touched; what counts is the second look, under the lock.
+        let look = || -> Result<Option<Manifest>> {
+            let found = begun(dir, resume)?;
+            if let Some(found) = &found {
+                same_run(&dir.join(MANIFEST), found, &manifest)?;
+            }
+            Ok(found)
+        };
+        look()?;
+        fsio::create_dir_all(dir)?;
+        let lock = lock(dir)?;
+        let found = look()?;
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            manifest,
+            found,
+            _lock: lock,
+        })
+    }
+
+    /// Starts the run, or goes on after `done` steps.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if that is more than the run is to have.
+    pub(super) fn begin(&mut self, done: u32, config: &Config, pairs: &Pairs) -> Result<()> {
+        if done > config.steps {
+            return Err(Error::Option {
+                option: "steps",
+                value: config.steps.to_string(),
+                problem: format!("the run in {} has done {done} already", self.dir.display()),
+            });
+        }
+        fsio::remove_partial(&self.dir)?;
+        let path = self.dir.join(MANIFEST);
+        let unchanged = |found: &Manifest| {
+            let outcome = found.outcome.clone();
+            *found
+                == Manifest {
+                    outcome,
+                    ..self.manifest.clone()
+                }
+        };
+        if let Some(found) = &self.found
+            && found.versions != self.manifest.versions
+        {
+            tracing::warn!(
+                "the run was begun with other versions ({:?}); it goes on, but not bit for bit",
+                found.versions
+            );
+        }
+        if !self.found.as_ref().is_some_and(unchanged) {
+            write_json(&path, "a manifest", &self.manifest)?;
+        }
+        Ok(fsio::write(self.dir.join(PAIRS), pairs.to_jsonl())?)
+    }
+
+    /// Writes the LoRA files and completes the manifest.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub(super) fn conclude(
+        mut self,
+        snapshot: &Snapshot,
+        factors: &FactorSet,
+        pairs: &Pairs,
+        bundle: &Bundle,
+    ) -> Result<()> {
+        let adapter = factors.adapter(snapshot.ema.as_ref().unwrap_or(&snapshot.state.p));
+        write_diffusers(&self.dir.join(LORA), &adapter)?;
+        let (naming, base) = kohya(&bundle.json("unet/config.json")?);
+        write_kohya(&self.dir.join(KOHYA), &adapter, naming, base)?;
+        let mut hashes = Map::new();
+        for name in [LORA, KOHYA, PAIRS] {
+            hashes.insert(name.to_owned(), fsio::sha256(&self.dir.join(name))?.into());
+        }
+        self.manifest.outcome = Some(to_map(&json!({
+            "steps": snapshot.step,
+            "parameters": factors.parameters(),
+            "pairs": pairs.list.len(),
+            "left_out": pairs.left_out,
+            "sha256": hashes,
+        })));
+        write_json(&self.dir.join(MANIFEST), "a manifest", &self.manifest)
+    }
+}
+
+/// The manifest of the run that is in the folder, if one is.
+fn begun(dir: &Path, resume: bool) -> Result<Option<Manifest>> {
+    let path = dir.join(MANIFEST);
+    let foreign = |problem: &str| Error::Foreign {
+        dir: dir.to_path_buf(),
+        problem: problem.to_owned(),
+    };
+    if !path.is_file() {
+        if checkpoint::any(dir)? {
+            return Err(foreign("checkpoints of a run whose manifest.json is gone"));
+        }
+        return Ok(None);
+    }
+    let bytes = fsio::read(&path)?;
+    let format = serde_json::from_slice::<Value>(&bytes)
+        .ok()
+        .and_then(|value| Some(value.get("format")?.as_str()?.to_owned()));
+    match format.as_deref() {
+        Some(FORMAT) => {}
+        Some(other) => return Err(foreign(&format!("a manifest.json of format {other}"))),
+        None => return Err(foreign("a manifest.json of something else")),
+    }
+    if !resume {
+        return Err(Error::Exists {
+            dir: dir.to_path_buf(),
+        });
+    }
+    let manifest = serde_json::from_slice(&bytes).map_err(|source| Error::Json {
+        path,
+        what: "a fine-tuning run's manifest",
+        source,
+    })?;
+    Ok(Some(manifest))
+}
+
+/// Checks that going on with `was` as `now` gives the run that `now` says.
+fn same_run(path: &Path, was: &Manifest, now: &Manifest) -> Result<()> {
+    // More steps of a schedule that doesn't ask how many there are is the same run, longer.
+    let total = now.config.get("schedule").is_some_and(needs_total);
+    let facts = |m: &Manifest| -> BTreeMap<String, String> {
+        let config = m.config.iter().map(|(k, v)| (k.clone(), v.to_string()));
+        let inputs = m.inputs.iter().map(|(k, v)| (k.clone(), v.clone()));
+        let all = config.chain(inputs);
+        all.filter(|(key, _)| key != "steps" || total).collect()
+    };
+    let (old, new) = (facts(was), facts(now));
+    let differing = |key: &&String| old.get(*key) != new.get(*key);
+    let Some(key) = old.keys().chain(new.keys()).find(differing) else {
+        return Ok(());
+    };
+    let value = |facts: &BTreeMap<String, String>| {
+        facts.get(key).map_or("nothing", String::as_str).to_owned()
+    };
+    Err(Error::Changed {
+        path: path.to_path_buf(),
+        key: key.clone(),
+        was: value(&old),
+        now: value(&new),
+    })
+}
+
+/// Whether a schedule, by its name in the manifest, depends on the number of steps.
+fn needs_total(schedule: &Value) -> bool {
+    serde_json::from_value(schedule.clone()).is_ok_and(super::schedule::LrSchedule::needs_total)
+}
+
+fn lock(dir: &Path) -> Result<File> {
+    let path = dir.join(LOCK);
+    let failed = |source| fsio::Error {
+        action: "lock",
+        path: path.clone(),
+        source,
+    };
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::Locked {
+            dir: dir.to_path_buf(),
+        }),
+        Err(TryLockError::Error(source)) => Err(failed(source).into()),
+    }
+}
+
+/// How kohya names the blocks and the base of a UNet with this configuration.
+fn kohya(unet: &Value) -> (KohyaNames, Option<&'static str>) {
+    let is = |key: &str, value: Value| unet.get(key) == Some(&value);
+    if is("block_out_channels", json!([320, 640, 1280]))
+        && is("addition_embed_type", json!("text_time"))
+    {
+        (KohyaNames::Sgm, Some("sdxl_base_v1-0"))
+    } else if is("block_out_channels", json!([320, 640, 1280, 1280]))
+        && is("cross_attention_dim", json!(768))
+    {
+        (KohyaNames::Diffusers, Some("sd_v1"))
+    } else {
+        (KohyaNames::Diffusers, None)
+    }
+}
+
+/// A plain structure as a JSON object.
+fn to_map(value: &impl Serialize) -> Map<String, Value> {
+    match serde_json::to_value(value) {
+        Ok(Value::Object(map)) => map,
+        _ => Map::new(),
+    }
+}
+
+/// Writes a file of indented JSON.
+pub(super) fn write_json(path: &Path, what: &'static str, value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|source| Error::Json {
+        path: path.to_path_buf(),
+        what,
+        source,
+    })?;
+    Ok(fsio::write(path, text + "\n")?)
+}

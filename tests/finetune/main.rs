@@ -1,0 +1,10 @@
+//! `pa-finetune`, run as users run it, on tiny random models and made-up data sets.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod refused;
+mod resume;
+mod torch;
+mod trace;
+mod world;
+mod written;

@@ -1,0 +1,381 @@
+//! Bad input: each is named, ends with exit code 1 (2 for usage), and leaves nothing behind.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use popalign::fsio;
+use popalign::weights::{NewTensor, Weights, write_safetensors};
+
+use crate::world::{LATENT, World, files, stderr};
+
+/// Expects exit code 1, one message that holds all of `expected`, and no output folder.
+#[track_caller]
+fn refused(world: &World, options: &[&str], expected: &[&str]) {
+    fails(world, options, expected);
+    assert!(!world.out().exists(), "something was left behind");
+}
+
+#[track_caller]
+fn fails(world: &World, options: &[&str], expected: &[&str]) {
+    let output = world.run(options);
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    for part in expected {
+        assert!(text.contains(part), "{text:?} should contain {part:?}");
+    }
+    assert_eq!(text.matches("error: ").count(), 1, "{text}");
+}
+
+#[test]
+fn options_that_cannot_be() {
+    let world = World::new();
+    for (options, expected) in [
+        (["--batch", "7"], "--batch 7: expected an even number"),
+        (["--batch", "0"], "--batch 0: expected an even number"),
+        (["--steps", "0"], "--steps 0: expected a number from 1"),
+        (["--beta", "-1"], "--beta -1: expected a number above 0"),
+        (["--beta", "nan"], "--beta NaN"),
+        (["--alpha", "1.1"], "--alpha 1.1: expected a share"),
+        (["--lr", "inf"], "--lr inf"),
+        (["--ema", "1"], "--ema 1"),
+        (["--lora", "0"], "--lora 0: expected a rank of 1 or more"),
+        (
+            ["--lora", "4"],
+            "--lora 4: the bundle's training graph was exported for ranks up to 3",
+        ),
+        (["--ep", "cuda"], "--ep cuda is not available"),
+    ] {
+        // Options of the world come first; clap takes each once.
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pa-finetune"));
+        command
+            .arg("--model")
+            .arg(world.bundle())
+            .arg("--data")
+            .arg(world.data());
+        command
+            .arg("--out")
+            .arg(world.out())
+            .arg(format!("{}={}", options[0], options[1]));
+        if options[0] != "--lora" {
+            command.args(["--lora", "2"]);
+        }
+        let output = command.output().unwrap();
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{options:?}: {text}");
+        assert!(
+            text.contains(expected),
+            "{text:?} should contain {expected:?}"
+        );
+        assert!(!world.out().exists());
+    }
+}
+
+#[test]
+fn usage_errors_have_their_own_exit_code() {
+    let world = World::new();
+    for options in [
+        &["--loss", "best"][..],
+        &["--batch", "many"],
+        &["--micro-batch", "0"],
+        &["--save-every", "0"],
+        &["--optimizer", "sgd"],
+        &["--pairs", "x", "--axes", "y"],
+        &["--frobnicate"],
+    ] {
+        let output = world.run(options);
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{options:?}: {}",
+            stderr(&output)
+        );
+    }
+    assert!(!world.out().exists());
+}
+
+#[test]
+fn a_bundle_without_a_training_graph() {
+    let world = World::new();
+    world.export(&["--no-grad"]);
+    refused(&world, &[], &["has no unet_grad; it has unet", "hint: "]);
+    fs::remove_dir_all(world.bundle()).unwrap();
+    refused(&world, &[], &["is not a bundle", "hint: ", "pa-export"]);
+}
+
+#[test]
+fn a_folder_that_is_no_data_set() {
+    let world = World::new();
+    let manifest = world.data().join("manifest.json");
+    let text = fs::read_to_string(&manifest).unwrap();
+    let unfinished = text[..text.find("\"outcome\"").unwrap()]
+        .trim_end()
+        .trim_end_matches(',');
+    fs::write(&manifest, format!("{unfinished}}}")).unwrap();
+    refused(&world, &[], &["the data set", "is unfinished"]);
+    fs::remove_dir_all(world.data()).unwrap();
+    fs::create_dir(world.data()).unwrap();
+    refused(&world, &[], &["is not a data set: it has no manifest.json"]);
+}
+
+#[test]
+fn a_data_set_of_another_model() {
+    let world = World::new();
+    let nothing: &dyn Fn(&mut _, &mut [f32]) = &|_, _| ();
+    let [_, h, w] = LATENT;
+    for (latent, width, pooled, expected) in [
+        (LATENT, 24, Some(6), "text embeddings of shape [5, 24]"),
+        (LATENT, 20, None, "pooled embeddings of length [0]"),
+        (LATENT, 20, Some(99), "pooled embeddings of length [99]"),
+        ([3, h, w], 20, Some(6), "latents of shape [3, 8, 6]"),
+        (
+            [4, h, 5],
+            20,
+            Some(6),
+            "latents of shape [4, 8, 5], the training graph takes heights and widths that are multiples of 2",
+        ),
+    ] {
+        world.data_set_of(latent, width, pooled, nothing);
+        let expected = format!("the data set has {expected}");
+        refused(&world, &[], &[&expected, "the training graph takes"]);
+    }
+}
+
+#[test]
+fn a_data_set_whose_files_contradict_its_manifest() {
+    let world = World::new();
+    let text = world.data().join("text.safetensors");
+    let weights = Weights::open_files([&text]).unwrap();
+    let all: Vec<_> = weights.iter().collect();
+    let kept: Vec<_> = all
+        .iter()
+        .map(|t| (t.name.clone(), t.shape.clone(), t.read_f32().unwrap()))
+        .collect();
+    let tensors: Vec<_> = kept
+        .iter()
+        .map(|(name, shape, values)| {
+            let mut shape: Vec<usize> = shape.iter().map(|&n| n as usize).collect();
+            shape.reverse();
+            NewTensor::f32(name.clone(), &shape, values)
+        })
+        .collect();
+    write_safetensors(&text, &tensors, &Default::default()).unwrap();
+    refused(
+        &world,
+        &[],
+        &["text.safetensors: `prompt_embeds.", "expected F32 [5, 20]"],
+    );
+
+    world.data_set(&|_, _| ());
+    let path = world.data().join("latents-00000.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() - 4]).unwrap();
+    refused(
+        &world,
+        &[],
+        &["latents-00000.safetensors is not a whole safetensors file"],
+    );
+}
+
+#[test]
+fn a_data_set_that_gives_no_pairs() {
+    let world = World::new();
+    world.data_set(&|row, _| {
+        if !row.axes.is_empty() {
+            row.dropped = Some("ambiguous".to_owned());
+        }
+    });
+    refused(
+        &world,
+        &[],
+        &[
+            "gives no pairs",
+            "no identity-specific picture for \"a photo of a doctor\"",
+        ],
+    );
+}
+
+#[test]
+fn files_of_pairs_that_are_none() {
+    let world = World::new();
+    let path = world.dir().join("pairs.jsonl");
+    let picture = |id: u32| format!(r#"{{"prompt_id":{id},"image_id":77}}"#);
+    let pair = format!(
+        r#"{{"caption":"a photo of a doctor","winner":{},"loser":{}}}"#,
+        picture(1),
+        picture(2)
+    );
+    for (text, expected) in [
+        ("nonsense\n", "pairs.jsonl:1: not a pair"),
+        ("{}\n", "pairs.jsonl:1: not a pair"),
+        (
+            pair.as_str(),
+            "has kept no picture 77 of caption 00000001 (the winner)",
+        ),
+        ("\n", "holds no pairs"),
+    ] {
+        fsio::write(&path, text).unwrap();
+        refused(&world, &["--pairs", path.to_str().unwrap()], &[expected]);
+    }
+    refused(
+        &world,
+        &["--pairs", "/nonexistent/pairs"],
+        &["cannot read /nonexistent/pairs"],
+    );
+}
+
+#[test]
+fn axes_that_do_not_parse() {
+    let world = World::new();
+    let path = world.dir().join("axes.toml");
+    fsio::write(&path, "[[axis]]\nname = 3").unwrap();
+    refused(&world, &["--axes", path.to_str().unwrap()], &["axes.toml"]);
+}
+
+/// The numbers of a picture are looked at when it is trained on; what was done before is saved.
+#[test]
+fn latents_that_are_not_finite_are_named() {
+    let world = World::new();
+    world.data_set(&|row, latents| {
+        if row.prompt == "a photo of a female nurse" && row.image_id == 1 {
+            latents[7] = f32::NAN;
+        }
+    });
+    let options = ["--steps", "60", "--batch", "2"];
+    let id = format!(
+        "{:08x}",
+        popalign::data::prompts::caption_id("a photo of a female nurse")
+    );
+    let expected = [
+        "mse of picture 1",
+        &id,
+        "(trained as \"a photo of a nurse\") is NaN",
+        "nothing of this step",
+    ];
+    fails(&world, &options, &expected);
+    assert!(
+        !world
+            .out()
+            .join("pytorch_lora_weights.safetensors")
+            .exists()
+    );
+    // With --resume it gets exactly as far again.
+    let before = files(&world.out());
+    fails(&world, &[&options[..], &["--resume"]].concat(), &expected);
+    assert!(before == files(&world.out()));
+}
+
+#[test]
+fn an_output_folder_that_is_taken() {
+    let world = World::new();
+    let options = ["--steps", "2", "--batch", "2"];
+    world.trained(&options);
+    let before = files(&world.out());
+    fails(
+        &world,
+        &options,
+        &["already holds a fine-tuning run", "hint: add --resume"],
+    );
+    let resumed = [&options[..], &["--resume"]].concat();
+    for (more, expected) in [
+        (
+            &["--lr", "0.5"][..],
+            "was begun with another lr: it has 0.00001, this run has 0.5",
+        ),
+        (
+            &["--loss", "dpo"],
+            "was begun with another loss: it has \"popalign\", this run has \"dpo\"",
+        ),
+        (&["--seed", "9"], "was begun with another pair_seed"),
+    ] {
+        fails(
+            &world,
+            &[&resumed[..], more].concat(),
+            &[expected, "hint: repeat the options"],
+        );
+    }
+    world.data_set(&|_, latents| latents[0] += 1.0);
+    fails(&world, &resumed, &["was begun with another data"]);
+    assert!(before == files(&world.out()));
+
+    fs::remove_file(world.out().join("manifest.json")).unwrap();
+    fails(
+        &world,
+        &options,
+        &["already holds checkpoints of a run whose manifest.json is gone"],
+    );
+    fs::write(
+        world.out().join("manifest.json"),
+        r#"{"format": "popalign-dataset-1"}"#,
+    )
+    .unwrap();
+    fails(
+        &world,
+        &options,
+        &["already holds a manifest.json of format popalign-dataset-1"],
+    );
+}
+
+#[test]
+fn an_output_folder_in_use() {
+    let world = World::new();
+    let options = ["--steps", "100000", "--resume"];
+    let mut child = world
+        .command(&[&options[..], &["--json"]].concat())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert!(line.contains("start"), "{line}");
+    fails(&world, &options, &["another process is fine-tuning into"]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // A killed process holds nothing.
+    fails(
+        &world,
+        &["--steps", "1", "--resume", "--lr", "3"],
+        &["another lr"],
+    );
+}
+
+/// A file size limit with its signal ignored makes writes fail as a full disk does.
+#[test]
+fn a_full_disk() {
+    let world = World::new();
+    let options = ["--steps", "6", "--batch", "2", "--save-every", "2"];
+    let full = |blocks: u32, options: &[&str]| {
+        let command = world.command(options);
+        let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");
+        let mut shell = Command::new("bash");
+        shell.args(["-c", &script, "bash"]);
+        let output = shell
+            .arg(command.get_program())
+            .args(command.get_args())
+            .output()
+            .unwrap();
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(
+            text.contains("cannot write") && text.contains("File too large"),
+            "{text}"
+        );
+    };
+    // Blocks of 1024 bytes: the state does not fit.
+    full(100, &options);
+    let names: Vec<String> = files(&world.out()).into_keys().collect();
+    assert_eq!(
+        names,
+        [".lock", "log.jsonl", "manifest.json", "pairs.jsonl"]
+    );
+    // With room again the run goes on.
+    let resumed = [&options[..], &["--resume"]].concat();
+    world.trained(&resumed);
+    let unbroken = world.dir().join("unbroken");
+    let output = world.command_into(&unbroken, &options).output().unwrap();
+    assert!(output.status.success());
+    assert!(files(&world.out()) == files(&unbroken));
+}

@@ -1,0 +1,233 @@
+//! A run that was killed, stopped or cut differently ends with the bytes of an unbroken one.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::world::{World, files, log, stderr, succeeded, tensors};
+
+const OPTIONS: [&str; 12] = [
+    "--steps",
+    "23",
+    "--save-every",
+    "5",
+    "--batch",
+    "4",
+    "--warmup",
+    "4",
+    "--lr",
+    "1e-2",
+    "--ema",
+    "0.9",
+];
+
+/// Starts the command and returns once its event stream has shown `events` of a kind.
+fn until(command: &mut Command, kind: &str, events: usize) -> Child {
+    let mut child = command
+        .arg("--json")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let matching = lines.map_while(Result::ok).filter(|line| {
+        let event: Value = serde_json::from_str(line).unwrap();
+        event["event"] == kind
+    });
+    matching.take(events).for_each(drop);
+    child
+}
+
+#[test]
+fn killed_anywhere_it_ends_as_if_it_had_not_been() {
+    let world = World::new();
+    let unbroken = world.dir().join("unbroken");
+    succeeded(&world.command_into(&unbroken, &OPTIONS).output().unwrap());
+    let trace = world.dir().join("trace");
+    let options = [
+        &OPTIONS[..],
+        &["--resume", "--trace", trace.to_str().unwrap()],
+    ]
+    .concat();
+    // Kinds of moments: before anything, in a step, while a checkpoint is written or an old one
+    // removed, after the last step. The delays spread the kills over each.
+    for (kind, events, delay) in [
+        ("start", 1, 0),
+        ("step", 3, 100),
+        ("step", 5, 0),
+        ("step", 5, 300),
+        ("step", 5, 900),
+        ("saved", 1, 0),
+        ("step", 2, 50),
+        ("saved", 1, 100),
+        ("step", 4, 1000),
+        ("step", 5, 500),
+        ("saved", 1, 200),
+        ("step", 3, 0),
+    ] {
+        let mut child = until(&mut world.command(&options), kind, events);
+        sleep(Duration::from_micros(delay));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let output = world.run(&options);
+    succeeded(&output);
+    assert!(
+        stderr(&output).contains("going on after step"),
+        "{}",
+        stderr(&output)
+    );
+    assert_same(&files(&world.out()), &files(&unbroken));
+    assert_eq!(log(&world.out().join("log.jsonl")).len(), 23);
+    assert_eq!(
+        fs::read_dir(&trace).unwrap().count(),
+        23,
+        "a trace file for every step"
+    );
+
+    // Once more: there is nothing to do, and nothing changes.
+    succeeded(&world.run(&options));
+    assert_same(&files(&world.out()), &files(&unbroken));
+}
+
+#[track_caller]
+fn assert_same(
+    a: &std::collections::BTreeMap<String, Vec<u8>>,
+    b: &std::collections::BTreeMap<String, Vec<u8>>,
+) {
+    let names = |files: &std::collections::BTreeMap<String, Vec<u8>>| -> Vec<String> {
+        files.keys().cloned().collect()
+    };
+    assert_eq!(names(a), names(b));
+    for (name, bytes) in a {
+        assert!(*bytes == b[name], "{name} differs");
+    }
+}
+
+#[test]
+fn an_interrupted_run_saves_and_leaves_no_trace_of_it() {
+    let world = World::new();
+    let unbroken = world.dir().join("unbroken");
+    succeeded(&world.command_into(&unbroken, &OPTIONS).output().unwrap());
+    let mut child = until(&mut world.command(&OPTIONS), "step", 7);
+    let id = child.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &id])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let kept: Vec<_> = fs::read_dir(world.out().join("checkpoints"))
+        .unwrap()
+        .collect();
+    assert!(
+        kept.len() >= 2,
+        "the planned ones and that of the interruption"
+    );
+    let done = log(&world.out().join("log.jsonl")).len();
+    assert!((7..23).contains(&done), "{done}");
+
+    let resumed = [&OPTIONS[..], &["--resume"]].concat();
+    succeeded(&world.run(&resumed));
+    assert_same(&files(&world.out()), &files(&unbroken));
+}
+
+#[test]
+fn a_run_may_be_made_longer_and_is_then_the_longer_run() {
+    let world = World::new();
+    let base = [
+        "--save-every",
+        "5",
+        "--batch",
+        "4",
+        "--lr",
+        "1e-2",
+        "--warmup",
+        "3",
+    ];
+    let with = |more: &[&'static str]| [&base[..], more].concat();
+    let long = world.dir().join("long");
+    succeeded(
+        &world
+            .command_into(&long, &with(&["--steps", "14"]))
+            .output()
+            .unwrap(),
+    );
+    world.trained(&with(&["--steps", "7"]));
+    world.trained(&with(&["--steps", "14", "--resume"]));
+    assert_same(&files(&world.out()), &files(&long));
+    // But not shorter than it is, and not at all where the schedule asks for the end.
+    let output = world.run(&with(&["--steps", "9", "--resume"]));
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text.contains("--steps 9: the run in"), "{text}");
+    assert!(text.contains("has done 14 already"), "{text}");
+    assert_same(&files(&world.out()), &files(&long));
+}
+
+#[test]
+fn a_damaged_checkpoint_is_passed_over_with_a_word() {
+    let world = World::new();
+    let unbroken = world.dir().join("unbroken");
+    succeeded(&world.command_into(&unbroken, &OPTIONS).output().unwrap());
+    world.trained(&OPTIONS);
+    let state = world
+        .out()
+        .join("checkpoints/step-000023/state.safetensors");
+    let mut bytes = fs::read(&state).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&state, bytes).unwrap();
+    let output = world.run(&[&OPTIONS[..], &["--resume"]].concat());
+    succeeded(&output);
+    let text = stderr(&output);
+    assert!(
+        text.contains("passed over") && text.contains("state.safetensors is not what was written"),
+        "{text}"
+    );
+    assert!(text.contains("going on after step 20"), "{text}");
+    assert_same(&files(&world.out()), &files(&unbroken));
+}
+
+/// The LoRA of a run with other options of how it is carried out.
+fn lora(world: &World, name: &str, more: &[&str]) -> Vec<f32> {
+    let out = world.dir().join(name);
+    let base = [
+        "--steps", "6", "--batch", "8", "--lr", "1e-2", "--warmup", "2",
+    ];
+    let options = [&base[..], more].concat();
+    succeeded(&world.command_into(&out, &options).output().unwrap());
+    let file = tensors(&out.join("pytorch_lora_weights.safetensors"));
+    file.values().flat_map(|t| t.read_f32().unwrap()).collect()
+}
+
+/// Share of the trained weights' norm by which another cut of the batch may change them: ONNX
+/// Runtime's matrix products add up in another order for other sizes, and Adam divides by the size
+/// of a gradient, so that elements with next to none move by rounding.
+const CUT: f64 = 1e-4;
+
+#[test]
+fn threads_and_micro_batches_change_nothing_but_rounding() {
+    let world = World::new();
+    let whole = lora(&world, "whole", &[]);
+    assert_eq!(whole, lora(&world, "again", &[]), "the same command twice");
+    assert_eq!(
+        whole,
+        lora(&world, "threads", &["--threads", "2"]),
+        "two threads"
+    );
+    for cut in ["1", "2", "3", "4", "64"] {
+        let other = lora(&world, cut, &["--micro-batch", cut]);
+        let norm =
+            |values: &mut dyn Iterator<Item = f64>| values.map(|x| x * x).sum::<f64>().sqrt();
+        let pairs = whole.iter().zip(&other);
+        let difference = norm(&mut pairs.map(|(a, b)| f64::from(a - b)));
+        let error = difference / norm(&mut whole.iter().map(|&x| f64::from(x)));
+        assert!(error <= CUT, "micro-batch {cut}: off by {error:e}");
+    }
+}

@@ -1,0 +1,180 @@
+//! A whole run against torch: its own network (diffusers, peft), loss, clipping and AdamW in double
+//! precision, from the same start. `scripts/oracle/finetune.py` froze what came out:
+//!
+//! ```text
+//! POPALIGN_ORACLE_WORLD=DIR cargo test --test finetune -- --ignored oracle
+//! for run in popalign dpo sft; do
+//!     python scripts/oracle/finetune.py --model DIR/model --data DIR/data --trace DIR/$run/trace \
+//!         --freeze tests/fixtures/finetune/$run.safetensors
+//! done
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use popalign::weights::DType;
+
+use crate::world::{World, log, succeeded, tensors};
+
+/// Errors of the graph in single precision, as a share of the largest value (see `tests/nets.rs`),
+/// after a few steps of its own.
+const NETWORK: f64 = 1e-5;
+/// The norm of the gradient, and a loss that β makes of differences of errors.
+const DERIVED: f64 = 1e-4;
+/// All that training added, as a share of the norm of what torch added. Adam divides each gradient
+/// by its size, so elements with next to none move by rounding.
+const UPDATE: f64 = 1e-3;
+
+/// The runs that are frozen: what they minimise, and other options to go with it.
+const RUNS: [(&str, &[&str]); 3] = [
+    (
+        "popalign",
+        &["--beta", "400", "--alpha", "0.4", "--lr-schedule", "cosine"],
+    ),
+    (
+        "dpo",
+        &[
+            "--beta",
+            "800",
+            "--lr-schedule",
+            "linear",
+            "--grad-clip",
+            "0.05",
+        ],
+    ),
+    (
+        "sft",
+        &[
+            "--lora-init",
+            "kaiming",
+            "--weight-decay",
+            "0.1",
+            "--adam-beta2",
+            "0.99",
+        ],
+    ),
+];
+const STEPS: usize = 6;
+
+fn options<'a>(loss: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let common = [
+        "--batch", "6", "--warmup", "2", "--lr", "2e-3", "--steps", "6", "--seed", "5",
+    ];
+    [&["--loss", loss][..], &common, more].concat()
+}
+
+fn fixture(run: &str) -> PathBuf {
+    let name = format!("tests/fixtures/finetune/{run}.safetensors");
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// The values of a file's floating-point tensors.
+fn values(path: &Path) -> BTreeMap<String, Vec<f64>> {
+    let all = tensors(path).into_iter();
+    let floats = all.filter(|(_, t)| t.dtype == DType::F32);
+    let doubles = |floats: Vec<f32>| floats.into_iter().map(f64::from).collect();
+    floats
+        .map(|(name, t)| (name, doubles(t.read_f32().unwrap())))
+        .collect()
+}
+
+fn check(run: &str) {
+    let (_, more) = RUNS.into_iter().find(|(name, _)| *name == run).unwrap();
+    let world = World::new();
+    let trace = world.dir().join("trace");
+    let options = options(run, more);
+    world.trained(
+        &[
+            &options[..],
+            &["--micro-batch", "4", "--trace", trace.to_str().unwrap()],
+        ]
+        .concat(),
+    );
+    let expected = values(&fixture(run));
+    let lines = log(&world.out().join("log.jsonl"));
+    assert_eq!(lines.len(), STEPS);
+    let step = |n: usize| values(&trace.join(format!("step-{n:05}.safetensors")));
+    for n in 1..=STEPS {
+        let found = step(n);
+        for (name, tolerance) in [
+            ("mse", NETWORK),
+            ("ref_mse", NETWORK),
+            ("loss", DERIVED),
+            ("grad_norm", DERIVED),
+        ] {
+            let (a, b) = (&found[name], &expected[&format!("{n}.{name}")]);
+            let scale = b.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+            for (a, b) in a.iter().zip(b) {
+                let error = (a - b).abs() / scale;
+                assert!(
+                    error <= tolerance,
+                    "{run}, step {n}: {name} is off by {error:e}"
+                );
+            }
+        }
+    }
+    let (first, last) = (step(1), step(STEPS));
+    let (mut difference, mut moved) = (0.0, 0.0);
+    let factors = expected
+        .keys()
+        .filter_map(|name| name.strip_prefix("lora."));
+    for name in factors {
+        let start = &first[&format!("lora.before.{name}")];
+        let found = &last[&format!("lora.after.{name}")];
+        for ((a, b), start) in found
+            .iter()
+            .zip(&expected[&format!("lora.{name}")])
+            .zip(start)
+        {
+            difference += (a - b).powi(2);
+            moved += (b - start).powi(2);
+        }
+    }
+    assert!(moved > 0.0);
+    let error = (difference / moved).sqrt();
+    assert!(error <= UPDATE, "{run}: the update is off by {error:e}");
+}
+
+#[test]
+fn a_popalign_run_is_torch_s() {
+    check("popalign");
+}
+
+#[test]
+fn a_dpo_run_is_torch_s() {
+    check("dpo");
+}
+
+#[test]
+fn an_sft_run_is_torch_s() {
+    check("sft");
+}
+
+#[test]
+#[ignore = "writes the world that scripts/oracle/finetune.py reads"]
+fn the_oracle_s_world() {
+    let target = PathBuf::from(std::env::var_os("POPALIGN_ORACLE_WORLD").unwrap());
+    let world = World::new();
+    for (run, more) in RUNS {
+        let out = world.dir().join(run);
+        let trace = out.join("trace");
+        let options = options(run, more);
+        let options = [&options[..], &["--trace", trace.to_str().unwrap()]].concat();
+        succeeded(&world.command_into(&out, &options).output().unwrap());
+    }
+    copy(world.dir(), &target);
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            fs::copy(&path, target).unwrap();
+        }
+    }
+}

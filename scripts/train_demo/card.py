@@ -47,7 +47,9 @@ evaluation only ({heldout_names}), {thing_count} things have no people.
 `scripts/train_demo/run`, PyTorch on two CPU cores, fixed seeds; the VAE first, then UNet and both text
 encoders together (epsilon prediction, 10% zeroed captions, EMA), {unet_steps} steps of batch {batch}. Training
 pictures: 47% specific captions with uniform attributes for every occupation, 43% neutral with the
-occupation's bias (of which some hide the face: closed helmets, backs of heads), 10% things.
+occupation's bias (of which some hide the face: closed helmets, backs of heads), 10% things. The run that made
+these weights was taken up again at step 2000 from its fp16 export (`adopt.py`), so Adam's moments restarted
+there; a run from nothing gives other weights.
 
 ## Figures
 

@@ -176,15 +176,21 @@ impl Looks {
     }
 
     /// Whether at least half of the pictures in these slots show a person, clear or not.
+    ///
+    /// Of two sides only that of `--against` is asked, where it has pictures: an alignment that
+    /// puts people into pictures of mountains doesn't make "mountain" a caption about people.
     pub fn mostly_people(&self, population: &Population, slots: &[usize]) -> bool {
-        let shots = slots.iter().flat_map(|&slot| population.slots[slot].shots);
-        let (mut people, mut all) = (0, 0);
-        for shot in shots.flatten() {
-            let nobody = |why| matches!(why, &DropReason::Gate(_) | &DropReason::NoFace);
-            people += usize::from(!self.dropped(shot).is_some_and(nobody));
-            all += 1;
-        }
-        2 * people >= all
+        let of = |side: usize| -> Vec<usize> {
+            let shots = slots.iter().map(|&slot| population.slots[slot].shots[side]);
+            shots.flatten().collect()
+        };
+        let before = of(1);
+        let shots = if before.is_empty() { of(0) } else { before };
+        let nobody = |why: &DropReason| matches!(why, DropReason::Gate(_) | DropReason::NoFace);
+        let people = shots
+            .iter()
+            .filter(|&&shot| !self.dropped(shot).is_some_and(nobody));
+        2 * people.count() >= shots.len()
     }
 }
 

@@ -246,8 +246,8 @@ fn one_sided(population: &Population, observe: &mut dyn FnMut(Event<'_>) -> bool
 /// Captions named in one note.
 const NAMED: usize = 5;
 
-/// A caption of which nothing said what it is, and most of whose pictures show nobody, is no
-/// portrait.
+/// A caption of which nothing said what it is, and most of whose pictures (before, where there are
+/// two sides) show nobody, is no portrait.
 fn reclassify(
     population: &mut Population,
     looks: &Looks,

@@ -163,6 +163,30 @@ fn joint_axes_targets_and_chosen_metrics() {
     assert!(scores["recall"].is_null() && scores["axes"][0]["discrepancy"]["against"].is_null());
 }
 
+/// What a caption is about is what it was about before: "mountain", whose pictures alignment made
+/// portraits, once counted as a neutral prompt about people.
+#[test]
+fn things_that_became_people_stay_things() {
+    let dir = tempfile::tempdir().unwrap();
+    let (before, after) = (dir.path().join("before"), dir.path().join("after"));
+    let man = "male-light-old";
+    dataset(
+        &before,
+        false,
+        &[neutral("house", &["house", "house", man])],
+    );
+    dataset(&after, false, &[neutral("house", &[man, man, man])]);
+    let mut command = pa_score();
+    command.arg(&after).arg("--against").arg(&before);
+    let html = dir.path().join("report.html");
+    command.arg("--html").arg(&html);
+    let scores = scores(&mut command, dir.path());
+    assert_eq!(scores["prompts"][0]["kind"], "other");
+    assert_eq!(at(&scores, "/axes/0/prompts"), 0.0);
+    let page = fs::read_to_string(html).unwrap();
+    assert!(page.contains("a person in 1 of 3 → 3 of 3"));
+}
+
 /// A prompt that only one side has pictures of people for does not enter the comparison.
 #[test]
 fn prompts_of_one_side_are_left_out_of_means() {

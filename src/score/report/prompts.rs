@@ -215,6 +215,7 @@ impl Context<'_> {
                                 @if let Some(d) = score.pixel_difference {
                                     small { "pixels differ by " (percent(d, 1)) }
                                 }
+                                @if let Some(words) = self.people_in(score) { small { (words) } }
                             }
                             (self.pair_of_grids(prompt, None))
                         }
@@ -222,6 +223,19 @@ impl Context<'_> {
                 }
             }
         }
+    }
+
+    /// In how many pictures of a thing somebody stands, if in any.
+    fn people_in(&self, score: &PromptScore) -> Option<String> {
+        let sides = self.sides().iter();
+        let counts = sides.filter_map(|&(side, _)| score.pictures.side(side));
+        let counts: Vec<_> = counts.collect();
+        if counts.iter().all(|c| c.kept == 0) {
+            return None;
+        }
+        let words = counts.iter().map(|c| format!("{} of {}", c.kept, c.files));
+        let words: Vec<String> = words.collect();
+        Some(format!("a person in {}", words.join(" → ")))
     }
 
     fn people_differ(&self) -> String {

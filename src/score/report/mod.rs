@@ -15,6 +15,8 @@ use crate::align::log::Line;
 use crate::fsio;
 
 mod charts;
+mod headline;
+mod method;
 mod prompts;
 mod sections;
 mod thumbnails;

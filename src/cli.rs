@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use indicatif::{ProgressBar, ProgressStyle};
 use tracing_subscriber::EnvFilter;
 
 /// Exit code of a run that did its work.
@@ -212,6 +213,16 @@ impl<T, E: Into<anyhow::Error>> HintExt<T> for Result<T, E> {
             .into()
         })
     }
+}
+
+/// A progress bar of an indicatif template, on a terminal; hidden otherwise, where log lines serve.
+pub fn progress(template: &str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::no_length().with_style(style)
 }
 
 /// Prints one event as a JSON line on standard output when `--json` is on.

@@ -1,11 +1,10 @@
 //! `pa-finetune`: trains a LoRA on preference pairs.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use popalign::align::config::LoraInit;
 use popalign::align::schedule::LrSchedule;
 use popalign::align::{Config, Environment, Event, Finish, LossKind, PairSource, Request, run};
@@ -175,7 +174,7 @@ fn finetune(args: &Args) -> anyhow::Result<Outcome> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build_global()?;
-    let bar = progress();
+    let bar = cli::progress("{bar:30} {pos}/{len} {per_sec} {eta} left  {msg}");
     let json = args.common.json;
     let mut shown = Shown {
         json,
@@ -196,17 +195,6 @@ fn finetune(args: &Args) -> anyhow::Result<Outcome> {
             Ok(Outcome::Interrupted)
         }
     }
-}
-
-/// A bar on a terminal; hidden otherwise, where log lines serve.
-fn progress() -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = "{bar:30} {pos}/{len} {per_sec} {eta} left  {msg}";
-    let style =
-        ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::no_length().with_style(style)
 }
 
 struct Shown {

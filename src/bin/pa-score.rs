@@ -1,11 +1,10 @@
 //! `pa-score`: measures populations of pictures, and shows what changed.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use popalign::cli::{self, Common, Outcome};
 use popalign::fsio;
 use popalign::runtime::SessionOptions;
@@ -133,7 +132,7 @@ fn score_all(args: &Args) -> anyhow::Result<Outcome> {
     let json = args.common.json;
     let mut shown = Shown {
         json,
-        bar: progress(),
+        bar: cli::progress("{bar:30} {pos}/{len} pictures {per_sec} {eta} left"),
     };
     let scored = score::run(&args.request(), &mut |event| shown.show(&event));
     shown.bar.finish_and_clear();
@@ -167,17 +166,6 @@ fn score_all(args: &Args) -> anyhow::Result<Outcome> {
         &json!({"event": "done", "out": args.out, "html": args.html, "axes": scored.scores.axes}),
     );
     Ok(Outcome::Done)
-}
-
-/// A bar on a terminal; hidden otherwise, where log lines serve.
-fn progress() -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = "{bar:30} {pos}/{len} pictures {per_sec} {eta} left";
-    let style =
-        ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::no_length().with_style(style)
 }
 
 struct Shown {

@@ -101,9 +101,7 @@ fn csv_column(bytes: &[u8], path: &Path) -> Result<Vec<String>, Error> {
         path: path.to_path_buf(),
         source,
     };
-    let mut reader = csv::ReaderBuilder::new()
-        .trim(csv::Trim::All)
-        .from_reader(without_bom(bytes));
+    let mut reader = csv_reader(bytes);
     let headers = reader.headers().map_err(bad)?.clone();
     if headers.iter().all(str::is_empty) {
         return Err(Error::Empty {
@@ -137,6 +135,13 @@ fn lines(bytes: &[u8], path: &Path) -> Result<Vec<String>, Error> {
         .filter(|line| !line.is_empty())
         .map(str::to_owned)
         .collect())
+}
+
+/// Reads a table as people keep them: spaces around cells and a byte-order mark don't count.
+pub(crate) fn csv_reader(bytes: &[u8]) -> csv::Reader<&[u8]> {
+    csv::ReaderBuilder::new()
+        .trim(csv::Trim::All)
+        .from_reader(without_bom(bytes))
 }
 
 /// Spreadsheet programs put a byte-order mark first; it would become part of the column's name.

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{Gallery, Kind, Layout, Picture};
 use crate::data::manifest;
+use crate::data::prompts::csv_reader;
 use crate::fsio;
 use crate::score::{Error, Result};
 
@@ -149,10 +150,7 @@ fn csv_rows(path: &Path) -> Result<Vec<Row>> {
         problem,
     };
     let bytes = fsio::read(path)?;
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    let mut reader = csv::ReaderBuilder::new()
-        .trim(csv::Trim::All)
-        .from_reader(bytes);
+    let mut reader = csv_reader(&bytes);
     let headers = reader.headers().map_err(|e| bad(1, e.to_string()))?.clone();
     let column = |names: &[&str]| headers.iter().position(|header| names.contains(&header));
     let has = || headers.iter().collect::<Vec<_>>().join(", ");

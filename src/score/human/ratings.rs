@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::{QUESTIONS, krippendorff_nominal};
+use crate::data::prompts::csv_reader;
 use crate::fsio;
 use crate::score::{Error, Result};
 
@@ -143,10 +144,7 @@ impl<'a> Table<'a> {
             problem,
         };
         let bytes = fsio::read(path)?;
-        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-        let mut reader = csv::ReaderBuilder::new()
-            .trim(csv::Trim::All)
-            .from_reader(bytes);
+        let mut reader = csv_reader(&bytes);
         let headers = reader.headers().map_err(|e| bad(1, e.to_string()))?;
         let headers = headers.iter().map(str::to_owned).collect();
         let mut rows = Vec::new();

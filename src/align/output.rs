@@ -24,7 +24,7 @@ use super::config::Config;
 use super::factors::FactorSet;
 use super::trainer::Snapshot;
 use super::{Error, Result, checkpoint};
-use crate::bundle::{Bundle, Part, WeightFile};
+use crate::bundle::{Bundle, Part};
 use crate::data::dataset::Dataset;
 use crate::data::pairs::Pairs;
 use crate::fsio;
@@ -62,13 +62,9 @@ pub(super) fn describe(
     runtime: &Runtime,
 ) -> Result<Manifest> {
     let graph = bundle.part(Part::UnetGrad)?;
-    let used = |w: &&WeightFile| w.links.iter().any(|l| graph.weights.contains(&l.path));
-    let weights: Vec<&str> = bundle
-        .config()
-        .weights
-        .iter()
-        .filter(used)
-        .map(|w| w.sha256.as_str())
+    let weights: Vec<String> = bundle
+        .weight_files(Part::UnetGrad)?
+        .map(|w| w.identity.text())
         .collect();
     let made = dataset.manifest();
     let data = json!([made.layout, made.outcome.as_ref().map(|o| &o.sha256)]).to_string();

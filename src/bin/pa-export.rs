@@ -18,12 +18,15 @@ use serde_json::json;
     after_long_help = "Examples:\n  \
         pa-export models/demo -o out/demo\n  \
         pa-export sdxl-base -o out/sdxl --lora-rank 16\n  \
-        pa-export sdxl-base -o out/draw-only --no-grad --detached\n\n\
+        pa-export sdxl-base -o out/draw-only --no-grad --detached\n  \
+        pa-export sd_xl_base_1.0.safetensors --base sdxl-base -o out/sdxl\n  \
+        pa-export dpo-sdxl --base sdxl-base --variant fp16 -o out/dpo\n\n\
         SRC is only read. Its weight files get a second name (a hard link) in the bundle, or a \
         copy if the bundle is on another file system."
 )]
 struct Args {
-    /// Model folder in diffusers' layout (model_index.json, unet/, vae/ …)
+    /// Model: a folder in diffusers' layout (model_index.json, unet/, vae/ …), the folder of a UNet
+    /// alone, or a single-file checkpoint of SDXL or Stable Diffusion 1.x
     src: PathBuf,
     /// Folder to write; a bundle that is there is replaced
     #[arg(short, long, value_name = "BUNDLE")]
@@ -44,6 +47,14 @@ struct Args {
     /// Linear layers that take LoRA, by the end of their name, separated by commas
     #[arg(long, value_name = "NAME", value_delimiter = ',', default_values_t = LoraSpec::default().targets)]
     lora_targets: Vec<String>,
+    /// Model folder in diffusers' layout that has what SRC lacks: the tokenizers of a single file,
+    /// the other networks of a UNet
+    #[arg(long, value_name = "DIR")]
+    base: Option<PathBuf>,
+    /// Take weight files of this variant, as in model.fp16.safetensors [default: full precision,
+    /// else fp16]
+    #[arg(long, value_name = "NAME", value_parser = variant)]
+    variant: Option<String>,
     /// Leave the training graph unet_grad out
     #[arg(long, conflicts_with = "parts")]
     no_grad: bool,
@@ -76,6 +87,15 @@ enum Target {
     Cuda,
 }
 
+/// A variant is part of file names.
+fn variant(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    match !text.is_empty() && text.chars().all(plain) {
+        true => Ok(text.to_owned()),
+        false => Err("a variant is a word such as fp16".to_owned()),
+    }
+}
+
 fn main() -> ExitCode {
     let args = Args::parse();
     cli::main(move || run(&args))
@@ -101,6 +121,8 @@ fn run(args: &Args) -> anyhow::Result<Outcome> {
             targets: args.lora_targets.clone(),
         },
         detached: args.detached,
+        base: args.base.clone(),
+        variant: args.variant.clone(),
     };
     let start = std::time::Instant::now();
     let result = export(&args.src, &args.out, &options, &mut |event| {
@@ -152,15 +174,15 @@ fn report(json: bool, event: &Event<'_>) {
                 &json!({"event": "copied", "source": source, "bytes": bytes}),
             );
         }
-        Event::Unused { folder, names } => {
+        Event::Unused { origin, names } => {
             let (count, first) = (names.len(), names.first().copied().unwrap_or_default());
             tracing::warn!(
                 "{}: {count} tensors are not part of the exported network, the first is `{first}`",
-                folder.display()
+                origin.display()
             );
             cli::event(
                 json,
-                &json!({"event": "unused", "folder": folder, "tensors": names}),
+                &json!({"event": "unused", "origin": origin, "tensors": names}),
             );
         }
     }

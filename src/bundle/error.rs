@@ -30,8 +30,37 @@ pub enum Error {
         /// The checkpoint.
         path: PathBuf,
         /// The part asked for.
-        part: Part,
+        part: &'static str,
         /// The folder it would be made of.
+        folder: &'static str,
+    },
+    /// A part was asked for that a single-file checkpoint holds no network for.
+    #[error("{} holds no {folder}, which part {part} is made of", path.display())]
+    NotInFile {
+        /// The checkpoint.
+        path: PathBuf,
+        /// The part asked for.
+        part: &'static str,
+        /// The network it would be made of.
+        folder: &'static str,
+    },
+    /// `--base` is not a folder.
+    #[error("--base {} is not a folder", path.display())]
+    NoBase {
+        /// What was given.
+        path: PathBuf,
+    },
+    /// A single-file checkpoint without a folder to take its tokenizers from.
+    #[error(
+        "{} is a single file, which has no {folder}{}", path.display(),
+        base.as_ref().map_or(String::new(), |b| format!(", and neither has --base {}", b.display()))
+    )]
+    NoTokenizer {
+        /// The checkpoint.
+        path: PathBuf,
+        /// The folder that should have had it.
+        base: Option<PathBuf>,
+        /// The missing folder: `tokenizer` or `tokenizer_2`.
         folder: &'static str,
     },
     /// A kind of checkpoint or an option that is planned but can't be done yet.
@@ -55,12 +84,12 @@ pub enum Error {
         source_dir: PathBuf,
     },
     /// A network can't be built.
-    #[error("cannot export {part} from {}", folder.display())]
+    #[error("cannot export {part} from {}", origin.display())]
     Network {
         /// The part.
         part: Part,
-        /// The checkpoint's folder it is made of.
-        folder: PathBuf,
+        /// The folder or file it is made of.
+        origin: PathBuf,
         /// Why not.
         source: Box<crate::nets::Error>,
     },
@@ -155,6 +184,13 @@ impl Error {
     /// Advice for the person at the keyboard, where there is any.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
+            Error::NoTokenizer { .. } => Some(
+                "give --base DIR, a diffusers folder of the same family (its tokenizers are enough)",
+            ),
+            Error::NoNetwork { .. } | Error::NotInFile { .. } => {
+                Some("--base DIR takes what is missing from a diffusers folder")
+            }
+            Error::Weights(error) => error.hint(),
             Error::NotABundle { .. } => Some("make one with: pa-export MODEL_FOLDER -o BUNDLE"),
             Error::InTheWay { .. } => Some("choose another -o, or remove it yourself"),
             Error::Version { .. } | Error::Damaged { .. } | Error::SourceChanged { .. } => {

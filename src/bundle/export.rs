@@ -9,18 +9,16 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rayon::prelude::*;
 use serde_json::Value as Json;
 
-use super::manifest::{
-    FORMAT, Link, LoraInfo, MANIFEST, Manifest, PartInfo, Port, WeightFile, modified,
-};
+use super::link::{Users, link_weights, name_of};
+use super::manifest::{FORMAT, LoraInfo, MANIFEST, Manifest, PartInfo, Port};
 use super::source::Source;
 use super::{Error, Part, Result};
-use crate::fsio::{self, AtomicDir, Linked};
+use crate::fsio::{self, AtomicDir};
 use crate::graph::{Dim, Graph, Value};
 use crate::nets::graphs::{self, UnetGraph};
-use crate::nets::{self, LoraModule, LoraSpec, read_config};
+use crate::nets::{self, Config, LoraModule, LoraSpec};
 use crate::weights::Weights;
 
 /// The file of zeros that LoRA inputs take their defaults from.
@@ -39,6 +37,10 @@ pub struct Options {
     pub lora: LoraSpec,
     /// Whether the bundle may outlive the checkpoint.
     pub detached: bool,
+    /// A diffusers folder that has what the checkpoint lacks: networks, tokenizers.
+    pub base: Option<PathBuf>,
+    /// Take the weight files of this variant (`fp16`).
+    pub variant: Option<String>,
 }
 
 impl Default for Options {
@@ -48,6 +50,8 @@ impl Default for Options {
             grad: true,
             lora: LoraSpec::default(),
             detached: false,
+            base: None,
+            variant: None,
         }
     }
 }
@@ -73,28 +77,26 @@ pub enum Event<'a> {
     },
     /// A checkpoint holds tensors that no graph made of it reads.
     Unused {
-        /// The checkpoint's folder.
-        folder: &'a Path,
+        /// The checkpoint's folder or file.
+        origin: &'a Path,
         /// The tensors' names.
         names: &'a [&'a str],
     },
 }
 
-/// Exports the checkpoint folder `src` to the bundle `out`, replacing a bundle that is there.
+/// Who is told about an export's steps.
+pub(super) type Report<'a> = &'a mut dyn FnMut(Event<'_>) -> ControlFlow<()>;
+
+/// Exports the checkpoint `src` to the bundle `out`, replacing a bundle that is there.
 ///
 /// `report` is called after each step; [`ControlFlow::Break`] abandons the export.
 ///
 /// # Errors
 /// What [`Error`] lists for checkpoints and outputs. In every case `out` is as it was.
-pub fn export(
-    src: &Path,
-    out: &Path,
-    options: &Options,
-    report: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
-) -> Result<Manifest> {
-    let source = Source::open(src)?;
+pub fn export(src: &Path, out: &Path, options: &Options, report: Report<'_>) -> Result<Manifest> {
+    let source = Source::open(src, options)?;
     let parts = source.parts(options)?;
-    let out = output(out, &source.dir)?;
+    let out = output(out, &source)?;
     let staged = AtomicDir::create(&out)?;
     let mut writer = Writer {
         source: &source,
@@ -115,11 +117,12 @@ pub fn export(
         format: FORMAT,
         popalign: env!("CARGO_PKG_VERSION").into(),
         pipeline: source.pipeline(),
-        source: source.dir.clone(),
+        source: source.path.clone(),
+        base: source.base.clone(),
         detached: options.detached,
         dtype: "fp32".into(),
         target: "plain".into(),
-        weights: writer.link_weights(report)?,
+        weights: link_weights(staged.path(), &writer.users(), report)?,
         files: source.copy_files(staged.path(), &parts)?,
         parts: writer.parts,
         lora: writer.lora,
@@ -129,7 +132,8 @@ pub fn export(
     Ok(manifest)
 }
 
-fn step(report: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>, event: Event<'_>) -> Result<()> {
+/// Reports a step, and stops if that is the answer.
+pub(super) fn step(report: Report<'_>, event: Event<'_>) -> Result<()> {
     match report(event) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(Error::Interrupted),
@@ -138,7 +142,7 @@ fn step(report: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>, event: Event<'_>) 
 
 /// The bundle's place, after checking that nothing but a bundle is there and that it is apart
 /// from the checkpoint. Folders above it are created.
-fn output(out: &Path, source: &Path) -> Result<PathBuf> {
+fn output(out: &Path, source: &Source) -> Result<PathBuf> {
     let failed = |action| {
         move |source| fsio::Error {
             action,
@@ -155,12 +159,17 @@ fn output(out: &Path, source: &Path) -> Result<PathBuf> {
             });
         }
     };
-    let overlaps = |place: &Path| match source.starts_with(place) || place.starts_with(source) {
-        true => Err(Error::Overlap {
-            out: out.to_path_buf(),
-            source_dir: source.to_path_buf(),
-        }),
-        false => Ok(()),
+    let overlaps = |place: &Path| {
+        let sources = std::iter::once(&source.path).chain(&source.base);
+        for source in sources {
+            if source.starts_with(place) || place.starts_with(source) {
+                return Err(Error::Overlap {
+                    out: out.to_path_buf(),
+                    source_dir: source.clone(),
+                });
+            }
+        }
+        Ok(())
     };
     overlaps(&absolute)?;
     fsio::create_dir_all(parent)?;
@@ -208,11 +217,12 @@ struct Writer<'a> {
 impl Writer<'_> {
     /// Builds and writes the graph of a part.
     fn write_part(&mut self, part: Part) -> Result<&PartInfo> {
-        let folder = self.source.folder(part);
-        let network = match self.networks.entry(part.source_folder()) {
+        let folder = part.source_folder();
+        let config = self.source.config(folder)?;
+        let network = match self.networks.entry(folder) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => entry.insert(Network {
-                weights: Weights::open_dir(&folder)?,
+                weights: self.source.weights(folder)?,
                 users: Vec::new(),
             }),
         };
@@ -224,10 +234,10 @@ impl Writer<'_> {
             time_ids: self.source.time_ids(),
             ..graphs::Options::default()
         };
-        let built = build(part, &folder, &network.weights, &options);
+        let built = build(part, &config, &network.weights, &options);
         let (graph, modules) = built.map_err(|source| Error::Network {
             part,
-            folder,
+            origin: self.source.origin(folder),
             source: Box::new(source),
         })?;
         if matches!(part, Part::Unet | Part::UnetGrad) {
@@ -243,11 +253,7 @@ impl Writer<'_> {
 
     /// Reports tensors that no exported graph reads: a sign of a network that is not what its
     /// configuration says.
-    fn report_unused(
-        &self,
-        parts: &[Part],
-        report: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
-    ) -> Result<()> {
+    fn report_unused(&self, parts: &[Part], report: Report<'_>) -> Result<()> {
         for (&folder, network) in &self.networks {
             // Half a VAE leaves the other half's tensors.
             let whole = |p: &Part| p.source_folder() != folder || parts.contains(p);
@@ -256,104 +262,61 @@ impl Writer<'_> {
             let mut names = network.weights.unused();
             names.retain(|name| !buffer(name));
             if !half && !names.is_empty() {
-                let folder = &self.source.dir.join(folder);
+                let origin = &self.source.origin(folder);
                 let names = &names;
-                step(report, Event::Unused { folder, names })?;
+                step(report, Event::Unused { origin, names })?;
             }
+        }
+        let unknown: Vec<&str> = self.source.unknown().iter().map(String::as_str).collect();
+        if !unknown.is_empty() {
+            let (origin, names) = (&self.source.path, &unknown);
+            step(report, Event::Unused { origin, names })?;
         }
         Ok(())
     }
 
-    /// Gives every weight file its names in the bundle, and records what it is.
-    fn link_weights(
-        &self,
-        report: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
-    ) -> Result<Vec<WeightFile>> {
-        let mut files = Vec::new();
+    /// The weight files, each with the folders whose graphs point into it. One file may hold
+    /// several networks.
+    fn users(&self) -> Users {
+        let mut users = Users::new();
         for network in self.networks.values() {
-            for source in network.weights.files() {
-                files.push((source.as_ref(), network.users.as_slice()));
+            for file in network.weights.files() {
+                let folders = users.entry(file.to_path_buf()).or_default();
+                folders.extend(network.users.iter().copied());
             }
         }
-        let hashes: Vec<fsio::Result<String>> = files
-            .par_iter()
-            .map(|(source, _)| fsio::sha256(source))
-            .collect();
-        let mut weights = Vec::new();
-        for ((source, users), sha256) in files.into_iter().zip(hashes) {
-            let file = self.link(source, users, sha256?)?;
-            if file.links.iter().any(|l| l.copied) {
-                let bytes = file.bytes;
-                step(report, Event::Copied { source, bytes })?;
-            }
-            weights.push(file);
-        }
-        Ok(weights)
+        users
     }
-
-    fn link(&self, source: &Path, users: &[&str], sha256: String) -> Result<WeightFile> {
-        let metadata = stat(source)?;
-        let mut links = Vec::new();
-        for folder in users {
-            let path = format!("{folder}/{}", name_of(source));
-            let target = self.dir.join(&path);
-            let copied = fsio::link_or_copy(source, &target)? == Linked::Copied;
-            links.push(Link {
-                path,
-                modified: modified(&stat(&target)?),
-                copied,
-            });
-        }
-        Ok(WeightFile {
-            source: source.to_path_buf(),
-            sha256,
-            bytes: metadata.len(),
-            modified: modified(&metadata),
-            links,
-        })
-    }
-}
-
-fn stat(path: &Path) -> Result<fs::Metadata> {
-    Ok(path.metadata().map_err(|source| fsio::Error {
-        action: "read",
-        path: path.to_path_buf(),
-        source,
-    })?)
-}
-
-fn name_of(path: &Path) -> String {
-    path.file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
 }
 
 /// Builds the graph of a part from its configuration and weights.
 fn build(
     part: Part,
-    folder: &Path,
+    config: &Json,
     weights: &Weights,
     options: &graphs::Options,
 ) -> nets::Result<(Graph, Vec<LoraModule>)> {
-    let config = &folder.join("config.json");
     let w = &weights.scope("");
     let unet = |built: UnetGraph| (built.graph, built.lora);
     let plain = |graph: Graph| (graph, Vec::new());
     match part {
-        Part::TextEncoder => graphs::text_encoder(&read_config(config)?, w, options).map(plain),
-        Part::TextEncoder2 => graphs::text_encoder_2(&read_config(config)?, w, options).map(plain),
-        Part::Unet => graphs::unet(&read_config(config)?, w, options).map(unet),
-        Part::UnetGrad => graphs::unet_grad(&read_config(config)?, w, options).map(unet),
-        Part::VaeDecoder => graphs::vae_decoder(&read_config(config)?, w, options).map(plain),
-        Part::VaeEncoder => graphs::vae_encoder(&read_config(config)?, w, options).map(plain),
-        Part::Classifier => graphs::classifier(&read_config(config)?, w, options).map(plain),
+        Part::TextEncoder => {
+            graphs::text_encoder(&Config::from_json(config)?, w, options).map(plain)
+        }
+        Part::TextEncoder2 => {
+            graphs::text_encoder_2(&Config::from_json(config)?, w, options).map(plain)
+        }
+        Part::Unet => graphs::unet(&Config::from_json(config)?, w, options).map(unet),
+        Part::UnetGrad => graphs::unet_grad(&Config::from_json(config)?, w, options).map(unet),
+        Part::VaeDecoder => graphs::vae_decoder(&Config::from_json(config)?, w, options).map(plain),
+        Part::VaeEncoder => graphs::vae_encoder(&Config::from_json(config)?, w, options).map(plain),
+        Part::Classifier => graphs::classifier(&Config::from_json(config)?, w, options).map(plain),
         Part::ClipText => {
-            let config: nets::clip::ClipConfig = read_config(config)?;
+            let config: nets::clip::ClipConfig = Config::from_json(config)?;
             graphs::clip_text(&config.text(), w, options).map(plain)
         }
         Part::ClipVision => {
-            let config: nets::clip::ClipConfig = read_config(config)?;
+            let config: nets::clip::ClipConfig = Config::from_json(config)?;
             graphs::clip_vision(&config.vision(), w, options).map(plain)
         }
     }

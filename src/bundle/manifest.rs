@@ -7,6 +7,7 @@ use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
+use super::identity::Identity;
 use super::{Error, Part, Result};
 use crate::fsio;
 use crate::nets::LoraModule;
@@ -25,8 +26,11 @@ pub struct Manifest {
     pub popalign: String,
     /// Class in `model_index.json`, as `StableDiffusionXLPipeline`.
     pub pipeline: Option<String>,
-    /// The checkpoint's folder, absolute.
+    /// The checkpoint's folder or file, absolute.
     pub source: PathBuf,
+    /// The folder that completed it, absolute.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<PathBuf>,
     /// Whether the bundle may outlive the checkpoint: its files' places are then not checked.
     pub detached: bool,
     /// Type of activations: `fp32`.
@@ -75,13 +79,15 @@ pub struct Port {
     pub shape: Vec<serde_json::Value>,
 }
 
-/// One weight file of the checkpoint.
+/// One weight file that graphs point into.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WeightFile {
-    /// Where it is, absolute.
-    pub source: PathBuf,
-    /// Its sha256 at the time of the export.
-    pub sha256: String,
+    /// Where it is, absolute; nothing for a file that the export wrote itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<PathBuf>,
+    /// What it held at the time of the export.
+    #[serde(flatten)]
+    pub identity: Identity,
     /// Its size in bytes.
     pub bytes: u64,
     /// When it was last written, in nanoseconds since 1970.

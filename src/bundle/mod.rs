@@ -11,12 +11,15 @@ use std::path::{Path, PathBuf};
 
 mod error;
 mod export;
+mod identity;
+mod link;
 mod manifest;
 mod source;
 mod verify;
 
 pub use error::{Error, Result};
 pub use export::{Event, Options, export};
+pub use identity::Identity;
 pub use manifest::{Link, LoraInfo, MANIFEST, Manifest, PartInfo, Port, WeightFile};
 
 use crate::runtime::{Runtime, Session, SessionOptions};
@@ -225,7 +228,7 @@ impl Bundle {
     ) -> Result<Session> {
         let path = self.path(part)?;
         let options = SessionOptions {
-            weights_hash: Some(self.weights_hash(part)?),
+            weights_hash: Some(self.weights_key(part)?),
             ..options.clone()
         };
         Ok(Session::open(runtime, path, &options)?)
@@ -242,14 +245,33 @@ impl Bundle {
         ))
     }
 
-    /// The sha256s of the weight files of a part, joined.
+    /// The identities of the weight files of a part, joined.
     fn weights_hash(&self, part: Part) -> Result<String> {
-        let links = &self.part(part)?.weights;
-        let uses = |w: &&WeightFile| w.links.iter().any(|l| links.contains(&l.path));
-        let used = self.manifest.weights.iter().filter(uses);
-        Ok(used
-            .map(|w| w.sha256.as_str())
+        let identities = self.weight_files(part)?.map(|w| w.identity.text());
+        Ok(identities.collect::<Vec<_>>().join("+"))
+    }
+
+    /// The same with the times of files known by samples only: an engine must not outlive a change
+    /// that samples miss, and building one in vain costs only time.
+    fn weights_key(&self, part: Part) -> Result<String> {
+        let key = |w: &WeightFile| match &w.identity {
+            Identity::Whole(hash) => hash.clone(),
+            sampled => format!("{}-{}", sampled.text(), w.modified),
+        };
+        Ok(self
+            .weight_files(part)?
+            .map(key)
             .collect::<Vec<_>>()
             .join("+"))
+    }
+
+    /// The weight files that a part's graph points into.
+    ///
+    /// # Errors
+    /// [`Error::NoPart`] if the bundle was exported without it.
+    pub fn weight_files(&self, part: Part) -> Result<impl Iterator<Item = &WeightFile>> {
+        let links = &self.part(part)?.weights;
+        let uses = |w: &&WeightFile| w.links.iter().any(|l| links.contains(&l.path));
+        Ok(self.manifest.weights.iter().filter(uses))
     }
 }

@@ -6,9 +6,9 @@
 
 use std::path::Path;
 
+use super::identity::Identity;
 use super::manifest::{Manifest, WeightFile, modified};
 use super::{Error, Result};
-use crate::fsio;
 
 /// What became of a file.
 enum State {
@@ -43,21 +43,21 @@ pub(super) fn verify(dir: &Path, manifest: &Manifest) -> Result<()> {
             match state(&dir.join(&link.path), weights, link.modified)? {
                 State::Same => {}
                 State::Missing => return Err(damaged(&link.path, "is missing".into())),
-                // The same file as the source's: say what the user knows by name.
-                State::Changed if !link.copied => return Err(changed(dir, weights)),
-                State::Changed => {
-                    return Err(damaged(&link.path, "was changed since the export".into()));
-                }
+                State::Changed => match &weights.source {
+                    // The same file as the source's: say what the user knows by name.
+                    Some(source) if !link.copied => return Err(changed(dir, source)),
+                    _ => return Err(damaged(&link.path, "was changed since the export".into())),
+                },
             }
         }
-        if !manifest.detached {
-            match state(&weights.source, weights, weights.modified)? {
+        if let (Some(source), false) = (&weights.source, manifest.detached) {
+            match state(source, weights, weights.modified)? {
                 State::Same => {}
-                State::Changed => return Err(changed(dir, weights)),
+                State::Changed => return Err(changed(dir, source)),
                 State::Missing => {
                     return Err(Error::SourceMoved {
                         dir: dir.to_path_buf(),
-                        path: weights.source.clone(),
+                        path: source.clone(),
                     });
                 }
             }
@@ -66,10 +66,10 @@ pub(super) fn verify(dir: &Path, manifest: &Manifest) -> Result<()> {
     Ok(())
 }
 
-fn changed(dir: &Path, weights: &WeightFile) -> Error {
+fn changed(dir: &Path, source: &Path) -> Error {
     Error::SourceChanged {
         dir: dir.to_path_buf(),
-        path: weights.source.clone(),
+        path: source.to_path_buf(),
     }
 }
 
@@ -85,7 +85,7 @@ fn state(path: &Path, expected: &WeightFile, time: u64) -> Result<State> {
         return Ok(State::Same);
     }
     tracing::info!("{}: its time differs, comparing its bytes", path.display());
-    Ok(if fsio::sha256(path)? == expected.sha256 {
+    Ok(if Identity::of(path)? == expected.identity {
         State::Same
     } else {
         State::Changed

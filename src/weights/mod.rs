@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub mod checkpoint;
 pub mod lora;
 mod open;
 mod safetensors;
@@ -70,6 +71,46 @@ pub enum Error {
         /// Its type.
         dtype: DType,
     },
+    /// A weight folder without the variant that was asked for.
+    #[error("no weights of variant `{variant}` in {}", dir.display())]
+    NoVariant {
+        /// The folder searched.
+        dir: PathBuf,
+        /// The variant, as `fp16`.
+        variant: String,
+    },
+    /// A file that is no checkpoint in the original code's names.
+    #[error(
+        "{} is not a single-file checkpoint: none of its {tensors} tensors is named \
+         `model.diffusion_model.…`", file.display()
+    )]
+    NotCheckpoint {
+        /// The file.
+        file: PathBuf,
+        /// How many tensors it has.
+        tensors: usize,
+    },
+    /// A checkpoint of a family that can't be built.
+    #[error(
+        "{} is a checkpoint of {family} (it has `{key}`), which is not supported; SDXL base and \
+         Stable Diffusion 1.x are", file.display()
+    )]
+    Family {
+        /// The file.
+        file: PathBuf,
+        /// A name that tells.
+        key: String,
+        /// What it is.
+        family: &'static str,
+    },
+    /// A network that a checkpoint does not hold.
+    #[error("{} holds no {network}", file.display())]
+    NoNetwork {
+        /// The file.
+        file: PathBuf,
+        /// The network, by diffusers' folder.
+        network: String,
+    },
     /// One name stands in two files.
     #[error("tensor `{key}` is in both {} and {}", first.display(), second.display())]
     Duplicate {
@@ -95,6 +136,21 @@ pub enum Error {
     /// The file system refused.
     #[error(transparent)]
     Io(#[from] crate::fsio::Error),
+}
+
+impl Error {
+    /// Advice for the person at the keyboard, where there is any.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Error::NoVariant { .. } => {
+                Some("leave --variant out to take whichever files are there")
+            }
+            Error::NotCheckpoint { .. } => {
+                Some("to export one network in diffusers' names, give its folder with config.json")
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Result of reading or writing weights.
@@ -188,6 +244,31 @@ impl Tensor {
     /// Number of elements.
     pub fn elements(&self) -> u64 {
         self.shape.iter().product()
+    }
+
+    /// The same bytes under another name.
+    pub fn renamed(&self, name: String) -> Self {
+        Self {
+            name,
+            ..self.clone()
+        }
+    }
+
+    /// Part `index` of `count` equal parts of its rows (its first axis), which lie together in the
+    /// file; nothing if the rows can't be divided so.
+    pub fn rows(&self, index: u64, count: u64) -> Option<Self> {
+        let (&rows, rest) = self.shape.split_first()?;
+        if count == 0 || index >= count || !rows.is_multiple_of(count) {
+            return None;
+        }
+        let len = self.len / count;
+        let shape = std::iter::once(rows / count).chain(rest.iter().copied());
+        Some(Self {
+            offset: self.offset + index * len,
+            len,
+            shape: shape.collect(),
+            ..self.clone()
+        })
     }
 
     /// Reads its bytes as they are stored (little-endian, row-major).

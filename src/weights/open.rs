@@ -11,13 +11,10 @@ use serde::Deserialize;
 
 use super::{Entry, Error, Result, Tensor, Weights, safetensors};
 
-/// Base names without extension, in order of preference; full precision before variants.
-const STEMS: [&str; 4] = [
-    "diffusion_pytorch_model",
-    "model",
-    "diffusion_pytorch_model.fp16",
-    "model.fp16",
-];
+/// Base names without extension, in order of preference.
+const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
+/// The variant taken where there are only variants.
+const FALLBACK: &str = "fp16";
 
 /// The part of a shard index that matters.
 #[derive(Deserialize)]
@@ -27,29 +24,37 @@ struct Index {
 
 impl Weights {
     /// Opens the weights of one network folder (`unet/`, `text_encoder/` …), whichever of the
-    /// usual names they have: one file, shards with an index, `.fp16` variants.
+    /// usual names they have: one file or shards with an index, full precision rather than
+    /// `.fp16` variants.
     ///
     /// # Errors
     /// [`Error::NoWeights`] if there is none, and those of [`Weights::open_files`].
     pub fn open_dir(dir: impl AsRef<Path>) -> Result<Self> {
+        Self::open_variant(dir, None)
+    }
+
+    /// As [`Weights::open_dir`], but only the files of a variant (`fp16`), if one is named.
+    ///
+    /// # Errors
+    /// [`Error::NoVariant`] if there is none of that variant, and those of [`Weights::open_dir`].
+    pub fn open_variant(dir: impl AsRef<Path>, variant: Option<&str>) -> Result<Self> {
         let dir = dir.as_ref();
-        for stem in STEMS {
-            let single = dir.join(format!("{stem}.safetensors"));
-            if single.is_file() {
-                return Self::open_files([single]);
-            }
-            // `a.fp16.safetensors.index.json` today, `a.safetensors.index.fp16.json` in older
-            // diffusers.
-            let mut indexes = vec![format!("{stem}.safetensors.index.json")];
-            if let Some((base, variant)) = stem.split_once('.') {
-                indexes.push(format!("{base}.safetensors.index.{variant}.json"));
-            }
-            for name in indexes {
-                let index = dir.join(name);
-                if index.is_file() {
-                    return Self::open_index(&index);
+        let variants: &[Option<&str>] = match variant {
+            None => &[None, Some(FALLBACK)],
+            chosen => &[chosen],
+        };
+        for variant in variants {
+            for stem in STEMS {
+                if let Some(weights) = Self::open_stem(dir, stem, *variant)? {
+                    return Ok(weights);
                 }
             }
+        }
+        if let Some(variant) = variant {
+            return Err(Error::NoVariant {
+                dir: dir.to_path_buf(),
+                variant: variant.to_owned(),
+            });
         }
         match only_safetensors(dir)? {
             Some(file) => Self::open_files([file]),
@@ -57,6 +62,41 @@ impl Weights {
                 dir: dir.to_path_buf(),
             }),
         }
+    }
+
+    /// Opens the file or the shards of one base name, if they are there.
+    fn open_stem(dir: &Path, stem: &str, variant: Option<&str>) -> Result<Option<Self>> {
+        let dotted = variant.map_or_else(String::new, |v| format!(".{v}"));
+        let single = dir.join(format!("{stem}{dotted}.safetensors"));
+        if single.is_file() {
+            return Self::open_files([single]).map(Some);
+        }
+        // `a.fp16.safetensors.index.json` in some, `a.safetensors.index.fp16.json` in most.
+        for name in [
+            format!("{stem}{dotted}.safetensors.index.json"),
+            format!("{stem}.safetensors.index{dotted}.json"),
+        ] {
+            let index = dir.join(name);
+            if index.is_file() {
+                return Self::open_index(&index).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Tensors found by other means, in files that are already known.
+    ///
+    /// # Errors
+    /// [`Error::Duplicate`] for a name that comes twice.
+    pub(super) fn from_tensors(
+        files: Vec<Arc<Path>>,
+        found: impl IntoIterator<Item = Tensor>,
+    ) -> Result<Self> {
+        let mut tensors: BTreeMap<String, Entry> = BTreeMap::new();
+        for tensor in found {
+            insert(&mut tensors, tensor)?;
+        }
+        Ok(Self { files, tensors })
     }
 
     /// Opens safetensors files that together hold one network.
@@ -70,14 +110,7 @@ impl Weights {
         for path in paths {
             let file: Arc<Path> = path.as_ref().into();
             for tensor in safetensors::read_header(&file)?.tensors {
-                if let Some(first) = tensors.get(&tensor.name) {
-                    return Err(Error::Duplicate {
-                        key: tensor.name,
-                        first: first.tensor.file.to_path_buf(),
-                        second: file.to_path_buf(),
-                    });
-                }
-                tensors.insert(tensor.name.clone(), tensor.into());
+                insert(&mut tensors, tensor)?;
             }
             files.push(file);
         }
@@ -119,6 +152,18 @@ impl Weights {
         }
         Ok(weights)
     }
+}
+
+fn insert(tensors: &mut BTreeMap<String, Entry>, tensor: Tensor) -> Result<()> {
+    if let Some(first) = tensors.get(&tensor.name) {
+        return Err(Error::Duplicate {
+            key: tensor.name,
+            first: first.tensor.file.to_path_buf(),
+            second: tensor.file.to_path_buf(),
+        });
+    }
+    tensors.insert(tensor.name.clone(), tensor.into());
+    Ok(())
 }
 
 impl From<Tensor> for Entry {

@@ -71,6 +71,11 @@ impl World {
         self.src().join("unet/diffusion_pytorch_model.safetensors")
     }
 
+    /// A JSON file of the checkpoint.
+    pub(crate) fn json(&self, name: &str) -> serde_json::Value {
+        serde_json::from_slice(&fs::read(self.src().join(name)).unwrap()).unwrap()
+    }
+
     /// `pa-export` of the checkpoint with more options.
     pub(crate) fn export(&self, options: &[&str]) -> Output {
         self.command(options).output().unwrap()
@@ -116,7 +121,7 @@ pub(crate) fn stderr(output: &Output) -> String {
 }
 
 /// Copies a folder's files (really: tests write into them).
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();

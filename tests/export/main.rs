@@ -4,5 +4,8 @@
 
 mod changed;
 mod checkpoint;
+mod folders;
+mod outputs;
 mod refused;
+mod single;
 mod written;

@@ -172,10 +172,7 @@ fn sources_that_are_no_diffusers_folder() {
     fs::write(dir.join("model.safetensors"), "x").unwrap();
     fs::create_dir(dir.join("empty")).unwrap();
     for (source, expected) in [
-        (
-            "model.safetensors",
-            "not supported yet: single-file checkpoints",
-        ),
+        ("model.safetensors", "model.safetensors: truncated: 1 bytes"),
         ("empty", "is not a model in diffusers' layout"),
         ("nobody/nothing", "hub ids can't be fetched"),
         ("gone", "there is no gone"),

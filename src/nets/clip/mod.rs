@@ -74,6 +74,9 @@ pub fn text_model(
 
 /// `text_projection`: [B, hidden] to [B, projection_dim].
 ///
+/// transformers has a linear layer there, `text_projection.weight` [projection_dim, hidden];
+/// open_clip a bare parameter `text_projection` [hidden, projection_dim].
+///
 /// # Errors
 /// The weight is missing or of another shape.
 pub fn text_projection(
@@ -82,8 +85,14 @@ pub fn text_projection(
     w: &Params,
     pooled: Value,
 ) -> Result<Value> {
+    let (hidden, projected) = (config.hidden_size, config.projection_dim);
+    let bare = w.scope().contains("text_projection");
     w.within(g, "text_projection", |g, w| {
-        w.linear(g, pooled, config.hidden_size, config.projection_dim, false)
+        if bare {
+            let weight = w.get(g, "", &[hidden, projected])?;
+            return Ok(g.matmul(pooled, weight)?);
+        }
+        w.linear(g, pooled, hidden, projected, false)
     })
 }
 

@@ -1,0 +1,159 @@
+//! The small files of a checkpoint, which a bundle gets as they are.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value as Json, json};
+
+use super::{INDEX, Layout, Place, Source, builtin};
+use crate::bundle::{Error, Part, Result};
+use crate::fsio;
+
+/// Files that go into the bundle, where the checkpoint itself has them.
+const FILES: [&str; 6] = [
+    "README.md",
+    "LICENSE",
+    "LICENSE.md",
+    "axes.toml",
+    "chain.toml",
+    "reference.safetensors",
+];
+/// Folders whose files go into the bundle; the base's, where the checkpoint has none.
+const FOLDERS: [&str; 4] = ["tokenizer", "tokenizer_2", "scheduler", "feature_extractor"];
+/// The same, but never the base's: they are about one model.
+const OWN_FOLDERS: [&str; 1] = ["prompts"];
+/// Files beside a network's weights that belong to it.
+const NETWORK_FILES: [&str; 2] = ["config.json", "preprocessor_config.json"];
+/// The scheduler's configuration.
+const SCHEDULER: &str = "scheduler/scheduler_config.json";
+
+/// What a file in the bundle is made of.
+enum Content {
+    Copy(PathBuf),
+    Text(String),
+}
+
+impl Source {
+    /// Puts everything that is not a network into `target`, and returns the files' sha256s.
+    pub(in crate::bundle) fn copy_files(
+        &self,
+        target: &Path,
+        parts: &[Part],
+    ) -> Result<BTreeMap<String, String>> {
+        let mut copied = BTreeMap::new();
+        for (name, content) in self.contents(parts)? {
+            let to = target.join(&name);
+            if let Some(parent) = to.parent() {
+                fsio::create_dir_all(parent)?;
+            }
+            let bytes = match content {
+                Content::Copy(from) => fsio::read(&from)?,
+                Content::Text(text) => text.into_bytes(),
+            };
+            fsio::write(&to, &bytes)?;
+            copied.insert(name, fsio::sha256_bytes(&bytes));
+        }
+        Ok(copied)
+    }
+
+    /// The files by their paths in the bundle.
+    fn contents(&self, parts: &[Part]) -> Result<BTreeMap<String, Content>> {
+        let mut contents = BTreeMap::new();
+        let own = Some(&self.path).filter(|_| matches!(self.layout, Layout::Diffusers));
+        let places = || own.into_iter().chain(&self.base);
+        if let Some(dir) = own {
+            for name in FILES {
+                add(&mut contents, name.to_owned(), dir.join(name));
+            }
+            for folder in OWN_FOLDERS {
+                add_folder(&mut contents, folder, &dir.join(folder))?;
+            }
+        }
+        if let Some(dir) = places().find(|dir| dir.join(INDEX).is_file()) {
+            add(&mut contents, INDEX.to_owned(), dir.join(INDEX));
+        }
+        for folder in FOLDERS {
+            if let Some(dir) = places().find(|dir| dir.join(folder).is_dir()) {
+                add_folder(&mut contents, folder, &dir.join(folder))?;
+            }
+        }
+        for part in parts {
+            let network = part.source_folder();
+            if let Some(Place::Folder(dir)) = self.place(network) {
+                for name in NETWORK_FILES {
+                    add(
+                        &mut contents,
+                        format!("{}/{name}", part.folder()),
+                        dir.join(name),
+                    );
+                }
+            } else {
+                let name = format!("{}/config.json", part.folder());
+                contents.insert(name, Content::Text(pretty(&self.config(network)?)));
+            }
+        }
+        self.add_family_files(&mut contents)?;
+        Ok(contents)
+    }
+
+    /// What a single file's family says and no folder did; and what the file itself says of its
+    /// schedule, which overrules both.
+    fn add_family_files(&self, contents: &mut BTreeMap<String, Content>) -> Result<()> {
+        let Layout::File(checkpoint) = &self.layout else {
+            return Ok(());
+        };
+        for name in [INDEX, SCHEDULER] {
+            if let Some(text) = builtin::file(checkpoint.family(), name) {
+                let text = || Content::Text(text.to_owned());
+                contents.entry(name.to_owned()).or_insert_with(text);
+            }
+        }
+        if !checkpoint.v_prediction() && !checkpoint.zero_terminal_snr() {
+            return Ok(());
+        }
+        let Some(mut scheduler) = self.read(SCHEDULER)? else {
+            return Ok(());
+        };
+        if let Json::Object(fields) = &mut scheduler {
+            if checkpoint.v_prediction() {
+                fields.insert("prediction_type".into(), json!("v_prediction"));
+            }
+            if checkpoint.zero_terminal_snr() {
+                fields.insert("rescale_betas_zero_snr".into(), json!(true));
+            }
+        }
+        contents.insert(SCHEDULER.to_owned(), Content::Text(pretty(&scheduler)));
+        Ok(())
+    }
+}
+
+fn pretty(json: &Json) -> String {
+    format!("{json:#}\n")
+}
+
+fn add(contents: &mut BTreeMap<String, Content>, name: String, from: PathBuf) {
+    if from.is_file() {
+        contents.insert(name, Content::Copy(from));
+    }
+}
+
+/// Adds the files right in a folder.
+fn add_folder(contents: &mut BTreeMap<String, Content>, folder: &str, from: &Path) -> Result<()> {
+    if !from.is_dir() {
+        return Ok(());
+    }
+    let failed = |source| {
+        Error::Io(fsio::Error {
+            action: "read",
+            path: from.to_path_buf(),
+            source,
+        })
+    };
+    for entry in std::fs::read_dir(from).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if let Ok(name) = entry.file_name().into_string() {
+            add(contents, format!("{folder}/{name}"), entry.path());
+        }
+    }
+    Ok(())
+}

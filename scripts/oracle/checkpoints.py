@@ -58,7 +58,8 @@ def single(kind, model, layers):
     # What training leaves behind.
     tensors["alphas_cumprod"] = torch.linspace(1, 0, 4)
     tensors["model_ema.decay"] = torch.tensor(0.9999)
-    tensors["conditioner.embedders.1.model.logit_scale"] = torch.tensor(4.6)
+    if kind == "sdxl":
+        tensors["conditioner.embedders.1.model.logit_scale"] = torch.tensor(4.6)
     return {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
 
 

@@ -1,13 +1,14 @@
 //! `pa-export`: turns a checkpoint into a bundle of ONNX graphs.
 
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use popalign::bundle::{Error, Event, Options, Part, export};
+use popalign::bundle::{Adapter, Bundle, Error, Event, Options, Part, Verified, export};
 use popalign::cli::{self, Outcome};
 use popalign::nets::LoraSpec;
+use popalign::runtime::Runtime;
 use serde_json::json;
 
 /// Export a diffusion model to ONNX: graphs for inference and training, weights linked, not copied
@@ -27,10 +28,23 @@ use serde_json::json;
 struct Args {
     /// Model: a folder in diffusers' layout (model_index.json, unet/, vae/ …), the folder of a UNet
     /// alone, or a single-file checkpoint of SDXL or Stable Diffusion 1.x
-    src: PathBuf,
+    #[arg(required_unless_present_any = ["list", "verify"])]
+    src: Option<PathBuf>,
     /// Folder to write; a bundle that is there is replaced
-    #[arg(short, long, value_name = "BUNDLE")]
-    out: PathBuf,
+    #[arg(short, long, value_name = "BUNDLE", required_unless_present_any = ["list", "verify"])]
+    out: Option<PathBuf>,
+    /// Show what a bundle holds: parts, inputs, outputs, parameters, bytes
+    #[arg(long, value_name = "BUNDLE", conflicts_with_all = ["src", "out"])]
+    list: Option<PathBuf>,
+    /// Check every byte of a bundle and load every graph
+    #[arg(long, value_name = "BUNDLE", conflicts_with_all = ["src", "out", "list"])]
+    verify: Option<PathBuf>,
+    /// Adapter to merge (PEFT, diffusers or kohya), times a scale [default: 1]; may be repeated
+    #[arg(long, value_name = "FILE[:SCALE]", value_parser = adapter, requires = "merge")]
+    lora: Vec<Adapter>,
+    /// Add the adapters of --lora to the weights; the changed ones are written into the bundle
+    #[arg(long, requires = "lora")]
+    merge: bool,
     /// Parts to export, separated by commas [default: all that SRC has]
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PART")]
     parts: Option<Vec<Part>>,
@@ -96,12 +110,110 @@ fn variant(text: &str) -> Result<String, String> {
     }
 }
 
+/// A file, or a file and a number after the last colon.
+fn adapter(text: &str) -> Result<Adapter, String> {
+    let whole = Adapter {
+        file: text.into(),
+        scale: 1.0,
+    };
+    if whole.file.exists() {
+        return Ok(whole);
+    }
+    match text.rsplit_once(':').map(|(f, n)| (f, n.parse::<f32>())) {
+        Some((file, Ok(scale))) if scale.is_finite() => Ok(Adapter {
+            file: file.into(),
+            scale,
+        }),
+        _ => Ok(whole),
+    }
+}
+
 fn main() -> ExitCode {
     let args = Args::parse();
     cli::main(move || run(&args))
 }
 
 fn run(args: &Args) -> anyhow::Result<Outcome> {
+    match (&args.list, &args.verify, &args.src, &args.out) {
+        (Some(bundle), ..) => list(bundle, args.json),
+        (_, Some(bundle), ..) => verify(bundle, args.json),
+        (_, _, Some(src), Some(out)) => write(args, src, out),
+        _ => anyhow::bail!("SRC and --out are needed"),
+    }
+}
+
+/// Shows what a bundle holds.
+fn list(dir: &Path, json: bool) -> anyhow::Result<Outcome> {
+    use std::fmt::Write;
+    let bundle = Bundle::open(dir)?;
+    if json {
+        let config = bundle.config();
+        cli::event(
+            json,
+            &json!({"event": "list", "parts": config.parts, "weights": config.weights}),
+        );
+        return Ok(Outcome::Done);
+    }
+    let mut text = String::new();
+    for (part, info) in &bundle.config().parts {
+        writeln!(
+            text,
+            "{part}: {} parameters, {} operations, {} bytes",
+            info.parameters, info.operations, info.bytes
+        )?;
+        for (what, ports) in [("in ", &info.inputs), ("out", &info.outputs)] {
+            for port in ports {
+                let dims: Vec<String> = port
+                    .shape
+                    .iter()
+                    .map(|d| d.as_str().map_or_else(|| d.to_string(), str::to_owned))
+                    .collect();
+                let dtype = serde_json::to_value(port.dtype)?;
+                let dtype = dtype.as_str().unwrap_or_default();
+                writeln!(text, "  {what} {} {dtype} [{}]", port.name, dims.join(", "))?;
+            }
+        }
+    }
+    if let Ok(lora) = bundle.lora() {
+        let (count, rank) = (lora.modules.len(), lora.rank);
+        writeln!(text, "LoRA inputs of rank {rank} on {count} layers")?;
+    }
+    for weights in &bundle.config().weights {
+        let name = weights.links.first().map_or("", |l| l.path.as_str());
+        writeln!(
+            text,
+            "{name}: {} bytes, {} names",
+            weights.bytes,
+            weights.links.len()
+        )?;
+    }
+    // A reader that has gone away (`| head`) is no failure.
+    let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
+    Ok(Outcome::Done)
+}
+
+/// Checks a bundle to the last byte.
+fn verify(dir: &Path, json: bool) -> anyhow::Result<Outcome> {
+    let bundle = Bundle::open(dir)?;
+    let mut report = |found: Verified<'_>| {
+        let (what, name) = match found {
+            Verified::File(name) => ("unchanged", name),
+            Verified::Graph(part) => ("valid", part.name()),
+            Verified::Loaded(part) => ("loaded", part.name()),
+        };
+        tracing::info!("{name}: {what}");
+        cli::event(json, &json!({"event": what, "name": name}));
+    };
+    bundle.verify(&mut report)?;
+    let runtime = Runtime::load()?;
+    bundle.verify_loads(&runtime, &mut report)?;
+    tracing::info!("{}: whole", dir.display());
+    cli::event(json, &json!({"event": "done", "bundle": dir}));
+    Ok(Outcome::Done)
+}
+
+/// Exports a checkpoint.
+fn write(args: &Args, src: &Path, out: &Path) -> anyhow::Result<Outcome> {
     let not_yet = |what: &str| Err(Error::NotYet { what: what.into() });
     match (args.dtype, args.target) {
         (Dtype::Fp16, _) => not_yet("--dtype fp16; fp16 weights are exported as fp32 graphs")?,
@@ -123,9 +235,10 @@ fn run(args: &Args) -> anyhow::Result<Outcome> {
         detached: args.detached,
         base: args.base.clone(),
         variant: args.variant.clone(),
+        merge: args.lora.clone(),
     };
     let start = std::time::Instant::now();
-    let result = export(&args.src, &args.out, &options, &mut |event| {
+    let result = export(src, out, &options, &mut |event| {
         report(args.json, &event);
         match cli::interrupted() {
             true => ControlFlow::Break(()),
@@ -136,12 +249,16 @@ fn run(args: &Args) -> anyhow::Result<Outcome> {
         Err(Error::Interrupted) => return Ok(Outcome::Interrupted),
         result => result?,
     };
-    let (out, seconds) = (args.out.display(), start.elapsed().as_secs_f64());
-    tracing::info!("{out}: {} parts in {seconds:.1} s", manifest.parts.len());
+    let seconds = start.elapsed().as_secs_f64();
+    tracing::info!(
+        "{}: {} parts in {seconds:.1} s",
+        out.display(),
+        manifest.parts.len()
+    );
     let parts: Vec<&str> = manifest.parts.keys().map(|p| p.name()).collect();
     cli::event(
         args.json,
-        &json!({"event": "done", "bundle": args.out, "parts": parts, "seconds": seconds}),
+        &json!({"event": "done", "bundle": out, "parts": parts, "seconds": seconds}),
     );
     Ok(Outcome::Done)
 }

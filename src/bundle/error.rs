@@ -167,6 +167,22 @@ pub enum Error {
     /// Weights that can't be pointed at.
     #[error(transparent)]
     Weights(#[from] crate::weights::Error),
+    /// An adapter that can't be read or doesn't fit.
+    #[error("cannot merge {}", file.display())]
+    Lora {
+        /// The adapter, or the network that it should be merged into.
+        file: PathBuf,
+        /// Why not.
+        source: Box<crate::weights::lora::Error>,
+    },
+    /// An adapter of a network that is not exported.
+    #[error("{} changes {network}, which is not among the exported parts", file.display())]
+    LoraNetwork {
+        /// The adapter.
+        file: PathBuf,
+        /// The network, by its folder in diffusers' layout.
+        network: &'static str,
+    },
     /// ONNX Runtime refused a graph.
     #[error(transparent)]
     Runtime(#[from] crate::runtime::Error),

@@ -4,6 +4,7 @@
 //! bundle by one rename at the end: an export that fails, or is killed, leaves what was there.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use serde_json::Value as Json;
 
 use super::link::{Users, link_weights, name_of};
 use super::manifest::{FORMAT, LoraInfo, MANIFEST, Manifest, PartInfo, Port};
+use super::merge::Adapters;
 use super::source::Source;
 use super::{Error, Part, Result};
 use crate::fsio::{self, AtomicDir};
@@ -41,6 +43,17 @@ pub struct Options {
     pub base: Option<PathBuf>,
     /// Take the weight files of this variant (`fp16`).
     pub variant: Option<String>,
+    /// Adapters to add to the weights.
+    pub merge: Vec<Adapter>,
+}
+
+/// An adapter to add to the weights.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Adapter {
+    /// A file, or a folder that holds one.
+    pub file: PathBuf,
+    /// What its change is multiplied by.
+    pub scale: f32,
 }
 
 impl Default for Options {
@@ -52,6 +65,7 @@ impl Default for Options {
             detached: false,
             base: None,
             variant: None,
+            merge: Vec::new(),
         }
     }
 }
@@ -97,8 +111,10 @@ pub fn export(src: &Path, out: &Path, options: &Options, report: Report<'_>) -> 
     let source = Source::open(src, options)?;
     let parts = source.parts(options)?;
     let out = output(out, &source)?;
+    let adapters = Adapters::read(&options.merge, &parts)?;
     let staged = AtomicDir::create(&out)?;
     let mut writer = Writer {
+        adapters: &adapters,
         source: &source,
         options,
         dir: staged.path(),
@@ -126,6 +142,7 @@ pub fn export(src: &Path, out: &Path, options: &Options, report: Report<'_>) -> 
         files: source.copy_files(staged.path(), &parts)?,
         parts: writer.parts,
         lora: writer.lora,
+        merged: adapters.manifest(),
     };
     manifest.write(staged.path())?;
     staged.commit()?;
@@ -206,6 +223,7 @@ struct Network {
 struct Writer<'a> {
     source: &'a Source,
     options: &'a Options,
+    adapters: &'a Adapters,
     /// The folder being written.
     dir: &'a Path,
     /// By folder of the checkpoint: two parts may share one.
@@ -220,11 +238,14 @@ impl Writer<'_> {
         let folder = part.source_folder();
         let config = self.source.config(folder)?;
         let network = match self.networks.entry(folder) {
-            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::btree_map::Entry::Vacant(entry) => entry.insert(Network {
-                weights: self.source.weights(folder)?,
-                users: Vec::new(),
-            }),
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let mut weights = self.source.weights(folder)?;
+                let place = self.dir.join(part.folder());
+                self.adapters.merge(folder, &mut weights, &place)?;
+                let users = Vec::new();
+                entry.insert(Network { weights, users })
+            }
         };
         if !network.users.contains(&part.folder()) {
             network.users.push(part.folder());

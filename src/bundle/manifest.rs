@@ -43,6 +43,9 @@ pub struct Manifest {
     pub weights: Vec<WeightFile>,
     /// The LoRA inputs of `unet` and `unet_grad`.
     pub lora: Option<LoraInfo>,
+    /// The adapters that were added to the weights.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub merged: Vec<Merged>,
     /// Files copied from the checkpoint and their sha256, by path within the bundle.
     pub files: BTreeMap<String, String>,
 }
@@ -105,6 +108,17 @@ pub struct Link {
     pub modified: u64,
     /// Whether the bytes had to be copied (another file system).
     pub copied: bool,
+}
+
+/// An adapter that was added to the weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Merged {
+    /// Where it was, as it was given.
+    pub file: PathBuf,
+    /// What it was multiplied by.
+    pub scale: f32,
+    /// How many weights of each network changed.
+    pub weights: BTreeMap<String, usize>,
 }
 
 /// The LoRA inputs of `unet` and `unet_grad`.

@@ -12,15 +12,18 @@ use std::path::{Path, PathBuf};
 mod error;
 mod export;
 mod identity;
+mod inspect;
 mod link;
 mod manifest;
+mod merge;
 mod source;
 mod verify;
 
 pub use error::{Error, Result};
-pub use export::{Event, Options, export};
+pub use export::{Adapter, Event, Options, export};
 pub use identity::Identity;
-pub use manifest::{Link, LoraInfo, MANIFEST, Manifest, PartInfo, Port, WeightFile};
+pub use inspect::Verified;
+pub use manifest::{Link, LoraInfo, MANIFEST, Manifest, Merged, PartInfo, Port, WeightFile};
 
 use crate::runtime::{Runtime, Session, SessionOptions};
 

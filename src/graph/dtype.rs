@@ -23,6 +23,17 @@ pub enum DType {
 }
 
 impl DType {
+    /// All of them.
+    pub(super) const ALL: [DType; 7] = [
+        Self::F32,
+        Self::F16,
+        Self::BF16,
+        Self::I64,
+        Self::I32,
+        Self::U8,
+        Self::Bool,
+    ];
+
     /// Bytes of one element.
     pub fn size(self) -> u64 {
         match self {

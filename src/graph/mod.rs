@@ -10,6 +10,7 @@
 //! Values are small handles into the graph that made them. Shapes may hold symbols (batch size,
 //! height, width), see [`Dim`].
 
+mod check;
 mod dim;
 mod dtype;
 mod elementwise;
@@ -28,6 +29,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
+pub use check::{CheckError, check};
 pub use dim::{Dim, Symbol};
 pub use dtype::DType;
 pub use error::{Error, Result};

@@ -12,9 +12,9 @@ use super::onnx::{
 use super::{Conv, DType, Data, Dim, Graph, Node, Op, Origin, Pool, Value};
 
 /// Opset 20 is the first with Gelu, and every op used is standard in it.
-const OPSET: i64 = 20;
+pub(super) const OPSET: i64 = 20;
 /// The IR version that came with opset 20.
-const IR_VERSION: i64 = 9;
+pub(super) const IR_VERSION: i64 = 9;
 /// All-zero initializers up to this size are written out; larger ones share a file of zeros.
 const INLINE_ZEROS: u64 = 256;
 

@@ -24,6 +24,9 @@ pub struct SessionOptions {
     /// Whether threads that wait for work spin for a moment before they sleep. Faster when this is
     /// the only busy process, slower for everybody when it is not.
     pub spin: bool,
+    /// Whether ONNX Runtime optimizes the graph. Without, it loads fast and reads no weights, but
+    /// runs slowly.
+    pub optimize: bool,
     /// What identifies the weights behind the graph, if the caller knows (a bundle does). Without
     /// it TensorRT's engine cache hashes the weight files.
     pub weights_hash: Option<String>,
@@ -61,6 +64,7 @@ impl SessionOptions {
             device,
             threads: threads.max(1),
             spin: true,
+            optimize: true,
             weights_hash: None,
             tensorrt: TensorRt::default(),
         }
@@ -303,7 +307,8 @@ fn build(runtime: &Runtime, path: &Path, options: &SessionOptions) -> Result<(Or
             let folder = engine_cache::folder(runtime, path, options)?;
             (GraphOptimizationLevel::Disable, Some(folder))
         }
-        _ => (GraphOptimizationLevel::All, None),
+        _ if options.optimize => (GraphOptimizationLevel::All, None),
+        _ => (GraphOptimizationLevel::Disable, None),
     };
     let builder = OrtSession::builder(runtime.env())
         .map_err(|e| refused(&e))?

@@ -10,19 +10,23 @@
 //! | kohya | `lora_unet_M_with_underscores.lora_down.weight`, `lora_up` | `….alpha`, else r |
 //!
 //! Names follow diffusers 0.36 (`loaders/lora_conversion_utils.py`, `loaders/lora_base.py`). What
-//! is not a plain LoRA of the UNet's linear layers (LoHa, LoKr, DoRA, convolutions, text encoders)
-//! is refused by name: left out, it would silently give other pictures.
+//! is not a plain LoRA of linear layers (LoHa, LoKr, DoRA, convolutions) is refused by name: left
+//! out, it would silently give other pictures. So is a text encoder's, except where it is merged
+//! ([`read_all`], [`merge`]): the text encoders' graphs take no factors.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+mod merge;
 mod names;
 mod read;
 mod write;
 
-pub use read::read;
+pub use merge::merge;
+pub use read::{Adapters, read, read_all};
 pub use write::{KohyaNames, write_diffusers, write_kohya};
 
+use super::list;
 use crate::nets::LoraModule;
 use crate::runtime::Feed;
 
@@ -43,7 +47,7 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// A kind of adapter that is not a plain LoRA.
-    #[error("{}: `{key}` belongs to {kind}, which is not supported; plain LoRA of the UNet's linear layers is", file.display())]
+    #[error("{}: `{key}` belongs to {kind}, which is not supported; plain LoRA of linear layers is", file.display())]
     Kind {
         /// The file.
         file: PathBuf,
@@ -105,6 +109,25 @@ pub enum Error {
         found: [usize; 2],
         /// Inputs and outputs in the model.
         expected: [usize; 2],
+    },
+    /// The model's weights have no such module.
+    #[error(
+        "the adapter has factors for `{module}`, which {} has no weight for",
+        list(files)
+    )]
+    NoWeight {
+        /// The module's path.
+        module: String,
+        /// The weight files searched.
+        files: Vec<PathBuf>,
+    },
+    /// A weight that an adapter takes out of its type's range.
+    #[error("with the adapter, `{key}` has values that are not finite in {dtype}")]
+    NotFinite {
+        /// The weight's name.
+        key: String,
+        /// The type it is stored in.
+        dtype: super::DType,
     },
     /// The adapter's rank is too high for the graphs.
     #[error(

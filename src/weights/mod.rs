@@ -16,6 +16,7 @@ pub mod checkpoint;
 pub mod lora;
 mod open;
 mod safetensors;
+mod torch;
 
 pub use safetensors::{NewTensor, metadata, write_safetensors};
 
@@ -25,7 +26,7 @@ pub enum Error {
     /// A folder that should hold weights holds none.
     #[error(
         "no weights in {}: expected model.safetensors, diffusion_pytorch_model.safetensors, \
-         their .fp16 variants, or an index of shards", dir.display()
+         their .fp16 variants, an index of shards, or pytorch_model.bin", dir.display()
     )]
     NoWeights {
         /// The folder searched.
@@ -38,6 +39,17 @@ pub enum Error {
         file: PathBuf,
         /// What is wrong with it, naming the tensor where one is concerned.
         problem: String,
+    },
+    /// A torch file whose pickle would do more than describe tensors.
+    #[error(
+        "{}: its pickle names `{global}`, which describes no tensor; nothing of it was run",
+        file.display()
+    )]
+    Pickle {
+        /// The file.
+        file: PathBuf,
+        /// What it names.
+        global: String,
     },
     /// A tensor that the network needs is absent.
     #[error("missing tensor `{key}` {expected:?} in {}", list(files))]
@@ -145,6 +157,9 @@ impl Error {
             Error::NoVariant { .. } => {
                 Some("leave --variant out to take whichever files are there")
             }
+            Error::Pickle { .. } => Some(
+                "if you trust the file, load it in torch and save its state dict as safetensors",
+            ),
             Error::NotCheckpoint { .. } => {
                 Some("to export one network in diffusers' names, give its folder with config.json")
             }

@@ -9,10 +9,12 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{Entry, Error, Result, Tensor, Weights, safetensors};
+use super::{Entry, Error, Result, Tensor, Weights, safetensors, torch};
 
 /// Base names without extension, in order of preference.
 const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
+/// Base names of torch's `.bin` files, which are taken where there is no safetensors file.
+const TORCH_STEMS: [&str; 2] = ["diffusion_pytorch_model", "pytorch_model"];
 /// The variant taken where there are only variants.
 const FALLBACK: &str = "fp16";
 
@@ -43,9 +45,14 @@ impl Weights {
             None => &[None, Some(FALLBACK)],
             chosen => &[chosen],
         };
-        for variant in variants {
-            for stem in STEMS {
-                if let Some(weights) = Self::open_stem(dir, stem, *variant)? {
+        let safe = STEMS.map(|stem| (stem, "safetensors"));
+        let torch = TORCH_STEMS.map(|stem| (stem, "bin"));
+        for (stems, variant) in [safe, torch]
+            .iter()
+            .flat_map(|stems| variants.iter().map(move |v| (stems, *v)))
+        {
+            for (stem, extension) in stems {
+                if let Some(weights) = Self::open_stem(dir, stem, extension, variant)? {
                     return Ok(weights);
                 }
             }
@@ -65,16 +72,21 @@ impl Weights {
     }
 
     /// Opens the file or the shards of one base name, if they are there.
-    fn open_stem(dir: &Path, stem: &str, variant: Option<&str>) -> Result<Option<Self>> {
+    fn open_stem(
+        dir: &Path,
+        stem: &str,
+        extension: &str,
+        variant: Option<&str>,
+    ) -> Result<Option<Self>> {
         let dotted = variant.map_or_else(String::new, |v| format!(".{v}"));
-        let single = dir.join(format!("{stem}{dotted}.safetensors"));
+        let single = dir.join(format!("{stem}{dotted}.{extension}"));
         if single.is_file() {
             return Self::open_files([single]).map(Some);
         }
         // `a.fp16.safetensors.index.json` in some, `a.safetensors.index.fp16.json` in most.
         for name in [
-            format!("{stem}{dotted}.safetensors.index.json"),
-            format!("{stem}.safetensors.index{dotted}.json"),
+            format!("{stem}{dotted}.{extension}.index.json"),
+            format!("{stem}.{extension}.index{dotted}.json"),
         ] {
             let index = dir.join(name);
             if index.is_file() {
@@ -99,22 +111,38 @@ impl Weights {
         Ok(Self { files, tensors })
     }
 
-    /// Opens safetensors files that together hold one network.
+    /// Opens safetensors files, or torch's `.bin`, `.pth` and `.ckpt`, that together hold one network.
     ///
     /// # Errors
     /// [`Error::Malformed`] for a truncated file or a header that contradicts itself,
+    /// [`Error::Pickle`] for a torch file that does more than hold tensors,
     /// [`Error::Duplicate`] for a name in two files.
     pub fn open_files<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> Result<Self> {
         let mut files = Vec::new();
         let mut tensors: BTreeMap<String, Entry> = BTreeMap::new();
         for path in paths {
             let file: Arc<Path> = path.as_ref().into();
-            for tensor in safetensors::read_header(&file)?.tensors {
+            let found = match torch::is_zip(&file) || torch::is_named_so(&file) {
+                true => torch::read_tensors(&file)?,
+                false => safetensors::read_header(&file)?.tensors,
+            };
+            for tensor in found {
                 insert(&mut tensors, tensor)?;
             }
             files.push(file);
         }
         Ok(Self { files, tensors })
+    }
+
+    /// Takes the tensors of another file in place of those of the same names.
+    ///
+    /// # Errors
+    /// Those of [`Weights::open_files`].
+    pub(super) fn replace(&mut self, path: &Path) -> Result<()> {
+        let other = Self::open_files([path])?;
+        self.files.extend(other.files);
+        self.tensors.extend(other.tensors);
+        Ok(())
     }
 
     /// Opens the shards that an `*.index.json` names, and checks that each has what it should.

@@ -228,27 +228,86 @@ pub fn write_safetensors(
     tensors: &[NewTensor<'_>],
     metadata: &BTreeMap<String, String>,
 ) -> Result<()> {
-    let path = path.as_ref();
-    let mut order: Vec<&NewTensor<'_>> = tensors.iter().collect();
-    order.sort_by(|a, b| b.dtype.cmp(&a.dtype).then_with(|| a.name.cmp(&b.name)));
-    let header = header_json(path, &order, metadata)?;
-    let mut file = AtomicFile::create(path)?;
-    let written = (|| {
-        file.write_all(&(header.len() as u64).to_le_bytes())?;
-        file.write_all(&header)?;
-        order.iter().try_for_each(|t| file.write_all(&t.data))
-    })();
-    written.map_err(|source| fsio::Error {
-        action: "write",
-        path: path.to_path_buf(),
-        source,
-    })?;
-    Ok(file.commit()?)
+    let planned: Vec<Planned> = tensors.iter().map(Planned::of).collect();
+    write_planned(path.as_ref(), &planned, metadata, |index| {
+        Ok::<_, Error>(&tensors[index].data)
+    })
 }
 
-fn header_json(
+/// A tensor that is going to be written.
+#[derive(Debug, Clone)]
+pub(super) struct Planned {
+    name: String,
+    dtype: DType,
+    shape: Vec<u64>,
+}
+
+impl Planned {
+    fn of(tensor: &NewTensor<'_>) -> Self {
+        Self {
+            name: tensor.name.clone(),
+            dtype: tensor.dtype,
+            shape: tensor.shape.clone(),
+        }
+    }
+
+    /// A tensor of another's name, type and shape.
+    pub(super) fn like(tensor: &Tensor) -> Self {
+        Self {
+            name: tensor.name.clone(),
+            dtype: tensor.dtype,
+            shape: tensor.shape.clone(),
+        }
+    }
+
+    fn length_error(&self, found: u64) -> Error {
+        Error::Length {
+            key: self.name.clone(),
+            shape: self.shape.clone(),
+            expected: byte_len(self.dtype, &self.shape).unwrap_or(u64::MAX),
+            found,
+        }
+    }
+}
+
+/// As [`write_safetensors`], with each tensor's bytes asked for when their turn has come, by index
+/// into `tensors`: a file larger than memory can be written.
+pub(super) fn write_planned<B: AsRef<[u8]>, E: From<Error>>(
     path: &Path,
-    order: &[&NewTensor<'_>],
+    tensors: &[Planned],
+    metadata: &BTreeMap<String, String>,
+    mut data: impl FnMut(usize) -> std::result::Result<B, E>,
+) -> std::result::Result<(), E> {
+    let key = |i: &usize| (std::cmp::Reverse(tensors[*i].dtype), &tensors[*i].name);
+    let mut order: Vec<usize> = (0..tensors.len()).collect();
+    order.sort_by(|a, b| key(a).cmp(&key(b)));
+    let header = header_json(path, order.iter().map(|&i| &tensors[i]), metadata)?;
+    let failed = |source| {
+        Error::Io(fsio::Error {
+            action: "write",
+            path: path.to_path_buf(),
+            source,
+        })
+    };
+    let mut file = AtomicFile::create(path).map_err(Error::Io)?;
+    let announced = file.write_all(&(header.len() as u64).to_le_bytes());
+    announced
+        .and_then(|()| file.write_all(&header))
+        .map_err(failed)?;
+    for index in order {
+        let (planned, bytes) = (&tensors[index], data(index)?);
+        let found = bytes.as_ref().len() as u64;
+        if byte_len(planned.dtype, &planned.shape) != Some(found) {
+            return Err(planned.length_error(found).into());
+        }
+        file.write_all(bytes.as_ref()).map_err(failed)?;
+    }
+    Ok(file.commit().map_err(Error::Io)?)
+}
+
+fn header_json<'a>(
+    path: &Path,
+    order: impl Iterator<Item = &'a Planned>,
     metadata: &BTreeMap<String, String>,
 ) -> Result<Vec<u8>> {
     let mut map = serde_json::Map::new();
@@ -257,19 +316,14 @@ fn header_json(
     }
     let mut offset = 0u64;
     for tensor in order {
-        let found = tensor.data.len() as u64;
-        if byte_len(tensor.dtype, &tensor.shape) != Some(found) {
-            return Err(Error::Length {
-                key: tensor.name.clone(),
-                shape: tensor.shape.clone(),
-                expected: byte_len(tensor.dtype, &tensor.shape).unwrap_or(u64::MAX),
-                found,
-            });
-        }
+        let end = byte_len(tensor.dtype, &tensor.shape).and_then(|n| offset.checked_add(n));
+        let Some(end) = end else {
+            return Err(tensor.length_error(0));
+        };
         let entry = serde_json::json!({
             "dtype": tensor.dtype.name(),
             "shape": tensor.shape,
-            "data_offsets": [offset, offset + found],
+            "data_offsets": [offset, end],
         });
         if map.insert(tensor.name.clone(), entry).is_some() {
             return Err(Error::Malformed {
@@ -277,7 +331,7 @@ fn header_json(
                 problem: format!("tensor `{}` would be written twice", tensor.name),
             });
         }
-        offset += found;
+        offset = end;
     }
     let mut header = serde_json::Value::Object(map).to_string().into_bytes();
     header.resize(header.len().next_multiple_of(8), b' ');

@@ -4,9 +4,19 @@ use std::path::Path;
 
 use popalign::bundle::{Bundle, Part};
 use popalign::runtime::{Feed, Runtime, Session, SessionOptions};
+use popalign::weights::lora::Fitted;
 
 /// The outputs of one graph on made-up inputs, by name.
 pub(crate) fn outputs(out: &Path, part: Part) -> Vec<(String, Vec<f32>)> {
+    outputs_with(out, part, None)
+}
+
+/// The same with an adapter.
+pub(crate) fn outputs_with(
+    out: &Path,
+    part: Part,
+    adapter: Option<&Fitted>,
+) -> Vec<(String, Vec<f32>)> {
     let bundle = Bundle::open(out).unwrap();
     let runtime = Runtime::load().unwrap();
     let options = SessionOptions {
@@ -23,6 +33,9 @@ pub(crate) fn outputs(out: &Path, part: Part) -> Vec<(String, Vec<f32>)> {
         } else {
             feed.push_f32(name.as_str(), values.as_slice(), shape);
         }
+    }
+    if let Some(adapter) = adapter {
+        adapter.feed(&mut feed);
     }
     let run = session.run(&feed).unwrap();
     let names = run.names().to_vec();

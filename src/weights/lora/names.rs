@@ -46,6 +46,41 @@ pub(super) fn from_kohya(name: &str) -> Option<String> {
     Some(format!("{place}.{rest}"))
 }
 
+/// The module path of a kohya name of a text encoder, without `lora_te1_`.
+pub(super) fn text_from_kohya(name: &str) -> Option<String> {
+    let (layer, rest) = number(name.strip_prefix("text_model_encoder_layers_")?)?;
+    let module = match rest {
+        "mlp_fc1" => "mlp.fc1",
+        "mlp_fc2" => "mlp.fc2",
+        "self_attn_q_proj" => "self_attn.q_proj",
+        "self_attn_k_proj" => "self_attn.k_proj",
+        "self_attn_v_proj" => "self_attn.v_proj",
+        "self_attn_out_proj" => "self_attn.out_proj",
+        _ => return None,
+    };
+    Some(format!("text_model.encoder.layers.{layer}.{module}"))
+}
+
+/// Whether a kohya name is that of a layer outside the transformers: a convolution, or the residual
+/// blocks' projection of time.
+pub(super) fn is_residual(name: &str) -> bool {
+    let parts = [
+        "resnets_",
+        "in_layers_",
+        "out_layers_",
+        "emb_layers_",
+        "skip_connection",
+        "samplers_",
+        "conv_in",
+        "conv_out",
+        "_0_op",
+        "time_embed",
+        "label_emb",
+        "add_embedding",
+    ];
+    parts.iter().any(|part| name.contains(part))
+}
+
 /// Splits off the place of the transformer: `down_blocks.1.attentions.0`.
 fn place_from_kohya(name: &str) -> Option<(String, &str)> {
     let after = |prefix: &str| number(name.strip_prefix(prefix)?);

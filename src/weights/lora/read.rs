@@ -1,7 +1,7 @@
 //! Reading adapters of all three formats.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
@@ -23,13 +23,28 @@ struct Parts {
     alpha: Option<f32>,
 }
 
-/// Reads an adapter: a safetensors file in any of the formats, or a folder that holds
+/// The adapters of a file, by the network they change (diffusers' folder).
+pub type Adapters = BTreeMap<&'static str, LoraAdapter>;
+
+/// Reads an adapter of a UNet: a safetensors file in any of the formats, or a folder that holds
 /// `pytorch_lora_weights.safetensors` (diffusers) or `adapter_model.safetensors` (PEFT).
 ///
 /// # Errors
-/// Typed, naming the file and the key; see [`Error`].
+/// Typed, naming the file and the key; see [`Error`]. One that changes a text encoder is refused.
 pub fn read(path: impl AsRef<Path>) -> Result<LoraAdapter> {
-    let path = path.as_ref();
+    let adapters = collect(path.as_ref(), false)?;
+    Ok(adapters.into_values().next().unwrap_or_default())
+}
+
+/// Reads the adapters of all networks in a file or folder, as [`read`].
+///
+/// # Errors
+/// Typed, naming the file and the key; see [`Error`].
+pub fn read_all(path: impl AsRef<Path>) -> Result<Adapters> {
+    collect(path.as_ref(), true)
+}
+
+fn collect(path: &Path, text: bool) -> Result<Adapters> {
     let inside = [
         "pytorch_lora_weights.safetensors",
         "adapter_model.safetensors",
@@ -39,34 +54,45 @@ pub fn read(path: impl AsRef<Path>) -> Result<LoraAdapter> {
     .find(|file| file.is_file());
     let file = inside.as_deref().unwrap_or(path);
     let weights = Weights::open_files([file])?;
-    let mut modules: BTreeMap<String, Parts> = BTreeMap::new();
+    let mut modules: BTreeMap<(&'static str, String), Parts> = BTreeMap::new();
     for tensor in weights.iter() {
-        let (module, role) = classify(file, &tensor.name)?;
-        let parts = modules.entry(module.clone()).or_default();
+        let (network, module, role) = classify(file, &tensor.name)?;
+        if network != UNET && !text {
+            return Err(Error::Kind {
+                file: file.to_path_buf(),
+                key: tensor.name.clone(),
+                kind: "a text encoder's LoRA",
+            });
+        }
+        let parts = modules.entry((network, module.clone())).or_default();
         match role {
             Role::A => parts.a = Some(matrix(file, &module, tensor)?),
             Role::B => parts.b = Some(matrix(file, &module, tensor)?),
             Role::Alpha => parts.alpha = tensor.read_f32()?.first().copied(),
         }
     }
-    let config = Config::of(file)?;
-    let modules: BTreeMap<String, Factors> = modules
-        .into_iter()
-        .map(|(module, parts)| {
-            let factors = join(file, &module, parts, &config)?;
-            Ok((module, factors))
-        })
-        .collect::<Result<_>>()?;
-    if modules.is_empty() {
+    let configs = Configs::of(file)?;
+    let mut adapters = Adapters::new();
+    for ((network, module), parts) in modules {
+        let factors = join(file, &module, parts, &configs.of_network(network))?;
+        let adapter = adapters.entry(network).or_default();
+        adapter.modules.insert(module, factors);
+    }
+    if adapters.is_empty() {
         return Err(Error::Empty {
             file: file.to_path_buf(),
         });
     }
-    Ok(LoraAdapter { modules })
+    Ok(adapters)
 }
 
-/// The module and role of a key, or why it is refused.
-fn classify(file: &Path, key: &str) -> Result<(String, Role)> {
+/// diffusers' folders of the networks that adapters change.
+const UNET: &str = "unet";
+const TEXT: &str = "text_encoder";
+const TEXT_2: &str = "text_encoder_2";
+
+/// The network, module and role of a key, or why it is refused.
+fn classify(file: &Path, key: &str) -> Result<(&'static str, String, Role)> {
     let refuse = |kind| Error::Kind {
         file: file.to_path_buf(),
         key: key.to_owned(),
@@ -89,12 +115,6 @@ fn classify(file: &Path, key: &str) -> Result<(String, Role)> {
     if key.ends_with(".bias") {
         return Err(refuse("a LoRA with biases"));
     }
-    if ["lora_te", "text_encoder"]
-        .iter()
-        .any(|p| key.starts_with(p))
-    {
-        return Err(refuse("a text encoder's LoRA"));
-    }
     let unknown = || Error::Key {
         file: file.to_path_buf(),
         key: key.to_owned(),
@@ -106,6 +126,8 @@ fn classify(file: &Path, key: &str) -> Result<(String, Role)> {
         (".lora_B.default.weight", Role::B),
         (".lora.down.weight", Role::A),
         (".lora.up.weight", Role::B),
+        (".lora_linear_layer.down.weight", Role::A),
+        (".lora_linear_layer.up.weight", Role::B),
         ("_lora.down.weight", Role::A),
         ("_lora.up.weight", Role::B),
         (".lora_down.weight", Role::A),
@@ -114,24 +136,64 @@ fn classify(file: &Path, key: &str) -> Result<(String, Role)> {
     ];
     for (ending, role) in endings {
         if let Some(module) = key.strip_suffix(ending) {
-            let path = if let Some(name) = module.strip_prefix("lora_unet_") {
-                names::from_kohya(name).ok_or_else(unknown)?
-            } else {
-                let module = module.strip_prefix("base_model.model.").unwrap_or(module);
-                let module = module.strip_prefix("unet.").unwrap_or(module);
-                // Before PEFT, diffusers hung LoRA on attention processors and named the output
-                // projection `to_out`.
-                let module = module.replace(".processor.", ".");
-                if ending.starts_with('_') && module.ends_with(".to_out") {
-                    format!("{module}.0")
-                } else {
-                    module
+            let old = ending.starts_with('_');
+            if let Some(name) = module.strip_prefix("lora_unet_") {
+                return match names::from_kohya(name) {
+                    Some(path) => Ok((UNET, path, role)),
+                    None if names::is_residual(name) => {
+                        Err(refuse("a LoRA of convolutions and residual blocks (LoCon)"))
+                    }
+                    None => Err(unknown()),
+                };
+            }
+            for (prefix, network) in [
+                ("lora_te1_", TEXT),
+                ("lora_te2_", TEXT_2),
+                ("lora_te_", TEXT),
+            ] {
+                if let Some(name) = module.strip_prefix(prefix) {
+                    let path = names::text_from_kohya(name).ok_or_else(unknown)?;
+                    return Ok((network, path, role));
                 }
-            };
-            return Ok((path, role));
+            }
+            for (prefix, network) in [("text_encoder.", TEXT), ("text_encoder_2.", TEXT_2)] {
+                if let Some(module) = module.strip_prefix(prefix) {
+                    return Ok((network, text_path(module, old), role));
+                }
+            }
+            return Ok((UNET, unet_path(module, old), role));
         }
     }
     Err(unknown())
+}
+
+/// A UNet's module as diffusers names it today. Before PEFT, LoRA hung on attention processors and
+/// the output projection was named `to_out`.
+fn unet_path(module: &str, old: bool) -> String {
+    let module = module.strip_prefix("base_model.model.").unwrap_or(module);
+    let module = module.strip_prefix("unet.").unwrap_or(module);
+    let module = module.replace(".processor.", ".");
+    if old && module.ends_with(".to_out") {
+        format!("{module}.0")
+    } else {
+        module
+    }
+}
+
+/// A text encoder's module as transformers names it: diffusers once named the projections as the
+/// UNet's.
+fn text_path(module: &str, old: bool) -> String {
+    let projections = [
+        (".to_q", ".q_proj"),
+        (".to_k", ".k_proj"),
+        (".to_v", ".v_proj"),
+        (".to_out", ".out_proj"),
+    ];
+    let renamed = projections.iter().find_map(|(from, to)| {
+        let before = module.strip_suffix(from)?;
+        old.then(|| format!("{before}{to}"))
+    });
+    renamed.unwrap_or_else(|| module.to_owned())
 }
 
 /// A factor's values and its two dimensions. 1×1 convolutions are linear layers.
@@ -167,7 +229,7 @@ fn join(file: &Path, module: &str, parts: Parts, config: &Config) -> Result<Fact
         let problem = format!("A has rank {rank}, B is [{outputs}, {b_rank}]");
         return Err(shape_error(file, module, problem));
     }
-    let alpha = parts.alpha.or_else(|| config.alpha(module));
+    let alpha = parts.alpha.or_else(|| config.alpha(module, rank));
     Ok(Factors {
         a,
         b,
@@ -176,14 +238,11 @@ fn join(file: &Path, module: &str, parts: Parts, config: &Config) -> Result<Fact
     })
 }
 
-/// What PEFT's configuration says about alpha, from wherever it stands.
+/// What a file says beside its factors: PEFT's configuration, from wherever it stands.
 #[derive(Default)]
-struct Config {
-    alpha: Option<f32>,
-    pattern: BTreeMap<String, f32>,
-}
+struct Configs(Map<String, Value>);
 
-impl Config {
+impl Configs {
     /// From `lora_adapter_metadata` in the header, or `adapter_config.json` beside the file.
     fn of(file: &Path) -> Result<Self> {
         let json = |what, source| Error::Json {
@@ -191,49 +250,88 @@ impl Config {
             what,
             source,
         };
-        if let Some(text) = metadata(file)?.get("lora_adapter_metadata") {
-            let what = "lora_adapter_metadata";
-            let all: Map<String, Value> =
-                serde_json::from_str(text).map_err(|source| json(what, source))?;
-            return Ok(Self::from_map(&all, "unet."));
-        }
-        let beside = file.with_file_name("adapter_config.json");
-        if file
-            .file_name()
-            .is_some_and(|n| n == "adapter_model.safetensors")
-            && beside.is_file()
-        {
-            let bytes = crate::fsio::read(&beside).map_err(crate::weights::Error::from)?;
-            let what = "adapter_config.json";
-            let all: Map<String, Value> =
-                serde_json::from_slice(&bytes).map_err(|source| json(what, source))?;
-            return Ok(Self::from_map(&all, ""));
-        }
-        Ok(Self::default())
+        let all: Map<String, Value> =
+            if let Some(text) = metadata(file)?.get("lora_adapter_metadata") {
+                serde_json::from_str(text).map_err(|e| json("lora_adapter_metadata", e))?
+            } else if let Some(beside) = beside(file) {
+                let bytes = crate::fsio::read(&beside).map_err(crate::weights::Error::from)?;
+                serde_json::from_slice(&bytes).map_err(|e| json("adapter_config.json", e))?
+            } else {
+                Map::new()
+            };
+        let configs = Self(all);
+        configs.refuse_other_kinds(file)?;
+        Ok(configs)
     }
 
-    fn from_map(all: &Map<String, Value>, prefix: &str) -> Self {
-        let get = |key: &str| all.get(&format!("{prefix}{key}")).or_else(|| all.get(key));
+    /// An adapter whose factors look plain but count otherwise.
+    fn refuse_other_kinds(&self, file: &Path) -> Result<()> {
+        for (key, value) in &self.0 {
+            let kind = match key.rsplit('.').next() {
+                Some("use_dora") if value.as_bool() == Some(true) => "a DoRA adapter",
+                Some("peft_type") if value.as_str().is_some_and(|kind| kind != "LORA") => {
+                    "an adapter of PEFT's other kinds"
+                }
+                _ => continue,
+            };
+            return Err(Error::Kind {
+                file: file.to_path_buf(),
+                key: format!("{key}: {value}"),
+                kind,
+            });
+        }
+        Ok(())
+    }
+
+    /// What it says about one network.
+    fn of_network(&self, network: &str) -> Config {
+        let get = |key: &str| {
+            let named = self.0.get(&format!("{network}.{key}"));
+            named.or_else(|| self.0.get(key))
+        };
         let number = |v: &Value| v.as_f64().map(|x| x as f32);
-        let root_rank = get("use_rslora").and_then(Value::as_bool) == Some(true);
-        let rank = get("r").and_then(Value::as_f64).unwrap_or(1.0) as f32;
-        // Rank-stabilised LoRA counts alpha / sqrt(r); stated as the alpha of a plain one.
-        let factor = if root_rank { rank.sqrt() } else { 1.0 };
         let pattern = get("alpha_pattern").and_then(Value::as_object);
-        Self {
-            alpha: get("lora_alpha").and_then(number).map(|a| a * factor),
+        Config {
+            root_rank: get("use_rslora").and_then(Value::as_bool) == Some(true),
+            alpha: get("lora_alpha").and_then(number),
             pattern: pattern
                 .into_iter()
                 .flatten()
-                .filter_map(|(k, v)| Some((k.clone(), number(v)? * factor)))
+                .filter_map(|(k, v)| Some((k.clone(), number(v)?)))
                 .collect(),
         }
     }
+}
 
-    fn alpha(&self, module: &str) -> Option<f32> {
+/// PEFT's configuration beside its weight file.
+fn beside(file: &Path) -> Option<PathBuf> {
+    let peft = file.file_name()? == "adapter_model.safetensors";
+    let path = file.with_file_name("adapter_config.json");
+    (peft && path.is_file()).then_some(path)
+}
+
+/// What is said about the alphas of one network.
+#[derive(Default)]
+struct Config {
+    alpha: Option<f32>,
+    pattern: BTreeMap<String, f32>,
+    /// Rank-stabilised LoRA counts alpha / sqrt(r).
+    root_rank: bool,
+}
+
+impl Config {
+    /// The alpha of a module of rank `rank`, as a plain LoRA would state it. Ranks may differ
+    /// (`rank_pattern`); the factors tell them.
+    fn alpha(&self, module: &str, rank: usize) -> Option<f32> {
         let named = |(key, alpha): (&String, &f32)| {
             (module == key || module.ends_with(&format!(".{key}"))).then_some(*alpha)
         };
-        self.pattern.iter().find_map(named).or(self.alpha)
+        let alpha = self.pattern.iter().find_map(named).or(self.alpha)?;
+        let factor = if self.root_rank {
+            (rank as f32).sqrt()
+        } else {
+            1.0
+        };
+        Some(alpha * factor)
     }
 }

@@ -78,7 +78,7 @@ class Checks:
         return not failed
 
 
-def official_loss(kind, mse, ref_mse, beta, alpha):
+def whole_loss(options, step["label"], mse, ref_mse):
     """PopAlign's main.py with --dataloader dpo, Diffusion-DPO's train.py, and plain fine-tuning on winners.
 
     Both codes hold a batch as cat(winners, losers); a trace holds winner and loser of each pair in turn.
@@ -101,6 +101,19 @@ def official_loss(kind, mse, ref_mse, beta, alpha):
         inside_term = -0.5 * beta * (model_diff - ref_diff)
         return (-F.logsigmoid(inside_term)).mean(), torch.zeros(())
     return model_losses[:pairs].mean(), torch.zeros(())
+
+
+def whole_loss(options, label, mse, ref_mse):
+    """The pairs' loss, and `--preserve` times that of the pictures labelled -1.
+
+    Their term is PopAlign's for winners with the offset at the reference: each is to stay as likely as it was.
+    """
+    beta, paired = float(options["beta"]), label >= 0
+    loss, mu = official_loss(options["loss"], mse[paired], ref_mse[paired], beta, float(options["alpha"]))
+    if (~paired).any():
+        rewards = ref_mse[~paired] - mse[~paired]
+        loss = loss + float(options["preserve"]) * -F.logsigmoid(beta * rewards).mean()
+    return loss, mu
 
 
 class Network:
@@ -233,7 +246,6 @@ def main():
     assert paths and paths[0].name == "step-00001.safetensors", f"{args.trace} does not begin with the first step"
     with safe_open(paths[0], "pt") as file:
         options = file.metadata()
-    kind, beta, alpha = options["loss"], float(options["beta"]), float(options["alpha"])
     check, frozen = Checks(), {}
     levels = noise_levels(args.model)
     network = tail = whole = text = last = None
@@ -263,7 +275,7 @@ def main():
 
         # The loss of the trace's errors.
         leaf = step["mse"].double().requires_grad_()
-        loss, mu = official_loss(kind, leaf, step["ref_mse"].double(), beta, alpha)
+        loss, mu = whole_loss(options, step["label"], leaf, step["ref_mse"].double())
         (factors,) = torch.autograd.grad(loss, leaf)
         check("loss", step["loss"], loss.detach(), ROUNDING)
         check("mu", step["mu"], mu.reshape(()), ROUNDING)
@@ -280,7 +292,7 @@ def main():
         start = {name: value.clone() for name, value in whole.values().items()}
         network.load(start)
         mse, ref_mse = network.errors(step, embeddings)
-        loss, _ = official_loss(kind, mse, ref_mse, beta, alpha)
+        loss, _ = whole_loss(options, step["label"], mse, ref_mse)
         gradients = network.gradients(loss)
         whole.step(gradients)
         for name, value in whole.values().items():
@@ -291,11 +303,11 @@ def main():
             freeze(frozen, number, number == len(paths), loss, mse, ref_mse, gradients, whole.values())
     if moved[1] > 0:
         check.note("the whole step", (moved[0] / moved[1]) ** 0.5, UPDATE)
-    print(f"{args.trace}: {kind}, {len(paths)} steps, batch {len(step['label'])}, {len(before)} factors")
+    print(f"{args.trace}: {options['loss']}, {len(paths)} steps, batch {len(step['label'])}, {len(before)} factors")
     passed = check.report()
     if args.freeze:
         args.freeze.parent.mkdir(parents=True, exist_ok=True)
-        save_file(frozen, args.freeze, metadata={"loss": kind, "steps": str(len(paths))})
+        save_file(frozen, args.freeze, metadata={"loss": options["loss"], "steps": str(len(paths))})
     sys.exit(0 if passed else 1)
 
 

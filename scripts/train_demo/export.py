@@ -129,7 +129,8 @@ def write_prompts(out):
     sets = {
         "train": [job.name for job in world.TRAIN],
         "heldout": [job.name for job in world.HELDOUT],
-        "things": list(world.THINGS),
+        # Whole captions: things have no identities to write in, so no template completes them.
+        "things": [world.neutral_caption(name) for name in world.THINGS],
     }
     folder = out / "prompts"
     folder.mkdir(parents=True, exist_ok=True)

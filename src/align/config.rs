@@ -1,5 +1,7 @@
 //! The configuration of a run: everything its numbers depend on.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use super::schedule::LrSchedule;
@@ -38,6 +40,8 @@ pub struct Config {
     pub beta: f64,
     /// Weight of the winners in the offset μ of the PopAlign loss, 0 to 1.
     pub alpha: f64,
+    /// Weight of preserving pictures under their own captions; 0 for none.
+    pub preserve: f64,
     /// Rank of the LoRA.
     pub rank: usize,
     /// How A starts.
@@ -64,6 +68,10 @@ pub struct Config {
     pub weight_decay: f64,
     /// Decay of the average of the weights that is written instead of the last ones.
     pub ema: Option<f64>,
+    /// First training time step that samples may have.
+    pub min_timestep: usize,
+    /// Time step before which they end; none for the schedule's last.
+    pub max_timestep: Option<usize>,
     /// Seed of noise, time steps and initial factors.
     pub seed: u64,
     /// Seed of the pairs.
@@ -78,6 +86,7 @@ impl Default for Config {
             loss: LossKind::Popalign,
             beta: 5000.0,
             alpha: 0.5,
+            preserve: 0.0,
             rank: 8,
             init: LoraInit::Gaussian,
             lr: 1e-5,
@@ -91,6 +100,8 @@ impl Default for Config {
             adam_eps: 1e-8,
             weight_decay: 1e-2,
             ema: None,
+            min_timestep: 0,
+            max_timestep: None,
             seed: 0,
             pair_seed: 0,
         }
@@ -104,7 +115,7 @@ impl Config {
     /// [`Error::Option`].
     pub fn check(&self) -> Result<()> {
         let unit = 0.0..1.0;
-        let rules: [(&'static str, String, bool, &str); 12] = [
+        let rules: [(&'static str, String, bool, &str); 13] = [
             (
                 "beta",
                 self.beta.to_string(),
@@ -116,6 +127,12 @@ impl Config {
                 self.alpha.to_string(),
                 (0.0..=1.0).contains(&self.alpha),
                 "expected a share from 0 to 1",
+            ),
+            (
+                "preserve",
+                self.preserve.to_string(),
+                self.preserve >= 0.0 && self.preserve.is_finite(),
+                "expected a weight from 0",
             ),
             (
                 "lora",
@@ -191,6 +208,24 @@ impl Config {
     /// Pairs of a step.
     pub fn pairs_per_step(&self) -> usize {
         self.batch / 2
+    }
+
+    /// The time steps that samples may have, of a schedule with `count` of them.
+    ///
+    /// # Errors
+    /// [`Error::Option`] if the schedule has none of them.
+    pub fn timesteps(&self, count: usize) -> Result<Range<usize>> {
+        let range = self.min_timestep..self.max_timestep.unwrap_or(count);
+        let (option, value) = match self.max_timestep {
+            Some(end) if end > count => ("max-timestep", end),
+            _ if range.is_empty() => ("min-timestep", range.start),
+            _ => return Ok(range),
+        };
+        Err(Error::Option {
+            option,
+            value: value.to_string(),
+            problem: format!("expected a range within the model's {count} training time steps"),
+        })
     }
 
     /// The loss with its parameters.

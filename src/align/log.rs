@@ -23,7 +23,7 @@ pub const EVENTS: &str = "events.out.tfevents.0.popalign";
 pub struct Line {
     /// The update's number, from 1.
     pub step: u32,
-    /// Loss of the global batch.
+    /// Loss of the global batch, with the weighted part of preserved pictures.
     pub loss: f64,
     /// Share of pairs whose winner has the higher implied reward; ties count half.
     pub reward_accuracy: f64,
@@ -31,6 +31,9 @@ pub struct Line {
     pub margin: f64,
     /// Offset of the PopAlign loss.
     pub mu: f64,
+    /// Loss of the preserved pictures, unweighted; none without `--preserve`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preserve: Option<f64>,
     /// Norm of the gradient before clipping.
     pub grad_norm: f32,
     /// Learning rate.
@@ -42,17 +45,18 @@ pub struct Line {
 }
 
 impl Line {
-    /// The line of a step over `batch` pictures that took `seconds`.
-    pub fn new(report: &Report, batch: usize, seconds: f64) -> Self {
+    /// The line of a step that took `seconds`.
+    pub fn new(report: &Report, seconds: f64) -> Self {
         Self {
             step: report.step,
             loss: report.loss,
             reward_accuracy: report.accuracy,
             margin: report.margin,
             mu: report.mu,
+            preserve: report.preserve,
             grad_norm: report.grad_norm,
             lr: report.lr,
-            samples_per_second: batch as f64 / seconds.max(1e-9),
+            samples_per_second: report.samples as f64 / seconds.max(1e-9),
             seconds,
         }
     }
@@ -104,7 +108,7 @@ impl Logs {
             source,
         })?;
         self.lines.append(&text)?;
-        let values = [
+        let mut values = vec![
             ("train/loss", line.loss),
             ("train/reward_accuracy", line.reward_accuracy),
             ("train/margin", line.margin),
@@ -113,6 +117,7 @@ impl Logs {
             ("train/lr", line.lr),
             ("train/samples_per_second", line.samples_per_second),
         ];
+        values.extend(line.preserve.map(|loss| ("train/preserve", loss)));
         let record = tfevents::scalars(now(), line.step, &values);
         Ok(self.events.append_bytes(&record)?)
     }

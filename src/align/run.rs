@@ -133,7 +133,7 @@ pub fn run(request: &Request, observe: &mut dyn FnMut(Event<'_>)) -> Result<Fini
     let manifest = output::describe(config, &bundle, &dataset, pairs_hash, &runtime)?;
     let model = UnetGrad::open(&runtime, &bundle, &options, &dataset)?;
 
-    let source = Source::new(dataset, pairs, &scheduler)?;
+    let source = Source::new(dataset, pairs, &scheduler, config)?;
     let mut out = Output::open(&request.out, manifest, environment.resume)?;
     let micro_batch = environment.micro_batch.unwrap_or(config.batch);
     let mut trainer = Trainer::new(Cpu, model, factors, config.clone(), source, micro_batch)?;
@@ -228,7 +228,7 @@ fn train<D: Device, M: GradientModel<D>>(
             }
             Err(error) => return Err(error),
         };
-        let line = Line::new(&report, config.batch, start.elapsed().as_secs_f64());
+        let line = Line::new(&report, start.elapsed().as_secs_f64());
         logs.append(&line)?;
         if let (Some(dir), Some(record)) = (&environment.trace, &record) {
             trace::write(dir, config, &trainer.factors, &report, record)?;

@@ -1,23 +1,38 @@
 //! What a step trains on: pairs, time steps, noise addresses, and their arrays.
 
+use std::collections::HashSet;
+use std::ops::Range;
+
 use super::Result;
-use crate::data::dataset::Dataset;
-use crate::data::pairs::{Pair, Pairs};
+use super::config::Config;
+use crate::data::dataset::{Dataset, Kind};
+use crate::data::pairs::Pairs;
 use crate::device::philox::{Purpose, Stream};
 use crate::diffusion::schedule::{Prediction, SchedulerConfig};
 
-/// One side of a pair at a step.
+/// What a picture is in a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The preferred picture of a pair.
+    Winner,
+    /// The other picture of a pair.
+    Loser,
+    /// A picture whose own caption is to keep drawing it (`--preserve`).
+    Preserved,
+}
+
+/// A picture with the caption it is trained under, at a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
-    /// Number of the pair in the list.
-    pub pair: usize,
-    /// Whether it is the winner.
-    pub winner: bool,
+    /// What it is there for.
+    pub role: Role,
     /// Row of the picture in the data set.
     pub row: usize,
-    /// Training time step, the same for both sides.
+    /// Id of the caption.
+    pub caption_id: u32,
+    /// Training time step, the same for both sides of a pair.
     pub timestep: usize,
-    /// The free words of the noise's address, the same for both sides.
+    /// The free words of the noise's address, the same for both sides of a pair.
     pub noise: (u32, u32),
 }
 
@@ -26,10 +41,14 @@ pub struct Sample {
 pub struct Source {
     dataset: Dataset,
     pairs: Pairs,
+    /// Rows that preservation draws from.
+    preserved: Vec<usize>,
     /// √ᾱ and √(1−ᾱ) of every training time step.
     signal: Vec<f32>,
     sigma: Vec<f32>,
     v_prediction: bool,
+    /// Training time steps that samples may have.
+    timesteps: Range<usize>,
 }
 
 /// The host arrays of some samples.
@@ -56,21 +75,33 @@ impl Source {
     ///
     /// # Errors
     /// Latents or embeddings of a pair that the data set's files lack, or that have another shape
-    /// than its manifest says: better now than hours into a run.
-    pub fn new(dataset: Dataset, pairs: Pairs, scheduler: &SchedulerConfig) -> Result<Self> {
+    /// than its manifest says: better now than hours into a run. [`Error::Option`] if the schedule
+    /// has no such time steps.
+    ///
+    /// [`Error::Option`]: super::Error::Option
+    pub fn new(
+        dataset: Dataset,
+        pairs: Pairs,
+        scheduler: &SchedulerConfig,
+        config: &Config,
+    ) -> Result<Self> {
         for (index, rows) in pairs.rows.iter().enumerate() {
             dataset.embeddings(pairs.caption_id(index))?;
             for &row in rows {
                 dataset.latents(row)?;
             }
         }
+        let preserved = preserved(&dataset, &pairs);
         let alphas = scheduler.alphas_cumprod();
+        let timesteps = config.timesteps(alphas.len())?;
         Ok(Self {
             dataset,
             pairs,
+            preserved,
             signal: alphas.iter().map(|a| a.sqrt()).collect(),
             sigma: alphas.iter().map(|a| (1.0 - a).sqrt()).collect(),
             v_prediction: scheduler.prediction == Prediction::VPrediction,
+            timesteps,
         })
     }
 
@@ -84,37 +115,59 @@ impl Source {
         &self.pairs
     }
 
-    /// The pair of a sample.
-    pub fn pair(&self, sample: &Sample) -> &Pair {
-        &self.pairs.list[sample.pair]
-    }
-
     /// Whether the network predicts v instead of epsilon.
     pub fn v_prediction(&self) -> bool {
         self.v_prediction
     }
 
-    /// The samples of a step (from 0), winner before loser, pair after pair. The list of pairs is
-    /// gone through in order, again and again. A pair has one time step, uniform over the training
-    /// steps and addressed by the step and its place in the batch, and one noise.
+    /// The pairs' samples of a step (from 0), winner before loser, pair after pair. The list of
+    /// pairs is gone through in order, again and again. A pair has one time step, uniform over the
+    /// run's range and addressed by the step and its place in the batch, and one noise.
     pub fn step(&self, seed: u64, step: u32, pairs_per_step: usize) -> Vec<Sample> {
         let first = step as usize * pairs_per_step;
         let mut samples = Vec::with_capacity(2 * pairs_per_step);
         for place in 0..pairs_per_step {
             let pair = (first + place) % self.pairs.list.len();
             let mut stream = Stream::new(seed, Purpose::TrainTimestep, place as u32, 0, step);
-            let timestep = stream.below(self.signal.len() as u32) as usize;
-            for (side, &row) in self.pairs.rows[pair].iter().enumerate() {
+            let timestep = self.timestep(&mut stream);
+            for (role, &row) in [Role::Winner, Role::Loser]
+                .iter()
+                .zip(&self.pairs.rows[pair])
+            {
                 samples.push(Sample {
-                    pair,
-                    winner: side == 0,
+                    role: *role,
                     row,
+                    caption_id: self.pairs.caption_id(pair),
                     timestep,
                     noise: (place as u32, 0),
                 });
             }
         }
         samples
+    }
+
+    /// `count` pictures under their own captions, drawn with replacement, each with its own time
+    /// step and noise; none where the data set has nothing to preserve.
+    pub fn preserve(&self, seed: u64, step: u32, count: usize) -> Vec<Sample> {
+        let rows = self.preserved.len() as u32;
+        let places = if rows == 0 { 0 } else { count as u32 };
+        let sample = |place| {
+            let mut stream = Stream::new(seed, Purpose::TrainTimestep, place, 1, step);
+            let row = self.preserved[stream.below(rows) as usize];
+            Sample {
+                role: Role::Preserved,
+                row,
+                caption_id: self.dataset.rows()[row].prompt_id,
+                timestep: self.timestep(&mut stream),
+                noise: (place, 1),
+            }
+        };
+        (0..places).map(sample).collect()
+    }
+
+    fn timestep(&self, stream: &mut Stream) -> usize {
+        let Range { start, end } = self.timesteps;
+        start + stream.below((end - start) as u32) as usize
     }
 
     /// The arrays of samples.
@@ -124,9 +177,7 @@ impl Source {
     pub fn arrays(&self, samples: &[Sample]) -> Result<Arrays> {
         let mut arrays = Arrays::default();
         for sample in samples {
-            let text = self
-                .dataset
-                .embeddings(self.pairs.caption_id(sample.pair))?;
+            let text = self.dataset.embeddings(sample.caption_id)?;
             arrays
                 .latents
                 .extend_from_slice(self.dataset.latents(sample.row)?);
@@ -141,4 +192,15 @@ impl Source {
         }
         Ok(arrays)
     }
+}
+
+/// The pictures that no pair changes the meaning of: those of captions that name an identity, and
+/// those of subjects that have no pairs.
+fn preserved(dataset: &Dataset, pairs: &Pairs) -> Vec<usize> {
+    let trained: HashSet<u32> = (0..pairs.list.len()).map(|i| pairs.caption_id(i)).collect();
+    dataset
+        .kept()
+        .filter(|(_, row)| row.kind == Kind::Specific || !trained.contains(&row.prompt_id))
+        .map(|(index, _)| index)
+        .collect()
 }

@@ -10,7 +10,7 @@
 use super::config::Config;
 use super::factors::FactorSet;
 use super::model::{Batch, GradientModel, Gradients};
-use super::source::{Sample, Source};
+use super::source::{Role, Sample, Source};
 use super::{Error, Result};
 use crate::device::philox::Purpose;
 use crate::device::{Clip, Device, Diffuse, State, Weights};
@@ -20,7 +20,7 @@ use crate::device::{Clip, Device, Diffuse, State, Weights};
 pub struct Report {
     /// The update's number, from 1.
     pub step: u32,
-    /// Loss of the global batch.
+    /// Loss of the global batch, with the weighted part of preserved pictures.
     pub loss: f64,
     /// Share of pairs whose winner has the higher implied reward.
     pub accuracy: f64,
@@ -28,10 +28,14 @@ pub struct Report {
     pub margin: f64,
     /// Offset of the loss.
     pub mu: f64,
+    /// Loss of the preserved pictures, unweighted; none without any.
+    pub preserve: Option<f64>,
     /// Norm of the gradient before clipping.
     pub grad_norm: f32,
     /// Learning rate of this update.
     pub lr: f64,
+    /// Pictures the network saw.
+    pub samples: usize,
 }
 
 /// Everything of one step, on the host, for whoever wants to compute it again.
@@ -49,7 +53,7 @@ pub struct Record {
     pub target: Vec<f32>,
     /// Time steps.
     pub timestep: Vec<i64>,
-    /// 1 for winners, 0 for losers.
+    /// 1 for winners, 0 for losers, -1 for preserved pictures.
     pub label: Vec<i64>,
     /// Ids of the captions trained under, which name their embeddings in the data set.
     pub caption_id: Vec<i64>,
@@ -175,9 +179,11 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
     /// # Errors
     /// [`Error::NonFinite`] naming the sample; then nothing was applied.
     pub fn step(&mut self, mut record: Option<&mut Record>) -> Result<Report> {
-        let samples = self
-            .source
-            .step(self.config.seed, self.done, self.config.pairs_per_step());
+        let (seed, pairs) = (self.config.seed, self.config.pairs_per_step());
+        let mut samples = self.source.step(seed, self.done, pairs);
+        if self.config.preserve > 0.0 {
+            samples.extend(self.source.preserve(seed, self.done, pairs.div_ceil(2)));
+        }
         if let Some(record) = record.as_deref_mut() {
             *record = self.begin_record(&samples)?;
         }
@@ -191,7 +197,14 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
         }
         self.check_finite(&samples, "mse", &mse)?;
         self.check_finite(&samples, "ref_mse", &ref_mse)?;
-        let weights = self.device.weights(&self.config.loss(), &mse, &ref_mse)?;
+        let of_pairs = 2 * pairs;
+        let mut weights =
+            (self.device).weights(&self.config.loss(), &mse[..of_pairs], &ref_mse[..of_pairs])?;
+        let preserved = preserve(&self.config, &mse[of_pairs..], &ref_mse[of_pairs..]);
+        if let Some(preserved) = &preserved {
+            weights.loss += self.config.preserve * preserved.loss;
+            weights.c.extend(&preserved.c);
+        }
         let zeros = vec![0.0; self.factors.layout().total()];
         let mut sum = self.device.upload(&zeros)?;
         for (grads, c) in kept.iter().zip(weights.c.chunks(self.micro_batch)) {
@@ -219,11 +232,13 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
         Ok(Report {
             step: self.done,
             loss: weights.loss,
+            preserve: preserved.map(|preserved| preserved.loss),
             accuracy: weights.accuracy,
             margin: weights.margin,
             mu: weights.mu,
             grad_norm: clip.norm,
             lr,
+            samples: samples.len(),
         })
     }
 
@@ -276,11 +291,8 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
         Ok(Record {
             shape: [samples.len(), c, h, w],
             timestep: samples.iter().map(|s| s.timestep as i64).collect(),
-            label: samples.iter().map(|s| i64::from(s.winner)).collect(),
-            caption_id: samples
-                .iter()
-                .map(|s| i64::from(self.source.pairs().caption_id(s.pair)))
-                .collect(),
+            label: samples.iter().map(|s| label(s.role)).collect(),
+            caption_id: samples.iter().map(|s| i64::from(s.caption_id)).collect(),
             before: self.device.download(&self.state.p)?,
             ..Record::default()
         })
@@ -294,18 +306,13 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
     }
 
     fn non_finite(&self, sample: &Sample, what: &'static str, value: f32) -> Error {
-        let pair = self.source.pair(sample);
-        let picture = if sample.winner {
-            pair.winner
-        } else {
-            pair.loser
-        };
+        let row = &self.source.dataset().rows()[sample.row];
         Error::NonFinite {
             step: self.done + 1,
             what,
-            image_id: picture.image_id,
-            prompt_id: picture.prompt_id,
-            caption: pair.caption.clone(),
+            image_id: row.image_id,
+            prompt_id: row.prompt_id,
+            caption: row.prompt.clone(),
             value,
         }
     }
@@ -339,4 +346,33 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
             value: f64::from(clip.norm),
         }
     }
+}
+
+/// The label of a role in a trace.
+fn label(role: Role) -> i64 {
+    match role {
+        Role::Winner => 1,
+        Role::Loser => 0,
+        Role::Preserved => -1,
+    }
+}
+
+/// Loss and factors of preserved pictures.
+struct Preserved {
+    loss: f64,
+    c: Vec<f32>,
+}
+
+/// The preserved pictures' term: each should stay at least as likely under its own caption as the
+/// reference made it, L = mean of −ln σ(β g_i), c_i = W β σ(−β g_i) / n. It is the loss's own
+/// form for winners with the offset at the reference itself, so its weight W needs no other scale.
+fn preserve(config: &Config, mse: &[f32], ref_mse: &[f32]) -> Option<Preserved> {
+    let n = mse.len() as f64;
+    let z = |i: usize| config.beta * (f64::from(ref_mse[i]) - f64::from(mse[i]));
+    let softplus = |x: f64| x.max(0.0) + (-x.abs()).exp().ln_1p();
+    let factor = |i| (config.preserve * config.beta / (1.0 + z(i).exp()) / n) as f32;
+    (!mse.is_empty()).then(|| Preserved {
+        loss: (0..mse.len()).map(|i| softplus(-z(i))).sum::<f64>() / n,
+        c: (0..mse.len()).map(factor).collect(),
+    })
 }

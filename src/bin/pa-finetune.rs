@@ -51,6 +51,10 @@ struct Args {
     /// Weight of the winners' mean in the offset of the PopAlign loss, 0 to 1
     #[arg(long, default_value_t = Config::default().alpha)]
     alpha: f64,
+    /// Weight of keeping what captions draw that name an identity, and subjects without pairs: each
+    /// step then takes a quarter more of their pictures, under their own captions; 0 for none
+    #[arg(long, value_name = "W", default_value_t = Config::default().preserve)]
+    preserve: f64,
     /// Learning rate
     #[arg(long, default_value_t = Config::default().lr)]
     lr: f64,
@@ -90,6 +94,12 @@ struct Args {
     /// Write a moving average of the weights with this decay instead of the last ones
     #[arg(long, value_name = "D")]
     ema: Option<f64>,
+    /// First training time step that samples may have: a population is decided where noise is high
+    #[arg(long, value_name = "T", default_value_t = Config::default().min_timestep)]
+    min_timestep: usize,
+    /// Time step before which they end [default: the schedule's last]
+    #[arg(long, value_name = "T")]
+    max_timestep: Option<usize>,
     /// Train on these pairs (JSON lines, as pairs.jsonl) instead of drawing some
     #[arg(long, value_name = "F")]
     pairs: Option<PathBuf>,
@@ -136,6 +146,7 @@ impl Args {
                 loss: self.loss,
                 beta: self.beta,
                 alpha: self.alpha,
+                preserve: self.preserve,
                 rank: self.lora,
                 init: self.lora_init,
                 lr: self.lr,
@@ -149,6 +160,8 @@ impl Args {
                 adam_eps: self.adam_eps,
                 weight_decay: self.weight_decay,
                 ema: self.ema,
+                min_timestep: self.min_timestep,
+                max_timestep: self.max_timestep,
                 seed: self.common.seed,
                 pair_seed: self.pair_seed.unwrap_or(self.common.seed),
             },

@@ -38,6 +38,18 @@ fn options_that_cannot_be() {
         (["--beta", "nan"], "--beta NaN"),
         (["--alpha", "1.1"], "--alpha 1.1: expected a share"),
         (["--lr", "inf"], "--lr inf"),
+        (
+            ["--preserve", "-1"],
+            "--preserve -1: expected a weight from 0",
+        ),
+        (
+            ["--min-timestep", "1000"],
+            "--min-timestep 1000: expected a range within the model's 1000 training time steps",
+        ),
+        (
+            ["--max-timestep", "1001"],
+            "--max-timestep 1001: expected a range within the model's 1000",
+        ),
         (["--ema", "1"], "--ema 1"),
         (["--lora", "0"], "--lora 0: expected a rank of 1 or more"),
         (

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! POPALIGN_ORACLE_WORLD=DIR cargo test --test finetune -- --ignored oracle
-//! for run in popalign dpo sft; do
+//! for run in popalign dpo sft preserve; do
 //!     python scripts/oracle/finetune.py --model DIR/model --data DIR/data --trace DIR/$run/trace \
 //!         --freeze tests/fixtures/finetune/$run.safetensors
 //! done
@@ -27,14 +27,38 @@ const DERIVED: f64 = 1e-4;
 const UPDATE: f64 = 1e-3;
 
 /// The runs that are frozen: what they minimise, and other options to go with it.
-const RUNS: [(&str, &[&str]); 3] = [
+const RUNS: [(&str, &[&str]); 4] = [
     (
         "popalign",
-        &["--beta", "400", "--alpha", "0.4", "--lr-schedule", "cosine"],
+        &[
+            "--loss",
+            "popalign",
+            "--beta",
+            "400",
+            "--alpha",
+            "0.4",
+            "--lr-schedule",
+            "cosine",
+        ],
+    ),
+    (
+        "preserve",
+        &[
+            "--loss",
+            "popalign",
+            "--beta",
+            "400",
+            "--preserve",
+            "0.7",
+            "--min-timestep",
+            "200",
+        ],
     ),
     (
         "dpo",
         &[
+            "--loss",
+            "dpo",
             "--beta",
             "800",
             "--lr-schedule",
@@ -46,6 +70,8 @@ const RUNS: [(&str, &[&str]); 3] = [
     (
         "sft",
         &[
+            "--loss",
+            "sft",
             "--lora-init",
             "kaiming",
             "--weight-decay",
@@ -57,11 +83,11 @@ const RUNS: [(&str, &[&str]); 3] = [
 ];
 const STEPS: usize = 6;
 
-fn options<'a>(loss: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+fn options<'a>(more: &[&'a str]) -> Vec<&'a str> {
     let common = [
         "--batch", "6", "--warmup", "2", "--lr", "2e-3", "--steps", "6", "--seed", "5",
     ];
-    [&["--loss", loss][..], &common, more].concat()
+    [&common[..], more].concat()
 }
 
 fn fixture(run: &str) -> PathBuf {
@@ -83,7 +109,7 @@ fn check(run: &str) {
     let (_, more) = RUNS.into_iter().find(|(name, _)| *name == run).unwrap();
     let world = World::new();
     let trace = world.dir().join("trace");
-    let options = options(run, more);
+    let options = options(more);
     world.trained(
         &[
             &options[..],
@@ -142,6 +168,11 @@ fn a_popalign_run_is_torch_s() {
 }
 
 #[test]
+fn a_run_that_preserves_captions_is_torch_s() {
+    check("preserve");
+}
+
+#[test]
 fn a_dpo_run_is_torch_s() {
     check("dpo");
 }
@@ -159,7 +190,7 @@ fn the_oracle_s_world() {
     for (run, more) in RUNS {
         let out = world.dir().join(run);
         let trace = out.join("trace");
-        let options = options(run, more);
+        let options = options(more);
         let options = [&options[..], &["--trace", trace.to_str().unwrap()]].concat();
         succeeded(&world.command_into(&out, &options).output().unwrap());
     }

@@ -402,3 +402,49 @@ fn dpo() {
 fn sft() {
     check("sft", 400.0, 0.5, 1e-3);
 }
+
+/// `--preserve` adds pictures under their own captions; time steps stay within their range.
+#[test]
+fn preserved_pictures_follow_the_pairs() {
+    let world = World::new();
+    let trace = world.dir().join("trace");
+    world.trained(&[
+        "--steps",
+        "3",
+        "--batch",
+        "6",
+        "--preserve",
+        "0.5",
+        "--min-timestep",
+        "700",
+        "--max-timestep",
+        "720",
+        "--trace",
+        trace.to_str().unwrap(),
+    ]);
+    let dataset = Dataset::open(world.data()).unwrap();
+    let specific: Vec<i64> = (dataset.rows().iter())
+        .filter(|row| !row.axes.is_empty())
+        .map(|row| i64::from(row.prompt_id))
+        .collect();
+    for n in 1..=3 {
+        let step = Step::open(&trace, n);
+        assert_eq!(step.integers["label"], [1, 0, 1, 0, 1, 0, -1, -1]);
+        let captions = &step.integers["caption_id"];
+        assert!(captions[..6].iter().all(|id| !specific.contains(id)));
+        assert!(captions[6..].iter().all(|id| specific.contains(id)));
+        let timesteps = &step.integers["timestep"];
+        assert!(
+            timesteps.iter().all(|t| (700..720).contains(t)),
+            "{timesteps:?}"
+        );
+    }
+    // The reward is zero at first, so each term is ln 2.
+    let first = &log(&world.out().join("log.jsonl"))[0];
+    let (loss, preserve) = (
+        first["loss"].as_f64().unwrap(),
+        first["preserve"].as_f64().unwrap(),
+    );
+    assert!((preserve - std::f64::consts::LN_2).abs() < 1e-15);
+    assert!((loss - 1.5 * std::f64::consts::LN_2).abs() < 1e-15);
+}

@@ -78,7 +78,7 @@ class Checks:
         return not failed
 
 
-def whole_loss(options, step["label"], mse, ref_mse):
+def official_loss(kind, mse, ref_mse, beta, alpha):
     """PopAlign's main.py with --dataloader dpo, Diffusion-DPO's train.py, and plain fine-tuning on winners.
 
     Both codes hold a batch as cat(winners, losers); a trace holds winner and loser of each pair in turn.

@@ -133,7 +133,7 @@ def check_pictures(pipe, folder):
     shape = json.loads((folder / "manifest.json").read_text())["layout"]["latent"]
     worst = 0
     for row in rows:
-        latents = philox.initial_latents(row["seed"], row["prompt_id"], row["image_id"], shape)
+        latents = philox.normal(row["seed"], philox.INIT_LATENT, row["prompt_id"], row["image_id"], 0, shape)
         drawn = pipe(
             row["prompt"],
             latents=torch.from_numpy(latents)[None] * 1.0,

@@ -7,6 +7,7 @@ use super::Result;
 use super::config::Config;
 use crate::data::dataset::{Dataset, Kind};
 use crate::data::pairs::Pairs;
+use crate::data::prompts::caption_id;
 use crate::device::philox::{Purpose, Stream};
 use crate::diffusion::schedule::{Prediction, SchedulerConfig};
 
@@ -163,6 +164,19 @@ impl Source {
             }
         };
         (0..places).map(sample).collect()
+    }
+
+    /// The caption a sample is trained under.
+    pub fn caption(&self, sample: &Sample) -> &str {
+        let row = &self.dataset.rows()[sample.row];
+        if sample.role == Role::Preserved {
+            return &row.prompt;
+        }
+        // A list of pairs may train a picture under another subject's caption.
+        let mut pairs = self.pairs.list.iter();
+        pairs
+            .find(|pair| caption_id(&pair.caption) == sample.caption_id)
+            .map_or(&row.neutral_prompt, |pair| &pair.caption)
     }
 
     fn timestep(&self, stream: &mut Stream) -> usize {

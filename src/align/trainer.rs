@@ -312,7 +312,7 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
             what,
             image_id: row.image_id,
             prompt_id: row.prompt_id,
-            caption: row.prompt.clone(),
+            caption: self.source.caption(sample).to_owned(),
             value,
         }
     }

@@ -162,7 +162,7 @@ fn what_is_not_plain_lora_is_refused_by_name() {
             "lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_down.weight",
             "text encoder",
         ),
-        ("lora_unet_conv_in.lora_down.weight", "not a LoRA key"),
+        ("lora_unet_conv_in.lora_down.weight", "LoCon"),
         ("down_blocks.0.weight", "not a LoRA key"),
     ] {
         let error = read(file(dir.path(), key, up, &[]))

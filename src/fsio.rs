@@ -29,11 +29,11 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// What the names of files and folders being written begin with. A kill can leave some.
 pub const PARTIAL: &str = ".partial-";
 
-fn at(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let path = path.to_path_buf();
+/// Makes the error of an operation on `path` from the operating system's reason.
+pub(crate) fn at(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Error + Copy {
     move |source| Error {
         action,
-        path,
+        path: path.to_path_buf(),
         source,
     }
 }

@@ -139,11 +139,7 @@ fn folders(out: &Path) -> Result<Vec<(u32, PathBuf)>> {
     if !root.is_dir() {
         return Ok(Vec::new());
     }
-    let entries = fs::read_dir(&root).map_err(|source| fsio::Error {
-        action: "read",
-        path: root.clone(),
-        source,
-    })?;
+    let entries = fs::read_dir(&root).map_err(fsio::at("read", &root))?;
     let step = |path: &PathBuf| -> Option<u32> {
         path.file_name()?
             .to_str()?
@@ -226,11 +222,7 @@ pub fn prune(out: &Path, newest: u32, plan: Plan) -> Result<()> {
 fn remove(dir: &Path) -> Result<()> {
     // Under its name a checkpoint is whole to the last.
     let gone = dir.with_file_name(format!("{}removed", fsio::PARTIAL));
-    let failed = |source| fsio::Error {
-        action: "remove",
-        path: dir.to_path_buf(),
-        source,
-    };
+    let failed = fsio::at("remove", dir);
     fs::rename(dir, &gone).map_err(failed)?;
     Ok(fs::remove_dir_all(&gone).map_err(failed)?)
 }

@@ -262,11 +262,7 @@ fn needs_total(schedule: &Value) -> bool {
 
 fn lock(dir: &Path) -> Result<File> {
     let path = dir.join(LOCK);
-    let failed = |source| fsio::Error {
-        action: "lock",
-        path: path.clone(),
-        source,
-    };
+    let failed = fsio::at("lock", &path);
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)

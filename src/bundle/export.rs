@@ -160,13 +160,7 @@ pub(super) fn step(report: Report<'_>, event: Event<'_>) -> Result<()> {
 /// The bundle's place, after checking that nothing but a bundle is there and that it is apart
 /// from the checkpoint. Folders above it are created.
 fn output(out: &Path, source: &Source) -> Result<PathBuf> {
-    let failed = |action| {
-        move |source| fsio::Error {
-            action,
-            path: out.to_path_buf(),
-            source,
-        }
-    };
+    let failed = |action| fsio::at(action, out);
     let absolute = std::path::absolute(out).map_err(failed("create"))?;
     let (parent, name) = match (absolute.parent(), absolute.file_name()) {
         (Some(parent), Some(name)) => (parent, name),

@@ -36,11 +36,7 @@ pub enum Identity {
 impl Identity {
     /// Identifies a file.
     pub(super) fn of(path: &Path) -> fsio::Result<Self> {
-        let failed = |source| fsio::Error {
-            action: "read",
-            path: path.to_path_buf(),
-            source,
-        };
+        let failed = fsio::at("read", path);
         let size = path.metadata().map_err(failed)?.len();
         if size <= WHOLE {
             return fsio::sha256(path).map(Self::Whole);

@@ -66,11 +66,7 @@ fn link(dir: &Path, source: &Path, folders: &[&str], identity: Identity) -> Resu
 }
 
 fn stat(path: &Path) -> Result<std::fs::Metadata> {
-    Ok(path.metadata().map_err(|source| fsio::Error {
-        action: "read",
-        path: path.to_path_buf(),
-        source,
-    })?)
+    Ok(path.metadata().map_err(fsio::at("read", path))?)
 }
 
 /// A file's name within its folder.

@@ -115,11 +115,7 @@ fn map(path: &Path) -> Result<Mmap, fsio::Error> {
         // (see `fsio`), which leaves the mapped one as it was; nobody writes into it.
         unsafe { Mmap::map(&file) }
     };
-    open().map_err(|source| fsio::Error {
-        action: "read",
-        path: path.to_path_buf(),
-        source,
-    })
+    open().map_err(fsio::at("read", path))
 }
 
 /// A safetensors file of float32 tensors being written in order, without holding them in memory.
@@ -175,11 +171,9 @@ impl TensorWriter {
     }
 
     fn bytes(&mut self, bytes: &[u8]) -> Result<(), fsio::Error> {
-        self.file.write_all(bytes).map_err(|source| fsio::Error {
-            action: "write",
-            path: self.path.clone(),
-            source,
-        })
+        self.file
+            .write_all(bytes)
+            .map_err(fsio::at("write", &self.path))
     }
 }
 

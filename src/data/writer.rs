@@ -278,11 +278,7 @@ fn part_name(unit: usize) -> String {
 
 fn at(dir: &Path) -> impl Fn(io::Error) -> fsio::Error {
     let path = dir.join(LOCK);
-    move |source| fsio::Error {
-        action: "lock",
-        path: path.clone(),
-        source,
-    }
+    move |source| fsio::at("lock", &path)(source)
 }
 
 fn lock_file(dir: &Path) -> Result<File, fsio::Error> {
@@ -323,11 +319,9 @@ fn remove_parts(dir: &Path) -> Result<(), fsio::Error> {
     // A run without pictures leaves an empty folder behind; `remove_dir` keeps one that is not.
     let _ = fs::remove_dir(dir.join(IMAGES));
     match removed {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(fsio::Error {
-            action: "remove",
-            path: parts,
-            source,
-        }),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(fsio::at("remove", &parts)(source))
+        }
         _ => Ok(()),
     }
 }

@@ -59,11 +59,7 @@ fn default_root() -> PathBuf {
 /// The files beside a model that can hold its weights, in a fixed order.
 fn external_files(model: &Path) -> Result<Vec<PathBuf>> {
     let dir = model.parent().unwrap_or(Path::new("."));
-    let failed = |source| fsio::Error {
-        action: "read",
-        path: dir.to_path_buf(),
-        source,
-    };
+    let failed = fsio::at("read", dir);
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(failed)? {
         let path = entry.map_err(failed)?.path();

@@ -295,11 +295,7 @@ impl Tensor {
                 file.seek(SeekFrom::Start(self.offset))?;
                 file.read_exact(&mut bytes)
             })
-            .map_err(|source| crate::fsio::Error {
-                action: "read",
-                path: self.file.to_path_buf(),
-                source,
-            })?;
+            .map_err(crate::fsio::at("read", &self.file))?;
         Ok(bytes)
     }
 

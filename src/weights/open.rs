@@ -205,11 +205,7 @@ impl From<Tensor> for Entry {
 
 /// The one safetensors file of a folder that names it unusually; none if there are several.
 fn only_safetensors(dir: &Path) -> Result<Option<PathBuf>> {
-    let failed = |source| crate::fsio::Error {
-        action: "read",
-        path: dir.to_path_buf(),
-        source,
-    };
+    let failed = crate::fsio::at("read", dir);
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(failed)? {
         let path = entry.map_err(failed)?.path();

@@ -49,11 +49,7 @@ pub(super) fn read_header(path: &Arc<Path>) -> Result<Header> {
         file: path.to_path_buf(),
         problem,
     };
-    let failed = |source| fsio::Error {
-        action: "read",
-        path: path.to_path_buf(),
-        source,
-    };
+    let failed = fsio::at("read", path);
     let mut file = File::open(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
     let Some(body) = size.checked_sub(8) else {
@@ -282,13 +278,7 @@ pub(super) fn write_planned<B: AsRef<[u8]>, E: From<Error>>(
     let mut order: Vec<usize> = (0..tensors.len()).collect();
     order.sort_by(|a, b| key(a).cmp(&key(b)));
     let header = header_json(path, order.iter().map(|&i| &tensors[i]), metadata)?;
-    let failed = |source| {
-        Error::Io(fsio::Error {
-            action: "write",
-            path: path.to_path_buf(),
-            source,
-        })
-    };
+    let failed = |source| Error::Io(fsio::at("write", path)(source));
     let mut file = AtomicFile::create(path).map_err(Error::Io)?;
     let announced = file.write_all(&(header.len() as u64).to_le_bytes());
     announced

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value as Json, json};
 
 use super::{INDEX, Layout, Place, Source, builtin};
-use crate::bundle::{Error, Part, Result};
+use crate::bundle::{Part, Result};
 use crate::fsio;
 
 /// Files that go into the bundle, where the checkpoint itself has them.
@@ -142,13 +142,7 @@ fn add_folder(contents: &mut BTreeMap<String, Content>, folder: &str, from: &Pat
     if !from.is_dir() {
         return Ok(());
     }
-    let failed = |source| {
-        Error::Io(fsio::Error {
-            action: "read",
-            path: from.to_path_buf(),
-            source,
-        })
-    };
+    let failed = fsio::at("read", from);
     for entry in std::fs::read_dir(from).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         if let Ok(name) = entry.file_name().into_string() {

@@ -60,13 +60,7 @@ impl Source {
         if !path.exists() {
             return Err(absent(path));
         }
-        let canonical = |path: &Path| {
-            path.canonicalize().map_err(|source| fsio::Error {
-                action: "open",
-                path: path.to_path_buf(),
-                source,
-            })
-        };
+        let canonical = |path: &Path| path.canonicalize().map_err(fsio::at("open", path));
         let base = match &options.base {
             Some(base) if !base.is_dir() => {
                 return Err(Error::NoBase { path: base.clone() });

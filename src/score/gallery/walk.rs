@@ -55,11 +55,7 @@ pub(super) fn read(dir: &Path) -> Result<Gallery> {
 /// Adds the pictures in `dir`, relative to `root`. Hidden files and folders are passed over, and
 /// links to folders are not followed: they may lead in a circle.
 fn collect(root: &Path, dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    let failed = |source| fsio::Error {
-        action: "read",
-        path: dir.to_path_buf(),
-        source,
-    };
+    let failed = fsio::at("read", dir);
     for entry in fs::read_dir(dir).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let path = entry.path();

@@ -52,11 +52,7 @@ pub(super) fn read_tensors(path: &Arc<Path>) -> Result<Vec<Tensor>> {
                 .into(),
         ));
     }
-    let failed = |source| fsio::Error {
-        action: "read",
-        path: path.to_path_buf(),
-        source,
-    };
+    let failed = fsio::at("read", path);
     let mut file = File::open(path).map_err(failed)?;
     let entries = zip::entries(&mut file).map_err(|e| match e {
         zip::Problem::Io(source) => failed(source).into(),

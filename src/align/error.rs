@@ -108,6 +108,15 @@ pub enum Error {
         /// The parser's reason.
         source: serde_json::Error,
     },
+    /// `--preserve` with nothing to draw from.
+    #[error(
+        "--preserve: {} has kept no picture whose caption names an identity, and none of a subject without pairs",
+        dir.display()
+    )]
+    NothingToPreserve {
+        /// The data set.
+        dir: PathBuf,
+    },
     /// A sample whose numbers are not finite.
     #[error(
         "step {step}: {what} of picture {image_id} of caption {prompt_id:08x} (trained as \"{caption}\") is {value}; nothing of this step was applied"

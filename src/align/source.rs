@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use super::Result;
 use super::config::Config;
+use super::{Error, Result};
 use crate::data::dataset::{Dataset, Kind};
 use crate::data::pairs::Pairs;
 use crate::data::prompts::caption_id;
@@ -75,11 +75,9 @@ impl Source {
     /// Joins a data set, its pairs and the model's noise schedule.
     ///
     /// # Errors
-    /// Latents or embeddings of a pair that the data set's files lack, or that have another shape
+    /// Latents or embeddings of a picture to train on that the data set's files lack, or that have another shape
     /// than its manifest says: better now than hours into a run. [`Error::Option`] if the schedule
-    /// has no such time steps.
-    ///
-    /// [`Error::Option`]: super::Error::Option
+    /// has no such time steps, [`Error::NothingToPreserve`].
     pub fn new(
         dataset: Dataset,
         pairs: Pairs,
@@ -92,7 +90,10 @@ impl Source {
                 dataset.latents(row)?;
             }
         }
-        let preserved = preserved(&dataset, &pairs);
+        let preserved = match config.preserve > 0.0 {
+            true => preserved(&dataset, &pairs)?,
+            false => Vec::new(),
+        };
         let alphas = scheduler.alphas_cumprod();
         let timesteps = config.timesteps(alphas.len())?;
         Ok(Self {
@@ -148,7 +149,7 @@ impl Source {
     }
 
     /// `count` pictures under their own captions, drawn with replacement, each with its own time
-    /// step and noise; none where the data set has nothing to preserve.
+    /// step and noise; none in a run that preserves nothing.
     pub fn preserve(&self, seed: u64, step: u32, count: usize) -> Vec<Sample> {
         let rows = self.preserved.len() as u32;
         let places = if rows == 0 { 0 } else { count as u32 };
@@ -210,11 +211,20 @@ impl Source {
 
 /// The pictures that no pair changes the meaning of: those of captions that name an identity, and
 /// those of subjects that have no pairs.
-fn preserved(dataset: &Dataset, pairs: &Pairs) -> Vec<usize> {
+fn preserved(dataset: &Dataset, pairs: &Pairs) -> Result<Vec<usize>> {
     let trained: HashSet<u32> = (0..pairs.list.len()).map(|i| pairs.caption_id(i)).collect();
-    dataset
-        .kept()
-        .filter(|(_, row)| row.kind == Kind::Specific || !trained.contains(&row.prompt_id))
-        .map(|(index, _)| index)
-        .collect()
+    let mut rows = Vec::new();
+    for (index, row) in dataset.kept() {
+        if row.kind == Kind::Specific || !trained.contains(&row.prompt_id) {
+            dataset.embeddings(row.prompt_id)?;
+            dataset.latents(index)?;
+            rows.push(index);
+        }
+    }
+    if rows.is_empty() {
+        return Err(Error::NothingToPreserve {
+            dir: dataset.dir().to_path_buf(),
+        });
+    }
+    Ok(rows)
 }

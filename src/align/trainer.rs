@@ -12,6 +12,7 @@ use super::factors::FactorSet;
 use super::model::{Batch, GradientModel, Gradients};
 use super::source::{Role, Sample, Source};
 use super::{Error, Result};
+use crate::device::exact::{neg_log_sigmoid, sigmoid_neg};
 use crate::device::philox::Purpose;
 use crate::device::{Clip, Device, Diffuse, State, Weights};
 
@@ -197,14 +198,7 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
         }
         self.check_finite(&samples, "mse", &mse)?;
         self.check_finite(&samples, "ref_mse", &ref_mse)?;
-        let of_pairs = 2 * pairs;
-        let mut weights =
-            (self.device).weights(&self.config.loss(), &mse[..of_pairs], &ref_mse[..of_pairs])?;
-        let preserved = preserve(&self.config, &mse[of_pairs..], &ref_mse[of_pairs..]);
-        if let Some(preserved) = &preserved {
-            weights.loss += self.config.preserve * preserved.loss;
-            weights.c.extend(&preserved.c);
-        }
+        let (weights, preserve) = self.weigh(&mse, &ref_mse)?;
         let zeros = vec![0.0; self.factors.layout().total()];
         let mut sum = self.device.upload(&zeros)?;
         for (grads, c) in kept.iter().zip(weights.c.chunks(self.micro_batch)) {
@@ -232,7 +226,7 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
         Ok(Report {
             step: self.done,
             loss: weights.loss,
-            preserve: preserved.map(|preserved| preserved.loss),
+            preserve,
             accuracy: weights.accuracy,
             margin: weights.margin,
             mu: weights.mu,
@@ -240,6 +234,20 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
             lr,
             samples: samples.len(),
         })
+    }
+
+    /// Factors of all samples, pairs first, and the unweighted loss of preserved ones, if any.
+    fn weigh(&self, mse: &[f32], ref_mse: &[f32]) -> Result<(Weights, Option<f64>)> {
+        let (mse, kept) = mse.split_at(self.config.batch);
+        let (ref_mse, ref_kept) = ref_mse.split_at(self.config.batch);
+        let mut weights = self.device.weights(&self.config.loss(), mse, ref_mse)?;
+        if kept.is_empty() {
+            return Ok((weights, None));
+        }
+        let (loss, c) = preserve(&self.config, kept, ref_kept);
+        weights.loss += self.config.preserve * loss;
+        weights.c.extend(c);
+        Ok((weights, Some(loss)))
     }
 
     /// Diffuses and runs one micro-batch.
@@ -357,22 +365,15 @@ fn label(role: Role) -> i64 {
     }
 }
 
-/// Loss and factors of preserved pictures.
-struct Preserved {
-    loss: f64,
-    c: Vec<f32>,
-}
-
-/// The preserved pictures' term: each should stay at least as likely under its own caption as the
-/// reference made it, L = mean of −ln σ(β g_i), c_i = W β σ(−β g_i) / n. It is the loss's own
-/// form for winners with the offset at the reference itself, so its weight W needs no other scale.
-fn preserve(config: &Config, mse: &[f32], ref_mse: &[f32]) -> Option<Preserved> {
+/// Loss and factors of preserved pictures: each should stay at least as likely under its own
+/// caption as the reference made it, L = mean of −ln σ(β g_i), c_i = W β σ(−β g_i) / n. It is
+/// PopAlign's form for winners with the offset at the reference itself, so its weight W needs no
+/// other scale.
+fn preserve(config: &Config, mse: &[f32], ref_mse: &[f32]) -> (f64, Vec<f32>) {
     let n = mse.len() as f64;
-    let z = |i: usize| config.beta * (f64::from(ref_mse[i]) - f64::from(mse[i]));
-    let softplus = |x: f64| x.max(0.0) + (-x.abs()).exp().ln_1p();
-    let factor = |i| (config.preserve * config.beta / (1.0 + z(i).exp()) / n) as f32;
-    (!mse.is_empty()).then(|| Preserved {
-        loss: (0..mse.len()).map(|i| softplus(-z(i))).sum::<f64>() / n,
-        c: (0..mse.len()).map(factor).collect(),
-    })
+    let z = |(m, r): (&f32, &f32)| config.beta * (f64::from(*r) - f64::from(*m));
+    let z: Vec<f64> = mse.iter().zip(ref_mse).map(z).collect();
+    let loss = z.iter().map(|&z| neg_log_sigmoid(z)).sum::<f64>() / n;
+    let factor = |&z: &f64| (config.preserve * config.beta * sigmoid_neg(z) / n) as f32;
+    (loss, z.iter().map(factor).collect())
 }

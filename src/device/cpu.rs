@@ -4,7 +4,7 @@
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::exact::{exp_neg, log1p_unit};
+use super::exact::{neg_log_sigmoid, sigmoid_neg};
 use super::{AdamWStep, Clip, Diffuse, Layout, Loss, Weights, philox};
 
 /// Lanes of a sum: the threads of a CUDA block.
@@ -147,8 +147,7 @@ pub fn weights(loss: &Loss, mse: &[f32], ref_mse: &[f32]) -> Weights {
             continue;
         }
         for side in 0..2 {
-            let z = z(p, side);
-            lanes[p % LANES] += (if z < 0.0 { -z } else { 0.0 }) + log1p_unit(exp_neg(z.abs()));
+            lanes[p % LANES] += neg_log_sigmoid(z(p, side));
         }
     }
     let total = tree_sum(&mut lanes) / if sft { count } else { n };
@@ -158,14 +157,7 @@ pub fn weights(loss: &Loss, mse: &[f32], ref_mse: &[f32]) -> Weights {
             if sft {
                 return if side == 0 { (2.0 / n) as f32 } else { 0.0 };
             }
-            let z = z(p, side);
-            let e = exp_neg(z.abs());
-            let miss = if z < 0.0 {
-                1.0 / (1.0 + e)
-            } else {
-                e / (1.0 + e)
-            };
-            (sign(side) * beta * miss / n) as f32
+            (sign(side) * beta * sigmoid_neg(z(p, side)) / n) as f32
         })
         .collect();
     Weights {

@@ -33,6 +33,21 @@ pub(crate) fn log1p_unit(y: f64) -> f64 {
     2.0 * s * sum
 }
 
+/// −ln σ(z) = max(−z, 0) + ln(1 + e^−|z|): a logistic loss.
+pub(crate) fn neg_log_sigmoid(z: f64) -> f64 {
+    (if z < 0.0 { -z } else { 0.0 }) + log1p_unit(exp_neg(z.abs()))
+}
+
+/// σ(−z), the slope of [`neg_log_sigmoid`] but for its sign.
+pub(crate) fn sigmoid_neg(z: f64) -> f64 {
+    let e = exp_neg(z.abs());
+    if z < 0.0 {
+        1.0 / (1.0 + e)
+    } else {
+        e / (1.0 + e)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,7 @@
 
 pub mod cpu;
 pub mod cuda;
-mod exact;
+pub(crate) mod exact;
 pub mod philox;
 pub mod sources;
 

@@ -46,7 +46,8 @@ pub(crate) fn outputs_with(
     names.into_iter().map(values).collect()
 }
 
-fn inputs(session: &Session) -> Vec<(String, Vec<f32>, Vec<usize>)> {
+/// A value and a shape for every input: batch 2, 16 for other free dimensions, 5 tokens.
+pub(crate) fn inputs(session: &Session) -> Vec<(String, Vec<f32>, Vec<usize>)> {
     let made = session.inputs().iter().map(|spec| {
         let free = if spec.name == "encoder_hidden_states" {
             5

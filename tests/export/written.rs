@@ -7,6 +7,7 @@ use popalign::bundle::{Bundle, Error, Part};
 use popalign::runtime::{Feed, Runtime, SessionOptions, TensorSpec};
 
 use crate::checkpoint::{World, stderr};
+use crate::outputs::inputs;
 
 fn names(specs: &[TensorSpec]) -> Vec<&str> {
     specs.iter().map(|s| s.name.as_str()).collect()
@@ -134,25 +135,7 @@ fn the_training_graph_runs_and_zero_lora_changes_nothing() {
     let mut session = bundle
         .session(&runtime, Part::UnetGrad, &SessionOptions::default())
         .unwrap();
-    let mut arrays = Vec::new();
-    for spec in session.inputs() {
-        let free = if spec.name == "encoder_hidden_states" {
-            5
-        } else {
-            16
-        };
-        let size = |(axis, dim): (usize, &Option<i64>)| match dim {
-            Some(n) => *n as usize,
-            None if axis == 0 => 2,
-            None => free,
-        };
-        let shape: Vec<usize> = spec.dims.iter().enumerate().map(size).collect();
-        let count: usize = shape.iter().product();
-        let values: Vec<f32> = (0..count)
-            .map(|i| ((i * 37 % 101) as f32 - 50.0) / 50.0)
-            .collect();
-        arrays.push((spec.name.clone(), values, shape));
-    }
+    let arrays = inputs(&session);
     let mut feed = Feed::new();
     for (name, values, shape) in &arrays {
         feed.push_f32(name.as_str(), values.as_slice(), shape);

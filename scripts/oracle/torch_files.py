@@ -17,7 +17,7 @@ class Evil:
     """Unpickling it would run a command."""
 
     def __reduce__(self):
-        return os.system, ("touch /tmp/popalign-was-here",)
+        return os.system, ("echo unpickled",)
 
 
 def main():

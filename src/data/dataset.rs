@@ -3,7 +3,7 @@
 //! ```text
 //! manifest.json               how it was made, sizes, counts, SHA-256s
 //! metadata.jsonl              one row per picture, in a fixed order
-//! text.safetensors            per caption: prompt_embeds.XXXXXXXX, pooled.XXXXXXXX
+//! text.safetensors            per caption: prompt_embeds.ID, pooled.ID (its id in 8 hex digits)
 //! latents-NNNNN.safetensors   `latents` [n, C, h, w] f32, scaled as the UNet sees them
 //! images/*.png                the pictures, unless made with --format none
 //! ```

@@ -237,6 +237,33 @@ fn files_of_pairs_that_are_none() {
 }
 
 #[test]
+fn nothing_to_preserve() {
+    let world = World::new();
+    // Pairs of neutral pictures of one subject, and nothing else is left.
+    let neutral = "a photo of a doctor";
+    world.data_set(&|row, _| {
+        row.dropped = (row.prompt != neutral).then(|| "by the test".to_owned());
+    });
+    let id = popalign::data::prompts::caption_id(neutral);
+    let picture = |image: u32| format!(r#"{{"prompt_id":{id},"image_id":{image}}}"#);
+    let pair = format!(
+        r#"{{"caption":"{neutral}","winner":{},"loser":{}}}"#,
+        picture(0),
+        picture(1)
+    );
+    let path = world.dir().join("pairs.jsonl");
+    fsio::write(&path, pair).unwrap();
+    refused(
+        &world,
+        &["--pairs", path.to_str().unwrap(), "--preserve", "0.5"],
+        &[
+            "--preserve: ",
+            "has kept no picture whose caption names an identity",
+        ],
+    );
+}
+
+#[test]
 fn axes_that_do_not_parse() {
     let world = World::new();
     let path = world.dir().join("axes.toml");

@@ -12,7 +12,7 @@
 //! Names follow diffusers 0.36 (`loaders/lora_conversion_utils.py`, `loaders/lora_base.py`). What
 //! is not a plain LoRA of linear layers (LoHa, LoKr, DoRA, convolutions) is refused by name: left
 //! out, it would silently give other pictures. So is a text encoder's, except where it is merged
-//! ([`read_all`], [`merge`]): the text encoders' graphs take no factors.
+//! ([`read_all`], [`merge()`]): the text encoders' graphs take no factors.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

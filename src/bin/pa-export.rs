@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use popalign::bundle::{Adapter, Bundle, Error, Event, Options, Part, Verified, export};
+use popalign::bundle::{self, Adapter, Bundle, Error, Event, Options, Part, Planned, Verified};
 use popalign::cli::{self, Outcome};
+use popalign::generate::Size;
 use popalign::nets::LoraSpec;
 use popalign::runtime::Runtime;
 use serde_json::json;
@@ -31,7 +32,7 @@ struct Args {
     #[arg(required_unless_present_any = ["list", "verify"])]
     src: Option<PathBuf>,
     /// Folder to write; a bundle that is there is replaced
-    #[arg(short, long, value_name = "BUNDLE", required_unless_present_any = ["list", "verify"])]
+    #[arg(short, long, value_name = "BUNDLE", required_unless_present_any = ["list", "verify", "plan"])]
     out: Option<PathBuf>,
     /// Show what a bundle holds: parts, inputs, outputs, parameters, bytes
     #[arg(long, value_name = "BUNDLE", conflicts_with_all = ["src", "out"])]
@@ -72,6 +73,22 @@ struct Args {
     /// Leave the training graph unet_grad out
     #[arg(long, conflicts_with = "parts")]
     no_grad: bool,
+    /// Let unet_grad compute its blocks again for their gradient: much less memory, a third more time
+    #[arg(long)]
+    checkpointing: bool,
+    /// Cut attention so that at --size and --batch no matrix of its scores takes more MiB than this
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 24))]
+    attention_memory: Option<u64>,
+    /// Size of pictures to lay graphs out for; they run at others too [default: what the model was
+    /// trained at]
+    #[arg(long, value_name = "WxH")]
+    size: Option<Size>,
+    /// Pictures at once to lay graphs out for [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 16))]
+    batch: Option<u64>,
+    /// Print what each graph takes in memory, by size and batch, and write nothing
+    #[arg(long, conflicts_with_all = ["out", "list", "verify", "lora"])]
+    plan: bool,
     /// Let the bundle outlive SRC: don't check later that SRC's weights are still there
     #[arg(long)]
     detached: bool,
@@ -137,6 +154,7 @@ fn run(args: &Args) -> anyhow::Result<Outcome> {
     match (&args.list, &args.verify, &args.src, &args.out) {
         (Some(bundle), ..) => list(bundle, args.json),
         (_, Some(bundle), ..) => verify(bundle, args.json),
+        (_, _, Some(src), _) if args.plan => plan(args, src),
         (_, _, Some(src), Some(out)) => write(args, src, out),
         _ => anyhow::bail!("SRC and --out are needed"),
     }
@@ -212,8 +230,37 @@ fn verify(dir: &Path, json: bool) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Exports a checkpoint.
-fn write(args: &Args, src: &Path, out: &Path) -> anyhow::Result<Outcome> {
+/// Prints what graphs take in memory.
+fn plan(args: &Args, src: &Path) -> anyhow::Result<Outcome> {
+    use std::fmt::Write;
+    let mut text = String::new();
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    for estimate in bundle::plan(src, &options(args)?)? {
+        let [width, height] = estimate.size;
+        let (part, batch, memory) = (estimate.part, estimate.batch, estimate.memory);
+        if args.json {
+            let event = json!({"event": "plan", "part": part, "width": width, "height": height,
+                "batch": batch, "weights": memory.weights, "activations": memory.activations,
+                "largest": memory.largest});
+            cli::event(true, &event);
+            continue;
+        }
+        let (weights, activations) = (mib(memory.weights), mib(memory.activations));
+        let (total, largest) = (weights + activations, mib(memory.largest));
+        writeln!(
+            text,
+            "{:<16} {width:>5}x{height:<5} batch {batch:<3} {total:>8} MiB: weights {weights}, \
+             activations {activations}, largest {largest}",
+            part.name()
+        )?;
+    }
+    // A reader that has gone away (`| head`) is no failure.
+    let _ = std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes());
+    Ok(Outcome::Done)
+}
+
+/// What the options ask for.
+fn options(args: &Args) -> Result<Options, Error> {
     let not_yet = |what: &str| Err(Error::NotYet { what: what.into() });
     match (args.dtype, args.target) {
         (Dtype::Fp16, _) => not_yet("--dtype fp16; fp16 weights are exported as fp32 graphs")?,
@@ -221,11 +268,7 @@ fn write(args: &Args, src: &Path, out: &Path) -> anyhow::Result<Outcome> {
         (_, Target::Cuda) => not_yet("--target cuda; plain graphs run on CUDA too")?,
         (Dtype::Fp32, Target::Plain) => {}
     }
-    if let Some(threads) = args.threads {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
-        pool.build_global()?;
-    }
-    let options = Options {
+    Ok(Options {
         parts: args.parts.clone(),
         grad: !args.no_grad,
         lora: LoraSpec {
@@ -236,9 +279,24 @@ fn write(args: &Args, src: &Path, out: &Path) -> anyhow::Result<Outcome> {
         base: args.base.clone(),
         variant: args.variant.clone(),
         merge: args.lora.clone(),
-    };
+        checkpointing: args.checkpointing,
+        score_limit: args.attention_memory.map(|mib| mib << 20),
+        plan: Planned {
+            batch: args.batch,
+            size: args.size.map(|s| [s.width as u64, s.height as u64]),
+        },
+    })
+}
+
+/// Exports a checkpoint.
+fn write(args: &Args, src: &Path, out: &Path) -> anyhow::Result<Outcome> {
+    if let Some(threads) = args.threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
+        pool.build_global()?;
+    }
+    let options = options(args)?;
     let start = std::time::Instant::now();
-    let result = export(src, out, &options, &mut |event| {
+    let result = bundle::export(src, out, &options, &mut |event| {
         report(args.json, &event);
         match cli::interrupted() {
             true => ControlFlow::Break(()),

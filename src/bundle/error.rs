@@ -69,6 +69,14 @@ pub enum Error {
         /// What was asked for.
         what: String,
     },
+    /// `--size` is one that the model can't draw.
+    #[error("--size {}x{}: width and height must be multiples of {multiple} for this model", size[0], size[1])]
+    Size {
+        /// Width and height asked for.
+        size: [u64; 2],
+        /// What both must be multiples of.
+        multiple: u64,
+    },
     /// What is at the output path is not a bundle, so it is not replaced.
     #[error("{} exists and is not a bundle; it is left as it is", path.display())]
     InTheWay {
@@ -197,6 +205,15 @@ fn names(parts: &[Part]) -> String {
 }
 
 impl Error {
+    /// A network that can't be built.
+    pub(super) fn network(part: Part, origin: PathBuf, source: crate::nets::Error) -> Self {
+        Self::Network {
+            part,
+            origin,
+            source: Box::new(source),
+        }
+    }
+
     /// Advice for the person at the keyboard, where there is any.
     pub fn hint(&self) -> Option<&'static str> {
         match self {

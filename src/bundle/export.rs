@@ -15,6 +15,7 @@ use serde_json::Value as Json;
 use super::link::{Users, link_weights, name_of};
 use super::manifest::{FORMAT, LoraInfo, MANIFEST, Manifest, PartInfo, Port};
 use super::merge::Adapters;
+use super::plan::{Planned, graph_options};
 use super::source::Source;
 use super::{Error, Part, Result};
 use crate::fsio::{self, AtomicDir};
@@ -45,6 +46,13 @@ pub struct Options {
     pub variant: Option<String>,
     /// Adapters to add to the weights.
     pub merge: Vec<Adapter>,
+    /// Whether `unet_grad` computes its blocks again for their gradient.
+    pub checkpointing: bool,
+    /// Most bytes of a matrix of attention scores at the planned sizes.
+    pub score_limit: Option<u64>,
+    /// Pictures at once, and their width and height, to lay graphs out for [default: one, of the
+    /// size the model was trained at].
+    pub plan: Planned,
 }
 
 /// An adapter to add to the weights.
@@ -66,6 +74,9 @@ impl Default for Options {
             base: None,
             variant: None,
             merge: Vec::new(),
+            checkpointing: false,
+            score_limit: None,
+            plan: Planned::default(),
         }
     }
 }
@@ -117,6 +128,7 @@ pub fn export(src: &Path, out: &Path, options: &Options, report: Report<'_>) -> 
         adapters: &adapters,
         source: &source,
         options,
+        graphs: graph_options(&source, options)?,
         dir: staged.path(),
         networks: BTreeMap::new(),
         parts: BTreeMap::new(),
@@ -217,6 +229,8 @@ struct Network {
 struct Writer<'a> {
     source: &'a Source,
     options: &'a Options,
+    /// How graphs are built.
+    graphs: graphs::Options,
     adapters: &'a Adapters,
     /// The folder being written.
     dir: &'a Path,
@@ -244,17 +258,9 @@ impl Writer<'_> {
         if !network.users.contains(&part.folder()) {
             network.users.push(part.folder());
         }
-        let options = graphs::Options {
-            lora: Some(self.options.lora.clone()),
-            time_ids: self.source.time_ids(),
-            ..graphs::Options::default()
-        };
-        let built = build(part, &config, &network.weights, &options);
-        let (graph, modules) = built.map_err(|source| Error::Network {
-            part,
-            origin: self.source.origin(folder),
-            source: Box::new(source),
-        })?;
+        let built = build(part, &config, &network.weights, &self.graphs);
+        let origin = self.source.origin(folder);
+        let (graph, modules) = built.map_err(|e| Error::network(part, origin, e))?;
         if matches!(part, Part::Unet | Part::UnetGrad) {
             self.lora = Some(LoraInfo {
                 rank: self.options.lora.rank,
@@ -305,7 +311,7 @@ impl Writer<'_> {
 }
 
 /// Builds the graph of a part from its configuration and weights.
-fn build(
+pub(super) fn build(
     part: Part,
     config: &Json,
     weights: &Weights,

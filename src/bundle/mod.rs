@@ -16,6 +16,7 @@ mod inspect;
 mod link;
 mod manifest;
 mod merge;
+mod plan;
 mod source;
 mod verify;
 
@@ -24,6 +25,8 @@ pub use export::{Adapter, Event, Options, export};
 pub use identity::Identity;
 pub use inspect::Verified;
 pub use manifest::{Link, LoraInfo, MANIFEST, Manifest, Merged, PartInfo, Port, WeightFile};
+
+pub use plan::{Estimate, Planned, plan};
 
 use crate::runtime::{Runtime, Session, SessionOptions};
 

@@ -19,6 +19,8 @@ pub(super) struct SymbolInfo {
     pub(super) name: String,
     /// Every value fed at run time is a multiple of this.
     pub(super) multiple_of: u64,
+    /// The value that the graph is laid out for; any other works too.
+    pub(super) planned: Option<u64>,
 }
 
 /// One dimension: a fixed size or a product with symbols.
@@ -75,6 +77,15 @@ impl Dim {
             .map(|s| table[usize::from(s.0)].multiple_of)
             .product();
         (self.num * known).is_multiple_of(self.den)
+    }
+
+    /// The number it is for given values of the symbols; nothing if one is unknown.
+    pub(super) fn at(&self, value: impl Fn(Symbol) -> Option<u64>) -> Option<u64> {
+        let product = self
+            .symbols
+            .iter()
+            .try_fold(self.num, |n, &s| Some(n * value(s)?))?;
+        Some(product / self.den)
     }
 
     /// Text such as `4`, `height/2` or `height*width`; the ONNX `dim_param` of an input or output.
@@ -162,6 +173,7 @@ mod tests {
         let table = [SymbolInfo {
             name: "height".into(),
             multiple_of: 2,
+            planned: None,
         }];
         let h = Dim::from(Symbol(0));
         assert!(h.over(2).is_whole(&table));

@@ -2,12 +2,15 @@
 //!
 //! The gradient of a graph is more nodes of the same graph, so whatever runs the forward pass runs
 //! the backward pass too. Only the paths from the wanted values to the outputs are differentiated:
-//! frozen weights get no gradient, and nothing flows below the first wanted value.
+//! frozen weights get no gradient, and nothing flows below the first wanted value. Parts that were
+//! built with [`Graph::checkpointed`] are computed again when their gradient is due (see
+//! [`recompute`](super::recompute)).
 
 use std::collections::HashMap;
 
 use super::grad_rules::Operands;
-use super::{Graph, Origin, Result, Value};
+use super::recompute::Step;
+use super::{Graph, Op, Origin, Result, Value};
 
 /// Adds the nodes that compute `Σ seedᵢ · ∂outputᵢ/∂wrtⱼ` for each wanted value.
 ///
@@ -17,55 +20,177 @@ pub fn gradients(
     outputs: &[(Value, Value)],
     wrt: &[Value],
 ) -> Result<Vec<Option<Value>>> {
-    let wanted = graph.depends_on(wrt);
-    let mut adjoints: HashMap<Value, Value> = HashMap::new();
+    let steps = graph.steps();
+    let mut backward = Backward {
+        wanted: graph.depends_on(wrt),
+        graph,
+        adjoints: HashMap::new(),
+        slices: HashMap::new(),
+        gated: HashMap::new(),
+    };
     for &(output, seed) in outputs {
-        if graph.shape(output) != graph.shape(seed) {
-            return Err(graph.mismatch(
+        if backward.graph.shape(output) != backward.graph.shape(seed) {
+            return Err(backward.graph.mismatch(
                 "Gradient",
                 "a seed of the output's shape",
                 &[output, seed],
             ));
         }
-        if wanted[output.index()] {
-            accumulate(graph, &mut adjoints, output, seed)?;
+        if backward.is_wanted(output) {
+            backward.accumulate(output, seed)?;
         }
     }
-    let forward = graph.nodes.len();
-    for index in (0..forward).rev() {
-        let node = graph.nodes[index].clone();
+    backward.sweep(&steps)?;
+    wrt.iter().map(|&v| backward.adjoint(v)).collect()
+}
+
+/// A backward pass under way.
+pub(super) struct Backward<'g> {
+    pub(super) graph: &'g mut Graph,
+    /// Per value: whether it depends on a wanted one.
+    wanted: Vec<bool>,
+    /// What has flowed into each value, summed up.
+    adjoints: HashMap<Value, Value>,
+    /// What has flowed into slices of a value and isn't part of its adjoint yet.
+    slices: HashMap<Value, Vec<Slice>>,
+    /// Values that stand for others in a recomputation: their adjoints are the originals'.
+    pub(super) gated: HashMap<Value, Value>,
+}
+
+/// The adjoint of elements `start..end` of an axis.
+struct Slice {
+    axis: usize,
+    start: u64,
+    end: u64,
+    dy: Value,
+}
+
+impl Backward<'_> {
+    /// Differentiates steps, last first.
+    pub(super) fn sweep(&mut self, steps: &[Step]) -> Result<()> {
+        for step in steps.iter().rev() {
+            match step {
+                Step::Node(index) => self.node(*index)?,
+                Step::Segment(inner) => self.segment(inner)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the adjoint of a node's output flow into its operands.
+    fn node(&mut self, index: usize) -> Result<()> {
+        let node = self.graph.nodes[index].clone();
         // Only first outputs carry gradients; the others are statistics of the backward rules.
-        let Some(&dy) = adjoints.get(&node.outputs[0]) else {
-            continue;
+        let Some(dy) = self.adjoint(node.outputs[0])? else {
+            return Ok(());
         };
-        let needs: Vec<bool> = node.inputs.iter().map(|v| wanted[v.index()]).collect();
-        graph.push_scope(format!("grad.{}", node.scope));
+        if let Op::Slice { axis, start, end } = node.op {
+            let slice = Slice {
+                axis,
+                start,
+                end,
+                dy,
+            };
+            let whole = self.original(node.inputs[0]);
+            self.slices.entry(whole).or_default().push(slice);
+            return Ok(());
+        }
+        let needs: Vec<bool> = node.inputs.iter().map(|&v| self.is_wanted(v)).collect();
+        self.graph.push_scope(format!("grad.{}", node.scope));
         let operands = Operands {
             node: &node,
             dy,
             needs: &needs,
         };
-        let contributions = graph.operand_gradients(&operands);
+        let contributions = self.graph.operand_gradients(&operands);
         for (operand, contribution) in contributions? {
-            accumulate(graph, &mut adjoints, operand, contribution)?;
+            self.accumulate(operand, contribution)?;
         }
-        graph.pop_scope();
+        self.graph.pop_scope();
+        Ok(())
     }
-    Ok(wrt.iter().map(|v| adjoints.get(v).copied()).collect())
-}
 
-fn accumulate(
-    graph: &mut Graph,
-    adjoints: &mut HashMap<Value, Value>,
-    to: Value,
-    contribution: Value,
-) -> Result<()> {
-    let sum = match adjoints.get(&to) {
-        Some(&before) => graph.add(before, contribution)?,
-        None => contribution,
-    };
-    adjoints.insert(to, sum);
-    Ok(())
+    fn accumulate(&mut self, to: Value, contribution: Value) -> Result<()> {
+        let to = self.original(to);
+        let sum = match self.adjoints.get(&to) {
+            Some(&before) => self.graph.add(before, contribution)?,
+            None => contribution,
+        };
+        self.adjoints.insert(to, sum);
+        Ok(())
+    }
+
+    /// What has flowed into a value, of its shape.
+    pub(super) fn adjoint(&mut self, value: Value) -> Result<Option<Value>> {
+        if let Some(mut slices) = self.slices.remove(&value) {
+            slices.sort_by_key(|s| (s.axis, s.start));
+            if self.tile(value, &slices) {
+                let parts: Vec<Value> = slices.iter().map(|s| s.dy).collect();
+                let joined = self.graph.concat(&parts, slices[0].axis)?;
+                self.accumulate(value, joined)?;
+            } else {
+                for slice in slices {
+                    let padded = self.padded(value, &slice)?;
+                    self.accumulate(value, padded)?;
+                }
+            }
+        }
+        Ok(self.adjoints.get(&value).copied())
+    }
+
+    /// Whether slices cover an axis exactly once, one after the other.
+    fn tile(&self, value: Value, slices: &[Slice]) -> bool {
+        let axis = slices[0].axis;
+        let mut end = 0;
+        let follow = slices.iter().all(|s| {
+            let fits = s.axis == axis && s.start == end;
+            end = s.end;
+            fits
+        });
+        follow && self.graph.shape(value)[axis].is(end)
+    }
+
+    /// The adjoint of a slice with zeros around it.
+    fn padded(&mut self, value: Value, slice: &Slice) -> Result<Value> {
+        let rank = self.graph.rank(value);
+        let size = self.graph.shape(value)[slice.axis].fixed();
+        let (mut before, mut after) = (vec![0; rank], vec![0; rank]);
+        before[slice.axis] = slice.start;
+        after[slice.axis] = size.unwrap_or(slice.end) - slice.end;
+        self.graph.pad(slice.dy, &before, &after)
+    }
+
+    /// Forgets what has flowed into a value and returns it.
+    pub(super) fn take_adjoint(&mut self, value: Value) -> Result<Option<Value>> {
+        self.adjoint(value)?;
+        Ok(self.adjoints.remove(&value))
+    }
+
+    /// Says what has flowed into a value that stands for another from now on.
+    pub(super) fn set_adjoint(&mut self, value: Value, adjoint: Value) {
+        self.adjoints.insert(value, adjoint);
+    }
+
+    fn original(&self, mut value: Value) -> Value {
+        while let Some(&original) = self.gated.get(&value) {
+            value = original;
+        }
+        value
+    }
+
+    /// Whether a value depends on a wanted one.
+    pub(super) fn is_wanted(&self, value: Value) -> bool {
+        self.wanted.get(value.index()) == Some(&true)
+    }
+
+    /// Marks a value as depending on what another depends on.
+    pub(super) fn want_like(&mut self, value: Value, like: Value) {
+        let wanted = self.is_wanted(like);
+        if self.wanted.len() <= value.index() {
+            self.wanted.resize(value.index() + 1, false);
+        }
+        self.wanted[value.index()] = wanted;
+    }
 }
 
 impl Graph {

@@ -65,7 +65,6 @@ impl Graph {
                 perm.iter().enumerate().for_each(|(i, &p)| inverse[p] = i);
                 self.transpose(o.dy, &inverse)?
             }
-            Op::Slice { axis, start, end } => self.slice_gradient(o, *axis, *start, *end)?,
             Op::Upsample2x => self.upsample_gradient(o)?,
             Op::Pad { before, .. } => {
                 let mut dx = o.dy;
@@ -343,14 +342,6 @@ impl Graph {
             _ => v,
         };
         self.rank(source) == 0 && self.constant_f32(source) == Some(1.0)
-    }
-
-    fn slice_gradient(&mut self, o: &Operands, axis: usize, start: u64, end: u64) -> Result<Value> {
-        let x = o.input(0);
-        let size = self.shape(x)[axis].fixed().unwrap_or(end);
-        let (mut before, mut after) = (vec![0; self.rank(x)], vec![0; self.rank(x)]);
-        (before[axis], after[axis]) = (start, size - end);
-        self.pad(o.dy, &before, &after)
     }
 
     fn concat_gradients(&mut self, o: &Operands, axis: usize) -> Result<Adjoints> {

@@ -18,10 +18,12 @@ mod error;
 mod grad;
 mod grad_rules;
 mod linear;
+mod memory;
 mod normalize;
 mod onnx;
 mod op;
 mod passes;
+mod recompute;
 mod shaping;
 mod write;
 
@@ -34,6 +36,7 @@ pub use dim::{Dim, Symbol};
 pub use dtype::DType;
 pub use error::{Error, Result};
 pub use grad::gradients;
+pub use memory::Memory;
 pub use onnx::external_files;
 pub use op::{Binary, Conv, Op, Pool, Reduction, Unary};
 pub use write::Onnx;
@@ -110,6 +113,11 @@ pub struct Graph {
     /// A value and axis that carries each symbol (with its factor) at run time.
     symbol_sources: HashMap<Symbol, (Value, usize)>,
     scope: Vec<String>,
+    /// Nodes that were built as parts to compute again for their gradient.
+    segments: Vec<std::ops::Range<usize>>,
+    /// The input that keeps a second computation apart from the first; nothing without
+    /// checkpointing.
+    gate: Option<Value>,
 }
 
 impl Graph {
@@ -125,8 +133,25 @@ impl Graph {
         self.symbols.push(SymbolInfo {
             name: name.to_owned(),
             multiple_of,
+            planned: None,
         });
         Symbol(u16::try_from(self.symbols.len() - 1).expect("a handful of symbols"))
+    }
+
+    /// Says which value of a symbol the graph should be laid out for. Others work too.
+    pub fn plan(&mut self, symbol: Symbol, value: u64) {
+        self.symbols[usize::from(symbol.0)].planned = Some(value);
+    }
+
+    /// A dimension's size as planned; nothing if a symbol in it has no plan.
+    pub fn planned(&self, dim: &Dim) -> Option<u64> {
+        dim.at(|s| self.symbols[usize::from(s.0)].planned)
+    }
+
+    /// `dim / n`, if that is a whole number whatever the symbols' values.
+    pub fn part_of(&self, dim: &Dim, n: u64) -> Option<Dim> {
+        let part = dim.over(n);
+        part.is_whole(&self.symbols).then_some(part)
     }
 
     /// Adds a required graph input.

@@ -30,6 +30,33 @@ pub struct Options {
     pub lora: Option<LoraSpec>,
     /// Number of `time_ids` of a UNet with added conditioning: 6, or 5 for the SDXL refiner.
     pub time_ids: u64,
+    /// Whether `unet_grad` computes its blocks again for their gradient instead of keeping what is
+    /// inside them: much less memory for a quarter more time.
+    pub checkpointing: bool,
+    /// Most bytes of a matrix of attention scores at the planned sizes; attention is cut into as
+    /// many parts as that takes.
+    pub score_limit: Option<u64>,
+    /// The sizes to lay graphs out for.
+    pub plan: Plan,
+}
+
+/// The sizes that graphs are laid out for. They run at any others too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// Samples at once.
+    pub batch: u64,
+    /// Height and width of the latents.
+    pub latent: [u64; 2],
+}
+
+impl Default for Plan {
+    /// One picture of SDXL's size.
+    fn default() -> Self {
+        Self {
+            batch: 1,
+            latent: [128, 128],
+        }
+    }
 }
 
 impl Default for Options {
@@ -38,7 +65,32 @@ impl Default for Options {
             compute: DType::F32,
             lora: Some(LoraSpec::default()),
             time_ids: 6,
+            checkpointing: false,
+            score_limit: None,
+            plan: Plan::default(),
         }
+    }
+}
+
+impl Options {
+    /// The weights of a network as its function takes them.
+    pub(super) fn params<'a>(&self, w: &Scope<'a>) -> Params<'a> {
+        Params::new(w.clone(), self.compute).with_score_limit(self.score_limit)
+    }
+
+    /// The sizes [B, ., h, w] of latents, or of pictures so many times larger.
+    fn batch_and_size(&self, g: &mut Graph, multiple_of: u64, factor: u64) -> [Dim; 3] {
+        let [height, width] = self.plan.latent;
+        let sizes = [
+            ("batch_size", 1, self.plan.batch),
+            ("height", multiple_of, factor * height),
+            ("width", multiple_of, factor * width),
+        ];
+        sizes.map(|(name, multiple_of, planned)| {
+            let symbol = g.symbol(name, multiple_of);
+            g.plan(symbol, planned);
+            symbol.into()
+        })
     }
 }
 
@@ -96,7 +148,7 @@ fn text(
     outputs: impl FnOnce(&mut Graph, &clip::TextOutputs, &Params) -> Result<()>,
 ) -> Result<Graph> {
     let mut g = Graph::new();
-    let w = Params::new(w.clone(), options.compute);
+    let w = options.params(w);
     let batch = g.symbol("batch_size", 1);
     let shape = [batch.into(), config.max_position_embeddings.into()];
     let ids = g.input("input_ids", DType::I64, &shape)?;
@@ -120,7 +172,7 @@ fn hidden_states(g: &mut Graph, outputs: &clip::TextOutputs) -> Result<()> {
 /// As [`clip::image_embeds`].
 pub fn clip_vision(config: &ClipVisionConfig, w: &Scope, options: &Options) -> Result<Graph> {
     let mut g = Graph::new();
-    let w = Params::new(w.clone(), options.compute);
+    let w = options.params(w);
     let batch = g.symbol("batch_size", 1);
     let size = Dim::from(config.image_size);
     let shape = [batch.into(), config.num_channels.into(), size.clone(), size];
@@ -139,7 +191,7 @@ pub fn clip_vision(config: &ClipVisionConfig, w: &Scope, options: &Options) -> R
 /// As [`unet::build`]; a LoRA target that names no linear layer.
 pub fn unet(config: &UnetConfig, w: &Scope, options: &Options) -> Result<UnetGraph> {
     let mut g = Graph::new();
-    let w = Params::new(w.clone(), options.compute);
+    let w = options.params(w);
     let inputs = unet_inputs(&mut g, config, options, Timestep::Shared)?;
     let Some(spec) = &options.lora else {
         return finish(g, |g| unet::build(g, config, &w, &inputs), Vec::new);
@@ -185,9 +237,7 @@ pub(super) fn unet_inputs(
     options: &Options,
     timestep: Timestep,
 ) -> Result<UnetInputs> {
-    let batch = Dim::from(g.symbol("batch_size", 1));
-    let height = Dim::from(g.symbol("height", config.size_multiple()));
-    let width = Dim::from(g.symbol("width", config.size_multiple()));
+    let [batch, height, width] = options.batch_and_size(g, config.size_multiple(), 1);
     let length = Dim::from(g.symbol("sequence_length", 1));
     let compute = options.compute;
     let latent = [batch.clone(), config.in_channels.into(), height, width];
@@ -235,7 +285,7 @@ fn added_inputs(
 /// As [`vae::encode`].
 pub fn vae_encoder(config: &VaeConfig, w: &Scope, options: &Options) -> Result<Graph> {
     let mut g = Graph::new();
-    let w = Params::new(w.clone(), options.compute);
+    let w = options.params(w);
     let sample = picture(
         &mut g,
         "sample",
@@ -256,7 +306,7 @@ pub fn vae_encoder(config: &VaeConfig, w: &Scope, options: &Options) -> Result<G
 /// As [`vae::decode`].
 pub fn vae_decoder(config: &VaeConfig, w: &Scope, options: &Options) -> Result<Graph> {
     let mut g = Graph::new();
-    let w = Params::new(w.clone(), options.compute);
+    let w = options.params(w);
     let latent = picture(&mut g, "latent_sample", config.latent_channels, 1, options)?;
     let sample = vae::decode(&mut g, config, &w, latent)?;
     g.output("sample", sample)?;
@@ -270,7 +320,7 @@ pub fn vae_decoder(config: &VaeConfig, w: &Scope, options: &Options) -> Result<G
 /// As [`resnet::build`].
 pub fn classifier(config: &ResnetConfig, w: &Scope, options: &Options) -> Result<Graph> {
     let mut g = Graph::new();
-    let w = Params::new(w.clone(), options.compute);
+    let w = options.params(w);
     let channels = config.num_channels;
     let pixels = picture(
         &mut g,
@@ -294,9 +344,7 @@ fn picture(
     multiple_of: u64,
     options: &Options,
 ) -> Result<Value> {
-    let batch = g.symbol("batch_size", 1);
-    let height = g.symbol("height", multiple_of);
-    let width = g.symbol("width", multiple_of);
-    let shape = [batch.into(), channels.into(), height.into(), width.into()];
+    let [batch, height, width] = options.batch_and_size(g, multiple_of, multiple_of);
+    let shape = [batch, channels.into(), height, width];
     Ok(g.input(name, options.compute, &shape)?)
 }

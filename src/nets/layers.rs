@@ -16,6 +16,7 @@ pub struct Params<'a> {
     /// the scope's prefix where the checkpoint holds more than this network.
     path: String,
     compute: DType,
+    score_limit: Option<u64>,
     lora: Option<Rc<Lora>>,
 }
 
@@ -27,6 +28,7 @@ impl<'a> Params<'a> {
             scope,
             path: String::new(),
             compute,
+            score_limit: None,
             lora: None,
         }
     }
@@ -37,6 +39,20 @@ impl<'a> Params<'a> {
             lora: Some(lora),
             ..self.clone()
         }
+    }
+
+    /// The same weights with attention cut so that, at the sizes the graph is planned for, no
+    /// matrix of scores takes more bytes than this.
+    pub fn with_score_limit(&self, bytes: Option<u64>) -> Self {
+        Self {
+            score_limit: bytes,
+            ..self.clone()
+        }
+    }
+
+    /// Most bytes of a matrix of attention scores.
+    pub fn score_limit(&self) -> Option<u64> {
+        self.score_limit
     }
 
     /// The weights of a submodule.

@@ -10,9 +10,13 @@ use std::rc::Rc;
 
 use super::graphs::{Options, Timestep, UnetGraph, unet_inputs};
 use super::unet::{self, UnetConfig};
-use super::{Lora, Params, Result};
-use crate::graph::{DType, Graph, Value, gradients};
+use super::{Lora, Result};
+use crate::graph::{DType, Data, Graph, Value, gradients};
 use crate::weights::Scope;
+
+/// An input of graphs with gradient checkpointing, true by default and to be left so: it keeps the
+/// runtime from merging a block's second computation with its first.
+pub(super) const CHECKPOINT_GATE: &str = "checkpoint_gate";
 
 /// `unet_grad`: the inputs of the UNet with `timestep` `[B]`, `target` [B, C, h, w] and the LoRA
 /// inputs, to `mse` and `ref_mse` `[B]` f32 (means over C·h·w of the squared error with and without
@@ -24,12 +28,17 @@ use crate::weights::Scope;
 /// As [`unet::build`]; a LoRA target that names no linear layer.
 pub fn unet_grad(config: &UnetConfig, w: &Scope, options: &Options) -> Result<UnetGraph> {
     let mut g = Graph::new();
-    let w = Params::new(w.clone(), options.compute);
+    let w = options.params(w);
     let inputs = unet_inputs(&mut g, config, options, Timestep::PerSample)?;
     let mut shape = g.shape(inputs.sample).to_vec();
     shape[1] = config.out_channels.into();
     let target = g.input("target", DType::F32, &shape)?;
     let batch = shape[0].clone();
+    if options.checkpointing {
+        let gate = Data::Inline([1].into());
+        let gate = g.input_with_default(CHECKPOINT_GATE, DType::Bool, &[], gate)?;
+        g.checkpoint_with(gate);
+    }
 
     let spec = options.lora.clone().unwrap_or_default();
     let lora = Rc::new(Lora::new(&mut g, spec, Some(batch.clone()))?);

@@ -241,7 +241,7 @@ fn attend(g: &mut Graph, config: &VaeConfig, w: &Params, x: Value) -> Result<Val
         project(g, names[1], rows)?,
         project(g, names[2], rows)?,
     ];
-    let mixed = attention(g, qkv, 1, None)?;
+    let mixed = attention(g, qkv, 1, None, w.score_limit())?;
     let projected = project(g, names[3], mixed)?;
     let columns = g.transpose(projected, &[0, 2, 1])?;
     let back = g.reshape(columns, &picture)?;

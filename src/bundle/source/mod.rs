@@ -122,6 +122,11 @@ impl Source {
         found.ok_or_else(|| self.no_network(network, network))
     }
 
+    /// Whether the checkpoint or its base has a network.
+    pub(super) fn has(&self, network: &'static str) -> bool {
+        self.place(network).is_some()
+    }
+
     /// The weights of a network.
     pub(super) fn weights(&self, network: &'static str) -> Result<Weights> {
         match self.place(network) {

@@ -242,7 +242,7 @@ fn encoder_layer(
             project("k_proj", normal)?,
             project("v_proj", normal)?,
         ];
-        let mixed = attention(g, qkv, layers.heads, mask)?;
+        let mixed = attention(g, qkv, layers.heads, mask, w.score_limit())?;
         w.within(g, "out_proj", |g, w| w.linear(g, mixed, width, width, true))
     })?;
     let x = g.add(x, attended)?;

@@ -83,7 +83,8 @@ impl Stage {
             output_scale,
         };
         w.within(g, format_args!("resnets.{index}"), |g, w| {
-            residual(g, w, &sizes, x, Some((self.temb, self.temb_width)))
+            let temb = Some((self.temb, self.temb_width));
+            g.checkpointed(|g| residual(g, w, &sizes, x, temb))
         })
     }
 

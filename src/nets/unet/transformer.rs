@@ -60,7 +60,7 @@ pub(super) fn transformer(
     let mut tokens = tokens;
     for layer in 0..t.layers {
         tokens = w.within(g, format_args!("transformer_blocks.{layer}"), |g, w| {
-            block(g, w, t, tokens, text)
+            g.checkpointed(|g| block(g, w, t, tokens, text))
         })?;
     }
     let output = if t.linear_projection {
@@ -106,7 +106,7 @@ fn attend(
     let q = w.within(g, "to_q", |g, w| w.linear(g, x, c, c, false))?;
     let k = w.within(g, "to_k", |g, w| w.linear(g, source, width, c, false))?;
     let v = w.within(g, "to_v", |g, w| w.linear(g, source, width, c, false))?;
-    let mixed = attention(g, [q, k, v], t.heads, None)?;
+    let mixed = attention(g, [q, k, v], t.heads, None, w.score_limit())?;
     w.within(g, "to_out.0", |g, w| w.linear(g, mixed, c, c, true))
 }
 

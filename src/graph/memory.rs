@@ -1,0 +1,194 @@
+//! How much memory a graph takes, before it is run.
+//!
+//! Tensors are counted as ONNX Runtime keeps them: from the node that makes them until the last
+//! that reads them, in the order in which its CPU and CUDA executors run a graph, weights apart.
+//! What its own fusions save and its kernels' work space costs is not known here, nor how an arena
+//! rounds: the estimate is for comparing sizes and layouts.
+
+use std::collections::HashSet;
+
+use super::{Graph, Op, Origin, Symbol, Value};
+
+/// Bytes that a graph takes while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// Weights, as the nodes take them: a cast or transposed weight counts as it is then.
+    pub weights: u64,
+    /// The most that computed tensors, outputs included, take at once.
+    pub activations: u64,
+    /// The largest single one.
+    pub largest: u64,
+}
+
+impl Graph {
+    /// Estimates the memory of a run at given sizes of the symbols.
+    ///
+    /// Nothing if a symbol's size isn't given.
+    pub fn memory(&self, size: impl Fn(Symbol) -> Option<u64>) -> Option<Memory> {
+        let bytes: Vec<u64> = self
+            .tensors
+            .iter()
+            .map(|t| {
+                t.shape
+                    .iter()
+                    .try_fold(t.dtype.size(), |n, d| Some(n * d.at(&size)?))
+            })
+            .collect::<Option<_>>()?;
+        let constant = self.constant_nodes();
+        let order: Vec<usize> = self
+            .execution_order()
+            .into_iter()
+            .filter(|&n| !constant[n])
+            .collect();
+        let (activations, largest) = self.peak(&order, &bytes);
+        Some(Memory {
+            weights: self.weight_bytes(&order, &bytes),
+            activations,
+            largest,
+        })
+    }
+
+    /// The symbol of that name.
+    pub fn symbol_named(&self, name: &str) -> Option<Symbol> {
+        let index = self.symbols.iter().position(|s| s.name == name)?;
+        Some(Symbol(index as u16))
+    }
+
+    /// Per node: whether the runtime computes it once, when it loads the graph.
+    fn constant_nodes(&self) -> Vec<bool> {
+        let mut constant = vec![false; self.nodes.len()];
+        for (index, node) in self.nodes.iter().enumerate() {
+            constant[index] = node.inputs.iter().all(|v| self.is_constant(*v, &constant));
+        }
+        constant
+    }
+
+    fn is_constant(&self, value: Value, constant: &[bool]) -> bool {
+        match self.tensors[value.index()].origin {
+            Origin::Initializer { .. } => true,
+            Origin::Input { .. } => false,
+            Origin::Node(node) => constant[node],
+        }
+    }
+
+    /// Bytes of the constants that the nodes to run read, each once.
+    fn weight_bytes(&self, order: &[usize], bytes: &[u64]) -> u64 {
+        let run: HashSet<usize> = order.iter().copied().collect();
+        let read: HashSet<Value> = order
+            .iter()
+            .flat_map(|&n| self.nodes[n].inputs.iter().copied())
+            .filter(|v| match &self.tensors[v.index()].origin {
+                Origin::Node(node) => !run.contains(node),
+                Origin::Initializer { .. } => true,
+                Origin::Input { default, .. } => default.is_some(),
+            })
+            .collect();
+        read.iter().map(|v| bytes[v.index()]).sum()
+    }
+
+    /// The most bytes alive at once, and the largest tensor.
+    fn peak(&self, order: &[usize], bytes: &[u64]) -> (u64, u64) {
+        let owner = self.owners();
+        let mut readers = vec![0_usize; self.tensors.len()];
+        for &n in order {
+            for v in &self.nodes[n].inputs {
+                readers[owner[v.index()].index()] += 1;
+            }
+        }
+        for (_, v) in &self.outputs {
+            // An output is never freed.
+            readers[owner[v.index()].index()] += 1;
+        }
+        let (mut alive, mut most, mut largest) = (0_u64, 0_u64, 0_u64);
+        let run: HashSet<usize> = order.iter().copied().collect();
+        let computed = |v: Value| matches!(self.tensors[v.index()].origin, Origin::Node(n) if run.contains(&n));
+        for &n in order {
+            let node = &self.nodes[n];
+            for &output in node.outputs.iter().filter(|v| owner[v.index()] == **v) {
+                alive += bytes[output.index()];
+                largest = largest.max(bytes[output.index()]);
+            }
+            most = most.max(alive);
+            for &input in &node.inputs {
+                let owner = owner[input.index()];
+                readers[owner.index()] -= 1;
+                if readers[owner.index()] == 0 && computed(owner) {
+                    alive -= bytes[owner.index()];
+                }
+            }
+            for &output in &node.outputs {
+                if owner[output.index()] == output && readers[output.index()] == 0 {
+                    alive -= bytes[output.index()];
+                }
+            }
+        }
+        (most, largest)
+    }
+
+    /// Per value: the value whose buffer holds it. A reshape is only another view, and element by
+    /// element an operand that nobody else reads is written over.
+    fn owners(&self) -> Vec<Value> {
+        let mut readers = vec![0_usize; self.tensors.len()];
+        for v in self.nodes.iter().flat_map(|n| &n.inputs) {
+            readers[v.index()] += 1;
+        }
+        for (_, v) in &self.outputs {
+            readers[v.index()] += 1;
+        }
+        let mut owner: Vec<Value> = (0..self.tensors.len() as u32).map(Value).collect();
+        for node in &self.nodes {
+            let reused = match &node.op {
+                Op::Reshape => Some(node.inputs[0]),
+                Op::Unary(_) | Op::Binary(_) | Op::Softmax { .. } => {
+                    node.inputs.iter().copied().find(|&v| {
+                        let whole = self.shape(v) == self.shape(node.outputs[0]);
+                        let same = self.dtype(v) == self.dtype(node.outputs[0]);
+                        readers[v.index()] == 1 && whole && same && owner[v.index()] == v
+                    })
+                }
+                _ => None,
+            };
+            if let Some(v) = reused.filter(|&v| self.producer(v).is_some()) {
+                owner[node.outputs[0].index()] = owner[v.index()];
+            }
+        }
+        owner
+    }
+
+    /// The order in which ONNX Runtime runs the nodes: depth first from those that nothing
+    /// follows, operands before their node (`Graph::ReverseDFSFrom`, the default order).
+    fn execution_order(&self) -> Vec<usize> {
+        let mut followed = vec![false; self.nodes.len()];
+        let mut before: Vec<Vec<usize>> = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            let mut operands: Vec<usize> = node
+                .inputs
+                .iter()
+                .filter_map(|v| match self.tensors[v.index()].origin {
+                    Origin::Node(n) => Some(n),
+                    _ => None,
+                })
+                .collect();
+            operands.sort_unstable();
+            operands.dedup();
+            operands.iter().for_each(|&n| followed[n] = true);
+            before.push(operands);
+        }
+        let mut stack: Vec<(usize, bool)> = (0..self.nodes.len())
+            .filter(|&n| !followed[n])
+            .map(|n| (n, false))
+            .collect();
+        let mut visited = vec![false; self.nodes.len()];
+        let mut order = Vec::with_capacity(self.nodes.len());
+        while let Some((node, left)) = stack.pop() {
+            if left {
+                order.push(node);
+            } else if !std::mem::replace(&mut visited[node], true) {
+                stack.push((node, true));
+                let operands = before[node].iter().filter(|&&n| !visited[n]);
+                stack.extend(operands.map(|&n| (n, false)));
+            }
+        }
+        order
+    }
+}

@@ -27,6 +27,8 @@ pub fn gradients(
         adjoints: HashMap::new(),
         slices: HashMap::new(),
         gated: HashMap::new(),
+        flowed: Vec::new(),
+        done: None,
     };
     for &(output, seed) in outputs {
         if backward.graph.shape(output) != backward.graph.shape(seed) {
@@ -55,6 +57,10 @@ pub(super) struct Backward<'g> {
     slices: HashMap<Value, Vec<Slice>>,
     /// Values that stand for others in a recomputation: their adjoints are the originals'.
     pub(super) gated: HashMap<Value, Value>,
+    /// Every contribution so far, and to which value's adjoint.
+    pub(super) flowed: Vec<(Value, Value)>,
+    /// A scalar that is known when everything is that has flowed out of recomputed parts so far.
+    pub(super) done: Option<Value>,
 }
 
 /// The adjoint of elements `start..end` of an axis.
@@ -112,6 +118,7 @@ impl Backward<'_> {
 
     fn accumulate(&mut self, to: Value, contribution: Value) -> Result<()> {
         let to = self.original(to);
+        self.flowed.push((to, contribution));
         let sum = match self.adjoints.get(&to) {
             Some(&before) => self.graph.add(before, contribution)?,
             None => contribution,

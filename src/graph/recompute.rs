@@ -4,9 +4,12 @@
 //! Written naively, the second computation equals the first, and this crate's own passes or the
 //! runtime's would merge both again and save nothing. So each input of the part goes through
 //! `Where(gate, input, gradient)`, where `gate` is a graph input that is true by default (a
-//! constant would be folded) and `gradient` is one element of what flows into the part's output.
-//! The values keep their bits, no schedule can start the second computation before that gradient
-//! exists, and nothing equals the first computation.
+//! constant would be folded) and `gradient` is one element of what flows into the part's output,
+//! plus one of everything that flowed out of the part before. The values keep their bits, no
+//! schedule can start the second computation before all that exists, and nothing equals the first
+//! computation. Without the second summand a runtime that goes depth first, as ONNX Runtime does,
+//! follows the gradient of the picture through the whole network and leaves those of the factors,
+//! and all that they are made of, for the end.
 //!
 //! Parts may lie in one another: a transformer block is computed again, and within it, when their
 //! turn comes, the scores of each group of attention heads once more.
@@ -15,7 +18,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use super::grad::Backward;
-use super::{DType, Data, Graph, Op, Result, Value};
+use super::{DType, Data, Dim, Graph, Op, Result, Value};
 
 /// A forward pass as the backward pass sees it.
 #[derive(Debug, Clone)]
@@ -91,7 +94,7 @@ struct Replay {
     inside: HashSet<Value>,
     /// What stands for which value.
     copies: HashMap<Value, Value>,
-    /// One element of the gradient that enters the part.
+    /// A scalar that is known when the part's turn has come.
     due: Value,
     /// Nodes that don't depend on the part's large inputs: their results are kept.
     kept: Vec<Step>,
@@ -116,15 +119,40 @@ impl Backward<'_> {
         let Some(gradient) = gradient else {
             return Ok(());
         };
+        let mut due = self.graph.first_element(gradient)?;
+        if let Some(before) = self.done {
+            due = self.graph.add(due, before)?;
+        }
         let mut replay = Replay {
             inside: outputs.into_iter().collect(),
             copies: HashMap::new(),
-            due: self.graph.first_element(gradient)?,
+            due,
             kept: Vec::new(),
         };
         let copies = self.copy(steps, &mut replay)?;
+        let start = self.flowed.len();
         self.sweep(&copies)?;
-        self.sweep(&replay.kept)
+        self.sweep(&replay.kept)?;
+        self.finish(start, &replay)
+    }
+
+    /// Notes that a part is differentiated: what flowed out of it since `start` is in
+    /// [`Backward::done`].
+    fn finish(&mut self, start: usize, replay: &Replay) -> Result<()> {
+        let within: HashSet<Value> = replay.copies.values().copied().collect();
+        let out: Vec<Value> = self.flowed[start..]
+            .iter()
+            .filter(|(to, _)| !within.contains(to))
+            .map(|&(_, contribution)| contribution)
+            .collect();
+        for contribution in out {
+            let element = self.graph.first_element(contribution)?;
+            self.done = Some(match self.done {
+                Some(done) => self.graph.add(done, element)?,
+                None => element,
+            });
+        }
+        Ok(())
     }
 
     /// The steps again, on gated inputs.
@@ -203,21 +231,13 @@ impl Graph {
         computed && self.rank(value) >= 3 && self.dtype(value).is_float()
     }
 
-    /// One element of a value, as a scalar.
+    /// The first element of a value, as an f32 scalar.
     fn first_element(&mut self, value: Value) -> Result<Value> {
+        let size = self.shape(value).iter();
+        let size = size.fold(Dim::from(1_u64), |n, d| n.times(d));
+        let flat = self.reshape(value, &[size])?;
         let zero = self.initializer("", DType::I64, &[], Data::Inline([0; 8].into()));
-        let mut element = value;
-        // From the last axis on, so that each step reads little of what is left.
-        for axis in (0..self.rank(value)).rev() {
-            let mut shape = self.shape(element).to_vec();
-            shape.remove(axis);
-            element = self.push(
-                Op::Gather { axis },
-                &[element, zero],
-                self.dtype(value),
-                shape,
-            );
-        }
-        Ok(element)
+        let element = self.gather(flat, zero, 0)?;
+        self.cast(element, DType::F32)
     }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::HashSet;
 
-use super::{Graph, Op, Origin, Symbol, Value};
+use super::{Graph, Node, Op, Origin, Symbol, Value};
 
 /// Bytes that a graph takes while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,36 +88,36 @@ impl Graph {
 
     /// The most bytes alive at once, and the largest tensor.
     fn peak(&self, order: &[usize], bytes: &[u64]) -> (u64, u64) {
-        let owner = self.owners();
-        let mut readers = vec![0_usize; self.tensors.len()];
-        for &n in order {
-            for v in &self.nodes[n].inputs {
-                readers[owner[v.index()].index()] += 1;
-            }
-        }
-        for (_, v) in &self.outputs {
-            // An output is never freed.
-            readers[owner[v.index()].index()] += 1;
-        }
+        let readers = self.readers(order);
+        let mut buffers = Buffers {
+            owner: (0..self.tensors.len() as u32).map(Value).collect(),
+            uses: readers.clone(),
+        };
         let (mut alive, mut most, mut largest) = (0_u64, 0_u64, 0_u64);
-        let run: HashSet<usize> = order.iter().copied().collect();
-        let computed = |v: Value| matches!(self.tensors[v.index()].origin, Origin::Node(n) if run.contains(&n));
-        for &n in order {
-            let node = &self.nodes[n];
-            for &output in node.outputs.iter().filter(|v| owner[v.index()] == **v) {
-                alive += bytes[output.index()];
-                largest = largest.max(bytes[output.index()]);
+        let mut computed = vec![false; self.tensors.len()];
+        for node in order.iter().map(|&n| &self.nodes[n]) {
+            let shared = self.shared_buffer(node, &buffers, &computed);
+            for (i, &output) in node.outputs.iter().enumerate() {
+                computed[output.index()] = true;
+                if let (0, Some(owner)) = (i, shared) {
+                    buffers.owner[output.index()] = owner;
+                    buffers.uses[owner.index()] += readers[output.index()];
+                } else {
+                    alive += bytes[output.index()];
+                    largest = largest.max(bytes[output.index()]);
+                }
             }
             most = most.max(alive);
             for &input in &node.inputs {
-                let owner = owner[input.index()];
-                readers[owner.index()] -= 1;
-                if readers[owner.index()] == 0 && computed(owner) {
+                let owner = buffers.owner[input.index()];
+                buffers.uses[owner.index()] -= 1;
+                if buffers.uses[owner.index()] == 0 && computed[owner.index()] {
                     alive -= bytes[owner.index()];
                 }
             }
             for &output in &node.outputs {
-                if owner[output.index()] == output && readers[output.index()] == 0 {
+                let own = buffers.owner[output.index()] == output;
+                if own && readers[output.index()] == 0 {
                     alive -= bytes[output.index()];
                 }
             }
@@ -125,34 +125,31 @@ impl Graph {
         (most, largest)
     }
 
-    /// Per value: the value whose buffer holds it. A reshape is only another view, and element by
-    /// element an operand that nobody else reads is written over.
-    fn owners(&self) -> Vec<Value> {
+    /// Per value: how often the nodes to run read it, and once more for an output, which is never
+    /// freed.
+    fn readers(&self, order: &[usize]) -> Vec<usize> {
         let mut readers = vec![0_usize; self.tensors.len()];
-        for v in self.nodes.iter().flat_map(|n| &n.inputs) {
-            readers[v.index()] += 1;
+        let operands = order.iter().flat_map(|&n| &self.nodes[n].inputs);
+        for value in operands.chain(self.outputs.iter().map(|(_, v)| v)) {
+            readers[value.index()] += 1;
         }
-        for (_, v) in &self.outputs {
-            readers[v.index()] += 1;
-        }
-        let mut owner: Vec<Value> = (0..self.tensors.len() as u32).map(Value).collect();
-        for node in &self.nodes {
-            let reused = match &node.op {
-                Op::Reshape => Some(node.inputs[0]),
-                Op::Unary(_) | Op::Binary(_) | Op::Softmax { .. } => {
-                    node.inputs.iter().copied().find(|&v| {
-                        let whole = self.shape(v) == self.shape(node.outputs[0]);
-                        let same = self.dtype(v) == self.dtype(node.outputs[0]);
-                        readers[v.index()] == 1 && whole && same && owner[v.index()] == v
-                    })
-                }
-                _ => None,
-            };
-            if let Some(v) = reused.filter(|&v| self.producer(v).is_some()) {
-                owner[node.outputs[0].index()] = owner[v.index()];
-            }
-        }
-        owner
+        readers
+    }
+
+    /// The buffer that a node's first output is written to, if it is an operand's: a reshape is
+    /// only another view, and element by element an operand is written over by its last reader.
+    fn shared_buffer(&self, node: &Node, buffers: &Buffers, computed: &[bool]) -> Option<Value> {
+        let owner = |v: Value| buffers.owner[v.index()];
+        let mut operands = node.inputs.iter().copied();
+        let shared = match &node.op {
+            Op::Reshape => operands.next(),
+            Op::Unary(_) | Op::Binary(_) | Op::Softmax { .. } => operands.find(|&v| {
+                let alike = |v: Value| (self.shape(v), self.dtype(v));
+                buffers.uses[owner(v).index()] == 1 && alike(v) == alike(node.outputs[0])
+            }),
+            _ => None,
+        };
+        shared.map(owner).filter(|v| computed[v.index()])
     }
 
     /// The order in which ONNX Runtime runs the nodes: depth first from those that nothing
@@ -191,4 +188,12 @@ impl Graph {
         }
         order
     }
+}
+
+/// Which buffers hold what, as far as a run has come.
+struct Buffers {
+    /// Per value: the value whose buffer holds it.
+    owner: Vec<Value>,
+    /// Per buffer: readers still to come.
+    uses: Vec<usize>,
 }

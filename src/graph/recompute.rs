@@ -140,18 +140,17 @@ impl Backward<'_> {
     /// [`Backward::done`].
     fn finish(&mut self, start: usize, replay: &Replay) -> Result<()> {
         let within: HashSet<Value> = replay.copies.values().copied().collect();
-        let out: Vec<Value> = self.flowed[start..]
-            .iter()
-            .filter(|(to, _)| !within.contains(to))
-            .map(|&(_, contribution)| contribution)
-            .collect();
-        for contribution in out {
+        let mut out = self.flowed.split_off(start);
+        out.retain(|(to, _)| !within.contains(to));
+        for &(_, contribution) in &out {
             let element = self.graph.first_element(contribution)?;
             self.done = Some(match self.done {
                 Some(done) => self.graph.add(done, element)?,
                 None => element,
             });
         }
+        // A part around this one has no use for what has flowed within.
+        self.flowed.extend(out);
         Ok(())
     }
 

@@ -7,6 +7,7 @@ mod checkpoint;
 mod folders;
 mod merged;
 mod outputs;
+mod planned;
 mod refused;
 mod single;
 mod written;

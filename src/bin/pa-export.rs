@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 use popalign::bundle::{Adapter, Bundle, Error, Event, Options, Part, Verified, export};
 use popalign::cli::{self, Outcome};
+use popalign::graph::DType;
 use popalign::nets::LoraSpec;
 use popalign::runtime::Runtime;
 use serde_json::json;
@@ -48,7 +49,7 @@ struct Args {
     /// Parts to export, separated by commas [default: all that SRC has]
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PART")]
     parts: Option<Vec<Part>>,
-    /// Type of activations
+    /// Type of activations, whatever the weights are stored in; classifiers and CLIP stay fp32
     #[arg(long, value_enum, default_value_t = Dtype::Fp32)]
     dtype: Dtype,
     /// Operators to use
@@ -87,9 +88,11 @@ struct Args {
 enum Dtype {
     /// Single precision
     Fp32,
-    /// Half precision (not supported yet)
+    /// Half precision; softmax, norms' statistics, time embeddings, losses and a VAE that needs it
+    /// (force_upcast in its config.json, as the stock SDXL's) stay in fp32
     Fp16,
-    /// bfloat16 (not supported yet)
+    /// bfloat16: the same range as fp32, for CUDA and TensorRT (ONNX Runtime's CPU provider has no
+    /// kernels for it)
     Bf16,
 }
 
@@ -158,8 +161,11 @@ fn list(dir: &Path, json: bool) -> anyhow::Result<Outcome> {
     for (part, info) in &bundle.config().parts {
         writeln!(
             text,
-            "{part}: {} parameters, {} operations, {} bytes",
-            info.parameters, info.operations, info.bytes
+            "{part}: {} parameters, {} operations in {}, {} bytes",
+            info.parameters,
+            info.operations,
+            info.dtype.name(),
+            info.bytes
         )?;
         for (what, ports) in [("in ", &info.inputs), ("out", &info.outputs)] {
             for port in ports {
@@ -215,11 +221,8 @@ fn verify(dir: &Path, json: bool) -> anyhow::Result<Outcome> {
 /// Exports a checkpoint.
 fn write(args: &Args, src: &Path, out: &Path) -> anyhow::Result<Outcome> {
     let not_yet = |what: &str| Err(Error::NotYet { what: what.into() });
-    match (args.dtype, args.target) {
-        (Dtype::Fp16, _) => not_yet("--dtype fp16; fp16 weights are exported as fp32 graphs")?,
-        (Dtype::Bf16, _) => not_yet("--dtype bf16; bf16 weights are exported as fp32 graphs")?,
-        (_, Target::Cuda) => not_yet("--target cuda; plain graphs run on CUDA too")?,
-        (Dtype::Fp32, Target::Plain) => {}
+    if args.target == Target::Cuda {
+        not_yet("--target cuda; plain graphs run on CUDA too")?;
     }
     if let Some(threads) = args.threads {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
@@ -228,6 +231,11 @@ fn write(args: &Args, src: &Path, out: &Path) -> anyhow::Result<Outcome> {
     let options = Options {
         parts: args.parts.clone(),
         grad: !args.no_grad,
+        dtype: match args.dtype {
+            Dtype::Fp32 => DType::F32,
+            Dtype::Fp16 => DType::F16,
+            Dtype::Bf16 => DType::BF16,
+        },
         lora: LoraSpec {
             rank: args.lora_rank,
             targets: args.lora_targets.clone(),
@@ -269,15 +277,17 @@ fn report(json: bool, event: &Event<'_>) {
         Event::Part { part, info, time } => {
             let (operations, parameters) = (info.operations, info.parameters);
             let seconds = time.as_secs_f64();
+            let dtype = info.dtype.name();
             let size = info.bytes as f64 / 1e6;
             tracing::info!(
-                "{part}: {operations} operations over {parameters} parameters, {size:.1} MB, \
-                 {seconds:.2} s"
+                "{part}: {operations} operations over {parameters} parameters in {dtype}, \
+                 {size:.1} MB, {seconds:.2} s"
             );
             cli::event(
                 json,
                 &json!({"event": "part", "part": part, "operations": operations,
-                    "parameters": parameters, "bytes": info.bytes, "seconds": seconds}),
+                    "parameters": parameters, "dtype": info.dtype, "bytes": info.bytes,
+                    "seconds": seconds}),
             );
         }
         Event::Copied { source, bytes } => {

@@ -18,8 +18,9 @@ use super::merge::Adapters;
 use super::source::Source;
 use super::{Error, Part, Result};
 use crate::fsio::{self, AtomicDir};
-use crate::graph::{Dim, Graph, Value};
+use crate::graph::{DType, Dim, Graph, Value};
 use crate::nets::graphs::{self, UnetGraph};
+use crate::nets::vae::VaeConfig;
 use crate::nets::{self, Config, LoraModule, LoraSpec};
 use crate::weights::Weights;
 
@@ -35,6 +36,9 @@ pub struct Options {
     pub parts: Option<Vec<Part>>,
     /// Whether the default parts include `unet_grad`.
     pub grad: bool,
+    /// Type of activations: f32, f16 or bf16. Parts that can't or shouldn't be computed in half
+    /// precision stay f32, see [`compute`].
+    pub dtype: DType,
     /// Rank and targets of the UNet's LoRA inputs.
     pub lora: LoraSpec,
     /// Whether the bundle may outlive the checkpoint.
@@ -61,6 +65,7 @@ impl Default for Options {
         Self {
             parts: None,
             grad: true,
+            dtype: DType::F32,
             lora: LoraSpec::default(),
             detached: false,
             base: None,
@@ -136,7 +141,7 @@ pub fn export(src: &Path, out: &Path, options: &Options, report: Report<'_>) -> 
         source: source.path.clone(),
         base: source.base.clone(),
         detached: options.detached,
-        dtype: "fp32".into(),
+        dtype: options.dtype.name().into(),
         target: "plain".into(),
         weights: link_weights(staged.path(), &writer.users(), report)?,
         files: source.copy_files(staged.path(), &parts)?,
@@ -244,17 +249,18 @@ impl Writer<'_> {
         if !network.users.contains(&part.folder()) {
             network.users.push(part.folder());
         }
-        let options = graphs::Options {
-            lora: Some(self.options.lora.clone()),
-            time_ids: self.source.time_ids(),
-            ..graphs::Options::default()
-        };
-        let built = build(part, &config, &network.weights, &options);
-        let (graph, modules) = built.map_err(|source| Error::Network {
+        let refused = |source| Error::Network {
             part,
             origin: self.source.origin(folder),
             source: Box::new(source),
-        })?;
+        };
+        let options = graphs::Options {
+            compute: compute(part, self.options.dtype, &config).map_err(refused)?,
+            lora: Some(self.options.lora.clone()),
+            time_ids: self.source.time_ids(),
+        };
+        let built = build(part, &config, &network.weights, &options);
+        let (graph, modules) = built.map_err(refused)?;
         if matches!(part, Part::Unet | Part::UnetGrad) {
             self.lora = Some(LoraInfo {
                 rank: self.options.lora.rank,
@@ -262,7 +268,8 @@ impl Writer<'_> {
                 modules,
             });
         }
-        let info = write_graph(self.dir, part, &graph, &network.weights)?;
+        let dtype = options.compute;
+        let info = write_graph(self.dir, part, dtype, &graph, &network.weights)?;
         Ok(self.parts.entry(part).or_insert(info))
     }
 
@@ -304,6 +311,22 @@ impl Writer<'_> {
     }
 }
 
+/// What a part computes in where the bundle's type is `asked`.
+///
+/// A VAE whose configuration says `force_upcast` overflows fp16 and stays f32 in an fp16 bundle,
+/// as diffusers' pipelines run it. Classifiers and CLIP towers measure pictures: a measure must not
+/// depend on the type the pictures were drawn in.
+fn compute(part: Part, asked: DType, config: &Json) -> nets::Result<DType> {
+    match part {
+        Part::TextEncoder | Part::TextEncoder2 | Part::Unet | Part::UnetGrad => Ok(asked),
+        Part::VaeDecoder | Part::VaeEncoder => {
+            let config: VaeConfig = Config::from_json(config)?;
+            Ok(config.compute(asked))
+        }
+        Part::Classifier | Part::ClipText | Part::ClipVision => Ok(DType::F32),
+    }
+}
+
 /// Builds the graph of a part from its configuration and weights.
 fn build(
     part: Part,
@@ -338,7 +361,13 @@ fn build(
 }
 
 /// Writes a graph and, if it needs one, its file of zeros.
-fn write_graph(dir: &Path, part: Part, graph: &Graph, weights: &Weights) -> Result<PartInfo> {
+fn write_graph(
+    dir: &Path,
+    part: Part,
+    dtype: DType,
+    graph: &Graph,
+    weights: &Weights,
+) -> Result<PartInfo> {
     let folder = dir.join(part.folder());
     fsio::create_dir_all(&folder)?;
     let onnx = graph.to_onnx(name_of, ZEROS);
@@ -365,6 +394,7 @@ fn write_graph(dir: &Path, part: Part, graph: &Graph, weights: &Weights) -> Resu
         model: format!("{}/{}", part.folder(), part.file_name()),
         sha256: fsio::sha256_bytes(&onnx.model),
         bytes: onnx.model.len() as u64,
+        dtype,
         operations: graph.len(),
         parameters: weights.parameters(),
         inputs: inputs.map(|(name, value, _)| port(name, value)).collect(),

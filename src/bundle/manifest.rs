@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::identity::Identity;
 use super::{Error, Part, Result};
 use crate::fsio;
+use crate::graph::DType;
 use crate::nets::LoraModule;
 
 /// The manifest's file name.
@@ -33,7 +34,7 @@ pub struct Manifest {
     pub base: Option<PathBuf>,
     /// Whether the bundle may outlive the checkpoint: its files' places are then not checked.
     pub detached: bool,
-    /// Type of activations: `fp32`.
+    /// Type of activations that was asked for: `fp32`, `fp16` or `bf16`.
     pub dtype: String,
     /// Operators used: `plain`.
     pub target: String,
@@ -59,6 +60,9 @@ pub struct PartInfo {
     pub sha256: String,
     /// Its size in bytes.
     pub bytes: u64,
+    /// Type of its activations; that asked for, or f32 where half precision does not do.
+    #[serde(default = "single")]
+    pub dtype: DType,
     /// Number of operations.
     pub operations: usize,
     /// Number of parameters of the network it was made of (both halves, for a VAE or CLIP).
@@ -71,13 +75,18 @@ pub struct PartInfo {
     pub weights: Vec<String>,
 }
 
+/// The type of bundles of before there was a choice.
+fn single() -> DType {
+    DType::F32
+}
+
 /// One input or output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {
     /// Its name.
     pub name: String,
     /// Element type: `f32`, `f16`, `bf16`, `i64` …
-    pub dtype: crate::graph::DType,
+    pub dtype: DType,
     /// Dimensions: numbers, or products of names such as `"height/8"`.
     pub shape: Vec<serde_json::Value>,
 }

@@ -10,7 +10,7 @@ use prost::Message;
 
 use super::DType;
 use super::onnx::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfo};
-use super::write::{IR_VERSION, OPSET};
+use super::write::{OPSET, OPSET_BF16};
 use crate::fsio;
 
 /// Why a model file is refused.
@@ -40,17 +40,19 @@ fn broken<T>(problem: impl Into<String>) -> Result<T> {
 pub fn check(path: &Path) -> Result<()> {
     let bytes = fsio::read(path)?;
     let model = ModelProto::decode(bytes.as_slice())?;
-    if !(1..=IR_VERSION).contains(&model.ir_version) {
-        return broken(format!(
-            "IR version {}, expected at most {IR_VERSION}",
-            model.ir_version
-        ));
-    }
     let standard = |domain: &str| domain.is_empty() || domain == "ai.onnx";
-    match model.opset_import.iter().find(|o| standard(&o.domain)) {
-        Some(opset) if opset.version == OPSET => {}
-        Some(opset) => return broken(format!("opset {}, expected {OPSET}", opset.version)),
-        None => return broken("no opset is imported"),
+    let Some(opset) = model.opset_import.iter().find(|o| standard(&o.domain)) else {
+        return broken("no opset is imported");
+    };
+    let known = [OPSET, OPSET_BF16];
+    let Some(known) = known.iter().find(|k| k.version == opset.version) else {
+        let [first, second] = known.map(|k| k.version);
+        let found = opset.version;
+        return broken(format!("opset {found}, expected {first} or {second}"));
+    };
+    if !(1..=known.ir).contains(&model.ir_version) {
+        let (found, most) = (model.ir_version, known.ir);
+        return broken(format!("IR version {found}, expected at most {most}"));
     }
     let Some(graph) = &model.graph else {
         return broken("it has no graph");
@@ -251,7 +253,7 @@ type Operator = (&'static str, [usize; 2], usize, &'static [&'static str]);
 /// Most inputs of an operator that takes any number.
 const ANY: usize = usize::MAX;
 
-/// The operators of opset 20 that this crate writes, as their schemas have them.
+/// The operators of opsets 20 and 22 that this crate writes, as their schemas have them.
 const OPERATORS: &[Operator] = &[
     ("Add", [2, 2], 1, &[]),
     ("And", [2, 2], 1, &[]),

@@ -11,10 +11,21 @@ use super::onnx::{
 };
 use super::{Conv, DType, Data, Dim, Graph, Node, Op, Origin, Pool, Value};
 
+/// An operator set and the IR version that came with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Opset {
+    pub(super) version: i64,
+    pub(super) ir: i64,
+}
+
 /// Opset 20 is the first with Gelu, and every op used is standard in it.
-pub(super) const OPSET: i64 = 20;
-/// The IR version that came with opset 20.
-pub(super) const IR_VERSION: i64 = 9;
+pub(super) const OPSET: Opset = Opset { version: 20, ir: 9 };
+/// Convolutions, pooling and sines take bf16 only from opset 22 on. Nothing else that is used here
+/// changed between the two but the types it takes.
+pub(super) const OPSET_BF16: Opset = Opset {
+    version: 22,
+    ir: 10,
+};
 /// All-zero initializers up to this size are written out; larger ones share a file of zeros.
 const INLINE_ZEROS: u64 = 256;
 
@@ -68,11 +79,12 @@ impl Graph {
             input,
             output,
         };
+        let opset = self.opset();
         let model = ModelProto {
-            ir_version: IR_VERSION,
+            ir_version: opset.ir,
             opset_import: vec![OperatorSetId {
                 domain: String::new(),
-                version: OPSET,
+                version: opset.version,
             }],
             producer_name: "popalign".into(),
             producer_version: env!("CARGO_PKG_VERSION").into(),
@@ -81,6 +93,15 @@ impl Graph {
         Onnx {
             model: model.encode_to_vec(),
             zeros: writer.zeros,
+        }
+    }
+
+    /// The oldest operator set that has all it needs.
+    fn opset(&self) -> Opset {
+        let bf16 = |tensor: &super::Tensor| tensor.dtype == DType::BF16;
+        match self.tensors.iter().any(bf16) {
+            true => OPSET_BF16,
+            false => OPSET,
         }
     }
 

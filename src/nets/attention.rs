@@ -1,10 +1,11 @@
 //! Multi-head attention, as plain matrix products.
 //!
 //! Runtimes recognise MatMul, Softmax, MatMul between transpositions and fuse it; the queries are
-//! scaled instead of the (much larger) scores.
+//! scaled instead of the (much larger) scores. The softmax is computed in f32 whatever the network
+//! computes in: its sum runs over all positions.
 
 use super::Result;
-use crate::graph::{Dim, Graph, Value};
+use crate::graph::{DType, Dim, Graph, Value};
 
 /// `softmax(q kᵀ / √d + mask) v` for `heads` heads: `q` [B, N, C], `k` and `v` [B, M, C], `mask`
 /// broadcasting to [B, heads, N, M]; result [B, N, C]. The caller has checked that C divides.
@@ -25,7 +26,10 @@ pub(super) fn attention(
     if let Some(mask) = mask {
         scores = g.add(scores, mask)?;
     }
+    let compute = g.dtype(scores);
+    let scores = g.cast(scores, DType::F32)?;
     let weights = g.softmax(scores, 3)?;
+    let weights = g.cast(weights, compute)?;
     let mixed = g.matmul(weights, v)?;
     let joined = g.transpose(mixed, &[0, 2, 1, 3])?;
     Ok(g.reshape(joined, &shape)?)

@@ -52,6 +52,9 @@ struct Args {
     /// Type of activations, whatever the weights are stored in; classifiers and CLIP stay fp32
     #[arg(long, value_enum, default_value_t = Dtype::Fp32)]
     dtype: Dtype,
+    /// Write weights of another type into the bundle, converted, instead of casting them at each load
+    #[arg(long)]
+    convert: bool,
     /// Operators to use
     #[arg(long, value_enum, default_value_t = Target::Plain)]
     target: Target,
@@ -203,6 +206,11 @@ fn verify(dir: &Path, json: bool) -> anyhow::Result<Outcome> {
     let bundle = Bundle::open(dir)?;
     let mut report = |found: Verified<'_>| {
         let (what, name) = match found {
+            Verified::NotLoaded(part, why) => {
+                tracing::warn!("{part}: not loaded, the CPU has no kernels for {why}");
+                let event = json!({"event": "not_loaded", "name": part.name(), "why": why});
+                return cli::event(json, &event);
+            }
             Verified::File(name) => ("unchanged", name),
             Verified::Graph(part) => ("valid", part.name()),
             Verified::Loaded(part) => ("loaded", part.name()),
@@ -236,6 +244,7 @@ fn write(args: &Args, src: &Path, out: &Path) -> anyhow::Result<Outcome> {
             Dtype::Fp16 => DType::F16,
             Dtype::Bf16 => DType::BF16,
         },
+        convert: args.convert,
         lora: LoraSpec {
             rank: args.lora_rank,
             targets: args.lora_targets.clone(),
@@ -288,6 +297,14 @@ fn report(json: bool, event: &Event<'_>) {
                 &json!({"event": "part", "part": part, "operations": operations,
                     "parameters": parameters, "dtype": info.dtype, "bytes": info.bytes,
                     "seconds": seconds}),
+            );
+        }
+        Event::Converted { file, converted } => {
+            let (tensors, dtype) = (converted.tensors, converted.dtype.name());
+            tracing::info!("{}: {tensors} tensors written as {dtype}", converted.file);
+            cli::event(
+                json,
+                &json!({"event": "converted", "file": file, "tensors": tensors, "dtype": dtype}),
             );
         }
         Event::Copied { source, bytes } => {

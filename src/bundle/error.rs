@@ -183,6 +183,21 @@ pub enum Error {
         /// The network, by its folder in diffusers' layout.
         network: &'static str,
     },
+    /// A graph that the execution provider has no kernels for.
+    #[error(
+        "bundle {}: {part} computes in {what}, for which ONNX Runtime's {ep} provider has no kernels",
+        dir.display()
+    )]
+    NoKernels {
+        /// The bundle.
+        dir: PathBuf,
+        /// The part.
+        part: Part,
+        /// What it computes in.
+        what: &'static str,
+        /// The provider.
+        ep: crate::runtime::Ep,
+    },
     /// ONNX Runtime refused a graph.
     #[error(transparent)]
     Runtime(#[from] crate::runtime::Error),
@@ -218,6 +233,9 @@ impl Error {
             ),
             Error::NoPart { .. } | Error::NoLora { .. } => {
                 Some("run pa-export again with that part in --parts (and without --no-grad)")
+            }
+            Error::NoKernels { .. } => {
+                Some("run it with --ep cuda or --trt, or export again with --dtype fp32 or fp16")
             }
             Error::Runtime(error) => error.hint(),
             _ => None,

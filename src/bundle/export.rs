@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value as Json;
 
 use super::link::{Users, link_weights, name_of};
-use super::manifest::{FORMAT, LoraInfo, MANIFEST, Manifest, PartInfo, Port};
+use super::manifest::{Converted, FORMAT, LoraInfo, MANIFEST, Manifest, PartInfo, Port};
 use super::merge::Adapters;
 use super::source::Source;
 use super::{Error, Part, Result};
@@ -22,7 +22,7 @@ use crate::graph::{DType, Dim, Graph, Value};
 use crate::nets::graphs::{self, UnetGraph};
 use crate::nets::vae::VaeConfig;
 use crate::nets::{self, Config, LoraModule, LoraSpec};
-use crate::weights::Weights;
+use crate::weights::{self, Weights};
 
 /// The file of zeros that LoRA inputs take their defaults from.
 const ZEROS: &str = "zeros.bin";
@@ -39,6 +39,9 @@ pub struct Options {
     /// Type of activations: f32, f16 or bf16. Parts that can't or shouldn't be computed in half
     /// precision stay f32, see [`compute`].
     pub dtype: DType,
+    /// Whether weights of another type are written into the bundle converted, instead of being cast
+    /// by the graphs.
+    pub convert: bool,
     /// Rank and targets of the UNet's LoRA inputs.
     pub lora: LoraSpec,
     /// Whether the bundle may outlive the checkpoint.
@@ -66,6 +69,7 @@ impl Default for Options {
             parts: None,
             grad: true,
             dtype: DType::F32,
+            convert: false,
             lora: LoraSpec::default(),
             detached: false,
             base: None,
@@ -86,6 +90,13 @@ pub enum Event<'a> {
         info: &'a PartInfo,
         /// Time it took to build and write.
         time: Duration,
+    },
+    /// A network's weights were written in another type.
+    Converted {
+        /// The new file.
+        file: &'a Path,
+        /// What was converted.
+        converted: &'a Converted,
     },
     /// A weight file stands on another file system than the bundle, so its bytes were copied.
     Copied {
@@ -124,12 +135,13 @@ pub fn export(src: &Path, out: &Path, options: &Options, report: Report<'_>) -> 
         options,
         dir: staged.path(),
         networks: BTreeMap::new(),
+        converted: Vec::new(),
         parts: BTreeMap::new(),
         lora: None,
     };
     for &part in &parts {
         let start = Instant::now();
-        let info = writer.write_part(part)?;
+        let info = writer.write_part(part, report)?;
         let time = start.elapsed();
         step(report, Event::Part { part, info, time })?;
     }
@@ -148,6 +160,7 @@ pub fn export(src: &Path, out: &Path, options: &Options, report: Report<'_>) -> 
         parts: writer.parts,
         lora: writer.lora,
         merged: adapters.manifest(),
+        converted: writer.converted,
     };
     manifest.write(staged.path())?;
     staged.commit()?;
@@ -227,21 +240,32 @@ struct Writer<'a> {
     dir: &'a Path,
     /// By folder of the checkpoint: two parts may share one.
     networks: BTreeMap<&'static str, Network>,
+    converted: Vec<Converted>,
     parts: BTreeMap<Part, PartInfo>,
     lora: Option<LoraInfo>,
 }
 
 impl Writer<'_> {
     /// Builds and writes the graph of a part.
-    fn write_part(&mut self, part: Part) -> Result<&PartInfo> {
+    fn write_part(&mut self, part: Part, report: Report<'_>) -> Result<&PartInfo> {
         let folder = part.source_folder();
         let config = self.source.config(folder)?;
+        let refused = |source| Error::Network {
+            part,
+            origin: self.source.origin(folder),
+            source: Box::new(source),
+        };
+        let dtype = compute(part, self.options.dtype, &config).map_err(refused)?;
         let network = match self.networks.entry(folder) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 let mut weights = self.source.weights(folder)?;
                 let place = self.dir.join(part.folder());
                 self.adapters.merge(folder, &mut weights, &place)?;
+                if self.options.convert {
+                    let done = convert(part, dtype, &mut weights, self.dir, report)?;
+                    self.converted.extend(done);
+                }
                 let users = Vec::new();
                 entry.insert(Network { weights, users })
             }
@@ -249,13 +273,8 @@ impl Writer<'_> {
         if !network.users.contains(&part.folder()) {
             network.users.push(part.folder());
         }
-        let refused = |source| Error::Network {
-            part,
-            origin: self.source.origin(folder),
-            source: Box::new(source),
-        };
         let options = graphs::Options {
-            compute: compute(part, self.options.dtype, &config).map_err(refused)?,
+            compute: dtype,
             lora: Some(self.options.lora.clone()),
             time_ids: self.source.time_ids(),
         };
@@ -268,7 +287,6 @@ impl Writer<'_> {
                 modules,
             });
         }
-        let dtype = options.compute;
         let info = write_graph(self.dir, part, dtype, &graph, &network.weights)?;
         Ok(self.parts.entry(part).or_insert(info))
     }
@@ -309,6 +327,48 @@ impl Writer<'_> {
         }
         users
     }
+}
+
+/// Writes a network's weights of another type than `dtype` into the bundle, if there are any. A
+/// file of merged weights that then has none left is removed.
+fn convert(
+    part: Part,
+    dtype: DType,
+    weights: &mut Weights,
+    dir: &Path,
+    report: Report<'_>,
+) -> Result<Option<Converted>> {
+    let stored = match dtype {
+        DType::F16 => weights::DType::F16,
+        DType::BF16 => weights::DType::BF16,
+        _ => weights::DType::F32,
+    };
+    let name = format!("{}/popalign-{}.safetensors", part.folder(), dtype.name());
+    let file = dir.join(&name);
+    fsio::create_dir_all(dir.join(part.folder()))?;
+    let before = weights.files().to_vec();
+    let tensors = weights.convert(stored, &file)?;
+    if tensors == 0 {
+        return Ok(None);
+    }
+    let gone = |f: &&std::sync::Arc<Path>| f.starts_with(dir) && !weights.files().contains(f);
+    for file in before.iter().filter(gone) {
+        fsio::remove_if_present(file)?;
+    }
+    let converted = Converted {
+        file: name,
+        dtype,
+        tensors,
+    };
+    let (file, done) = (&file, &converted);
+    step(
+        report,
+        Event::Converted {
+            file,
+            converted: done,
+        },
+    )?;
+    Ok(Some(converted))
 }
 
 /// What a part computes in where the bundle's type is `asked`.

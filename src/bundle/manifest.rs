@@ -47,6 +47,9 @@ pub struct Manifest {
     /// The adapters that were added to the weights.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub merged: Vec<Merged>,
+    /// The weights that were written in another type.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub converted: Vec<Converted>,
     /// Files copied from the checkpoint and their sha256, by path within the bundle.
     pub files: BTreeMap<String, String>,
 }
@@ -117,6 +120,17 @@ pub struct Link {
     pub modified: u64,
     /// Whether the bytes had to be copied (another file system).
     pub copied: bool,
+}
+
+/// A network's weights that were written in another type.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Converted {
+    /// The new file within the bundle.
+    pub file: String,
+    /// The type.
+    pub dtype: DType,
+    /// How many tensors it holds.
+    pub tensors: usize,
 }
 
 /// An adapter that was added to the weights.

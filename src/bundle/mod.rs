@@ -23,9 +23,12 @@ pub use error::{Error, Result};
 pub use export::{Adapter, Event, Options, export};
 pub use identity::Identity;
 pub use inspect::Verified;
-pub use manifest::{Link, LoraInfo, MANIFEST, Manifest, Merged, PartInfo, Port, WeightFile};
+pub use manifest::{
+    Converted, Link, LoraInfo, MANIFEST, Manifest, Merged, PartInfo, Port, WeightFile,
+};
 
-use crate::runtime::{Runtime, Session, SessionOptions};
+use crate::graph::DType;
+use crate::runtime::{Ep, Runtime, Session, SessionOptions, resolve};
 
 /// One graph of a bundle.
 #[derive(
@@ -222,7 +225,8 @@ impl Bundle {
     /// records it.
     ///
     /// # Errors
-    /// [`Error::NoPart`], and what [`Session::open`] refuses.
+    /// [`Error::NoPart`], [`Error::NoKernels`] for a graph that the provider can't run, and what
+    /// [`Session::open`] refuses.
     pub fn session(
         &self,
         runtime: &Runtime,
@@ -230,11 +234,35 @@ impl Bundle {
         options: &SessionOptions,
     ) -> Result<Session> {
         let path = self.path(part)?;
+        if self.lacks_kernels(part, Ep::Cpu)?.is_some() {
+            let ep = match options.ep {
+                Ep::Auto => resolve(runtime, options)?,
+                ep => ep,
+            };
+            if let Some(what) = self.lacks_kernels(part, ep)? {
+                let dir = self.dir.clone();
+                return Err(Error::NoKernels {
+                    dir,
+                    part,
+                    what,
+                    ep,
+                });
+            }
+        }
         let options = SessionOptions {
             weights_hash: Some(self.weights_key(part)?),
             ..options.clone()
         };
         Ok(Session::open(runtime, path, &options)?)
+    }
+
+    /// What in a part's graph a provider has no kernels for, if anything.
+    pub(super) fn lacks_kernels(&self, part: Part, ep: Ep) -> Result<Option<&'static str>> {
+        let info = self.part(part)?;
+        Ok(match (info.dtype, ep) {
+            (DType::BF16, Ep::Cpu) => Some("bf16"),
+            _ => None,
+        })
     }
 
     /// A hash of a part's graph and of the weights that it points into.

@@ -237,6 +237,15 @@ impl Graph {
         self.nodes.len()
     }
 
+    /// Each operation's ONNX name with the types of its first operand and first output, in
+    /// topological order.
+    pub fn operations(&self) -> impl Iterator<Item = (&'static str, DType, DType)> {
+        self.nodes.iter().filter_map(|node| {
+            let (&input, &output) = (node.inputs.first()?, node.outputs.first()?);
+            Some((node.op.name(), self.dtype(input), self.dtype(output)))
+        })
+    }
+
     /// Whether the graph has no operation.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()

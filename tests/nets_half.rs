@@ -24,6 +24,9 @@ use popalign::weights::Weights;
 /// A few units in fp16's last place (2⁻¹¹) of the largest value, after a network's worth of
 /// roundings.
 const FP16_NETWORK: f32 = 8.0 / 2048.0;
+/// The same of text encoders, whose last normalisation divides by what may be a small deviation:
+/// transformers' own `half()` is up to 1.5e-2 away on these models.
+const FP16_TEXT: f32 = 1.5e-2;
 /// The least cosine of a gradient with torch's fp32 autograd.
 const FP16_COSINE: f64 = 0.999;
 
@@ -70,12 +73,12 @@ fn outputs(
         .collect()
 }
 
-fn near(case: &Path, part: &str, outputs: &[(String, Vec<f32>, Vec<f32>)]) {
+fn near(case: &Path, part: &str, outputs: &[(String, Vec<f32>, Vec<f32>)], limit: f32) {
     for (name, found, expected) in outputs {
         let error = relative_error(found, expected);
         println!("{} {part} {name}: {error:e}", case.display());
         assert!(
-            error <= FP16_NETWORK,
+            error <= limit,
             "{} {part}: {name} is off by {error:e}",
             case.display()
         );
@@ -97,7 +100,7 @@ fn text_encoders_in_fp16_are_near_transformers() {
                 };
                 build(&config, &w, &options(DType::F16)).unwrap()
             });
-            near(&case, folder, &found);
+            near(&case, folder, &found, FP16_TEXT);
         }
     }
 }
@@ -110,7 +113,7 @@ fn unets_in_fp16_are_near_diffusers() {
             let built = graphs::unet(&config, &w.scope(""), &options(DType::F16));
             built.unwrap().graph
         });
-        near(&case, "unet", &found);
+        near(&case, "unet", &found, FP16_NETWORK);
     }
 }
 
@@ -126,7 +129,7 @@ fn vaes_in_fp16_are_near_diffusers() {
                 };
                 build(&config, &w, &options(DType::F16)).unwrap()
             });
-            near(&case, part, &found);
+            near(&case, part, &found, FP16_NETWORK);
         }
     }
 }

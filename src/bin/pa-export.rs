@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use popalign::bundle::{Adapter, Bundle, Error, Event, Options, Part, Verified, export};
+use popalign::bundle::{Adapter, Bundle, Error, Event, Options, Part, Target, Verified, export};
 use popalign::cli::{self, Outcome};
 use popalign::graph::DType;
 use popalign::nets::LoraSpec;
@@ -97,14 +97,6 @@ enum Dtype {
     /// bfloat16: the same range as fp32, for CUDA and TensorRT (ONNX Runtime's CPU provider has no
     /// kernels for it)
     Bf16,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
-enum Target {
-    /// Standard ONNX operators: CPU, CUDA, TensorRT
-    Plain,
-    /// ONNX Runtime's fused operators for CUDA (not supported yet)
-    Cuda,
 }
 
 /// A variant is part of file names.
@@ -228,10 +220,6 @@ fn verify(dir: &Path, json: bool) -> anyhow::Result<Outcome> {
 
 /// Exports a checkpoint.
 fn write(args: &Args, src: &Path, out: &Path) -> anyhow::Result<Outcome> {
-    let not_yet = |what: &str| Err(Error::NotYet { what: what.into() });
-    if args.target == Target::Cuda {
-        not_yet("--target cuda; plain graphs run on CUDA too")?;
-    }
     if let Some(threads) = args.threads {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
         pool.build_global()?;
@@ -244,6 +232,7 @@ fn write(args: &Args, src: &Path, out: &Path) -> anyhow::Result<Outcome> {
             Dtype::Fp16 => DType::F16,
             Dtype::Bf16 => DType::BF16,
         },
+        target: args.target,
         convert: args.convert,
         lora: LoraSpec {
             rank: args.lora_rank,

@@ -83,6 +83,9 @@ pub enum Error {
         /// The checkpoint.
         source_dir: PathBuf,
     },
+    /// Fused operators in a type that they don't take.
+    #[error("--target cuda with --dtype bf16: CUDA's fused operators take fp32 and fp16 only")]
+    FusedBf16,
     /// A network can't be built.
     #[error("cannot export {part} from {}", origin.display())]
     Network {
@@ -185,7 +188,7 @@ pub enum Error {
     },
     /// A graph that the execution provider has no kernels for.
     #[error(
-        "bundle {}: {part} computes in {what}, for which ONNX Runtime's {ep} provider has no kernels",
+        "bundle {}: {part} computes with {what}, for which ONNX Runtime's {ep} provider has no kernels",
         dir.display()
     )]
     NoKernels {
@@ -193,7 +196,7 @@ pub enum Error {
         dir: PathBuf,
         /// The part.
         part: Part,
-        /// What it computes in.
+        /// What it computes with: "bf16" or "fused operators for CUDA".
         what: &'static str,
         /// The provider.
         ep: crate::runtime::Ep,
@@ -221,6 +224,9 @@ impl Error {
             Error::NoNetwork { .. } | Error::NotInFile { .. } => {
                 Some("--base DIR takes what is missing from a diffusers folder")
             }
+            Error::FusedBf16 => {
+                Some("take --dtype fp16, or --target plain, whose bf16 graphs run on CUDA too")
+            }
             Error::Weights(error) => error.hint(),
             Error::NotABundle { .. } => Some("make one with: pa-export MODEL_FOLDER -o BUNDLE"),
             Error::InTheWay { .. } => Some("choose another -o, or remove it yourself"),
@@ -234,6 +240,9 @@ impl Error {
             Error::NoPart { .. } | Error::NoLora { .. } => {
                 Some("run pa-export again with that part in --parts (and without --no-grad)")
             }
+            Error::NoKernels { what, .. } if *what != "bf16" => Some(
+                "run it with --ep cuda, or export again with --target plain, which runs everywhere",
+            ),
             Error::NoKernels { .. } => {
                 Some("run it with --ep cuda or --trt, or export again with --dtype fp32 or fp16")
             }

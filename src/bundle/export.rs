@@ -16,7 +16,7 @@ use super::link::{Users, link_weights, name_of};
 use super::manifest::{Converted, FORMAT, LoraInfo, MANIFEST, Manifest, PartInfo, Port};
 use super::merge::Adapters;
 use super::source::Source;
-use super::{Error, Part, Result};
+use super::{Error, Part, Result, Target};
 use crate::fsio::{self, AtomicDir};
 use crate::graph::{DType, Dim, Graph, Value};
 use crate::nets::graphs::{self, UnetGraph};
@@ -39,6 +39,8 @@ pub struct Options {
     /// Type of activations: f32, f16 or bf16. Parts that can't or shouldn't be computed in half
     /// precision stay f32, see [`compute`].
     pub dtype: DType,
+    /// Operators to use.
+    pub target: Target,
     /// Whether weights of another type are written into the bundle converted, instead of being cast
     /// by the graphs.
     pub convert: bool,
@@ -69,6 +71,7 @@ impl Default for Options {
             parts: None,
             grad: true,
             dtype: DType::F32,
+            target: Target::Plain,
             convert: false,
             lora: LoraSpec::default(),
             detached: false,
@@ -124,6 +127,9 @@ pub(super) type Report<'a> = &'a mut dyn FnMut(Event<'_>) -> ControlFlow<()>;
 /// # Errors
 /// What [`Error`] lists for checkpoints and outputs. In every case `out` is as it was.
 pub fn export(src: &Path, out: &Path, options: &Options, report: Report<'_>) -> Result<Manifest> {
+    if (options.target, options.dtype) == (Target::Cuda, DType::BF16) {
+        return Err(Error::FusedBf16);
+    }
     let source = Source::open(src, options)?;
     let parts = source.parts(options)?;
     let out = output(out, &source)?;
@@ -154,7 +160,7 @@ pub fn export(src: &Path, out: &Path, options: &Options, report: Report<'_>) -> 
         base: source.base.clone(),
         detached: options.detached,
         dtype: options.dtype.name().into(),
-        target: "plain".into(),
+        target: options.target,
         weights: link_weights(staged.path(), &writer.users(), report)?,
         files: source.copy_files(staged.path(), &parts)?,
         parts: writer.parts,
@@ -279,7 +285,12 @@ impl Writer<'_> {
             time_ids: self.source.time_ids(),
         };
         let built = build(part, &config, &network.weights, &options);
-        let (graph, modules) = built.map_err(refused)?;
+        let (mut graph, modules) = built.map_err(refused)?;
+        let target = target(part, self.options.target);
+        if target == Target::Cuda {
+            let lowered = graph.lower_for_cuda();
+            lowered.map_err(|e| refused(nets::Error::Graph(e)))?;
+        }
         if matches!(part, Part::Unet | Part::UnetGrad) {
             self.lora = Some(LoraInfo {
                 rank: self.options.lora.rank,
@@ -287,7 +298,8 @@ impl Writer<'_> {
                 modules,
             });
         }
-        let info = write_graph(self.dir, part, dtype, &graph, &network.weights)?;
+        let kind = (dtype, target);
+        let info = write_graph(self.dir, part, kind, &graph, &network.weights)?;
         Ok(self.parts.entry(part).or_insert(info))
     }
 
@@ -371,6 +383,15 @@ fn convert(
     Ok(Some(converted))
 }
 
+/// Which operators a part is written with where `asked` is the bundle's target. The training graph
+/// is differentiated, and what measures runs anywhere.
+fn target(part: Part, asked: Target) -> Target {
+    match part {
+        Part::UnetGrad | Part::Classifier | Part::ClipText | Part::ClipVision => Target::Plain,
+        _ => asked,
+    }
+}
+
 /// What a part computes in where the bundle's type is `asked`.
 ///
 /// A VAE whose configuration says `force_upcast` overflows fp16 and stays f32 in an fp16 bundle,
@@ -424,7 +445,7 @@ fn build(
 fn write_graph(
     dir: &Path,
     part: Part,
-    dtype: DType,
+    (dtype, target): (DType, Target),
     graph: &Graph,
     weights: &Weights,
 ) -> Result<PartInfo> {
@@ -455,6 +476,7 @@ fn write_graph(
         sha256: fsio::sha256_bytes(&onnx.model),
         bytes: onnx.model.len() as u64,
         dtype,
+        target,
         operations: graph.len(),
         parameters: weights.parameters(),
         inputs: inputs.map(|(name, value, _)| port(name, value)).collect(),

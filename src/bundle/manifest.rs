@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 
 use super::identity::Identity;
-use super::{Error, Part, Result};
+use super::{Error, Part, Result, Target};
 use crate::fsio;
 use crate::graph::DType;
 use crate::nets::LoraModule;
@@ -36,8 +36,8 @@ pub struct Manifest {
     pub detached: bool,
     /// Type of activations that was asked for: `fp32`, `fp16` or `bf16`.
     pub dtype: String,
-    /// Operators used: `plain`.
-    pub target: String,
+    /// Operators that were asked for.
+    pub target: Target,
     /// The graphs.
     pub parts: BTreeMap<Part, PartInfo>,
     /// The weight files that the graphs point into.
@@ -66,6 +66,9 @@ pub struct PartInfo {
     /// Type of its activations; that asked for, or f32 where half precision does not do.
     #[serde(default = "single")]
     pub dtype: DType,
+    /// Operators it is written with; plain where fused ones don't pay.
+    #[serde(default)]
+    pub target: Target,
     /// Number of operations.
     pub operations: usize,
     /// Number of parameters of the network it was made of (both halves, for a VAE or CLIP).

@@ -132,6 +132,28 @@ impl std::fmt::Display for Part {
     }
 }
 
+/// Which operators a graph is written with.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    clap::ValueEnum,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// Standard ONNX operators: CPU, CUDA, TensorRT
+    #[default]
+    Plain,
+    /// ONNX Runtime's fused operators for its CUDA provider, where they pay: UNet, text encoders and
+    /// VAE. The training graph stays plain
+    Cuda,
+}
+
 /// An opened bundle.
 #[derive(Debug, Clone)]
 pub struct Bundle {
@@ -259,8 +281,9 @@ impl Bundle {
     /// What in a part's graph a provider has no kernels for, if anything.
     pub(super) fn lacks_kernels(&self, part: Part, ep: Ep) -> Result<Option<&'static str>> {
         let info = self.part(part)?;
-        Ok(match (info.dtype, ep) {
-            (DType::BF16, Ep::Cpu) => Some("bf16"),
+        Ok(match (info.target, info.dtype, ep) {
+            (Target::Cuda, _, Ep::Cpu | Ep::TensorRt) => Some("fused operators for CUDA"),
+            (_, DType::BF16, Ep::Cpu) => Some("bf16"),
             _ => None,
         })
     }

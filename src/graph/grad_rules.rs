@@ -336,7 +336,7 @@ impl Graph {
     }
 
     /// Whether a value is a constant 1 repeated (the scale of a group normalisation's core).
-    fn is_expanded_one(&self, v: Value) -> bool {
+    pub(super) fn is_expanded_one(&self, v: Value) -> bool {
         let source = match self.producer(v) {
             Some(Node {
                 op: Op::Expand,

@@ -11,6 +11,7 @@
 //! height, width), see [`Dim`].
 
 mod check;
+mod cuda;
 mod dim;
 mod dtype;
 mod elementwise;
@@ -35,7 +36,7 @@ pub use dtype::DType;
 pub use error::{Error, Result};
 pub use grad::gradients;
 pub use onnx::external_files;
-pub use op::{Binary, Conv, Op, Pool, Reduction, Unary};
+pub use op::{Binary, Contrib, Conv, Op, Pool, Reduction, Unary};
 pub use write::Onnx;
 
 use dim::{ShapeText, SymbolInfo};

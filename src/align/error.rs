@@ -119,13 +119,15 @@ pub enum Error {
     },
     /// A sample whose numbers are not finite.
     #[error(
-        "step {step}: {what} of picture {image_id} of caption {prompt_id:08x} (trained as \"{caption}\") is {value}; nothing of this step was applied"
+        "step {step}: unet_grad's `{output}` of picture {image_id} of caption {prompt_id:08x} (trained as \"{caption}\") is {value}; nothing of this step was applied"
     )]
     NonFinite {
         /// The step, from 1.
         step: u32,
-        /// Which number.
-        what: &'static str,
+        /// The output.
+        output: String,
+        /// Whether the graph computes in fp16.
+        fp16: bool,
         /// The picture's number.
         image_id: u32,
         /// Its caption's id.
@@ -165,6 +167,10 @@ impl Error {
                 Some("repeat the options it was begun with, or choose another --out")
             }
             Error::Rank { .. } => Some("export with a higher pa-export --lora-rank"),
+            Error::NonFinite { fp16: true, .. } => Some(
+                "fp16 overflows at 65504: export with --dtype bf16 or fp32; a lower --lr helps if \
+                 this comes late",
+            ),
             Error::NonFinite { .. } | Error::NonFiniteBatch { .. } => Some(
                 "a lower --lr helps if this comes late; if it comes at once, look at that picture",
             ),

@@ -43,6 +43,9 @@ pub struct Gradients<B> {
 
 /// Something that gives errors and per-sample gradients.
 pub trait GradientModel<D: Device> {
+    /// Whether it computes in fp16, whose numbers end at 65504.
+    fn is_fp16(&self) -> bool;
+
     /// Runs a batch with the factors in `p`.
     ///
     /// # Errors
@@ -120,6 +123,10 @@ fn unet_multiple(bundle: &Bundle) -> Result<usize> {
 }
 
 impl GradientModel<Cpu> for UnetGrad {
+    fn is_fp16(&self) -> bool {
+        self.session.is_fp16()
+    }
+
     fn run(
         &mut self,
         batch: &Batch<'_, Vec<f32>>,

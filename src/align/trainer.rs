@@ -309,15 +309,16 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
     fn check_finite(&self, samples: &[Sample], what: &'static str, values: &[f32]) -> Result<()> {
         match values.iter().position(|v| !v.is_finite()) {
             None => Ok(()),
-            Some(i) => Err(self.non_finite(&samples[i], what, values[i])),
+            Some(i) => Err(self.non_finite(&samples[i], what.to_owned(), values[i])),
         }
     }
 
-    fn non_finite(&self, sample: &Sample, what: &'static str, value: f32) -> Error {
+    fn non_finite(&self, sample: &Sample, output: String, value: f32) -> Error {
         let row = &self.source.dataset().rows()[sample.row];
         Error::NonFinite {
             step: self.done + 1,
-            what,
+            output,
+            fp16: self.model.is_fp16(),
             image_id: row.image_id,
             prompt_id: row.prompt_id,
             caption: self.source.caption(sample).to_owned(),
@@ -343,7 +344,8 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
                 for (i, own) in values.chunks(layout.range(m).len().max(1)).enumerate() {
                     let counts = weights.c[first + i] != 0.0;
                     if let Some(&bad) = own.iter().find(|v| counts && !v.is_finite()) {
-                        return self.non_finite(&samples[first + i], "the gradient", bad);
+                        let output = format!("grad.{}", self.factors.list()[m].name);
+                        return self.non_finite(&samples[first + i], output, bad);
                     }
                 }
             }

@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use popalign::bundle::{self, Adapter, Bundle, Error, Event, Options, Part, Planned, Verified};
+use popalign::bundle::{
+    self, Adapter, Bundle, Error, Event, Options, Part, Planned, Target, Verified,
+};
 use popalign::cli::{self, Outcome};
 use popalign::generate::Size;
+use popalign::graph::DType;
 use popalign::nets::LoraSpec;
 use popalign::runtime::Runtime;
 use serde_json::json;
@@ -49,9 +52,12 @@ struct Args {
     /// Parts to export, separated by commas [default: all that SRC has]
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PART")]
     parts: Option<Vec<Part>>,
-    /// Type of activations
+    /// Type of activations, whatever the weights are stored in; classifiers and CLIP stay fp32
     #[arg(long, value_enum, default_value_t = Dtype::Fp32)]
     dtype: Dtype,
+    /// Write weights of another type into the bundle, converted, instead of casting them at each load
+    #[arg(long)]
+    convert: bool,
     /// Operators to use
     #[arg(long, value_enum, default_value_t = Target::Plain)]
     target: Target,
@@ -104,18 +110,12 @@ struct Args {
 enum Dtype {
     /// Single precision
     Fp32,
-    /// Half precision (not supported yet)
+    /// Half precision; softmax, norms' statistics, time embeddings, losses and a VAE that needs it
+    /// (force_upcast in its config.json, as the stock SDXL's) stay in fp32
     Fp16,
-    /// bfloat16 (not supported yet)
+    /// bfloat16: the same range as fp32, for CUDA and TensorRT (ONNX Runtime's CPU provider has no
+    /// kernels for it)
     Bf16,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, ValueEnum)]
-enum Target {
-    /// Standard ONNX operators: CPU, CUDA, TensorRT
-    Plain,
-    /// ONNX Runtime's fused operators for CUDA (not supported yet)
-    Cuda,
 }
 
 /// A variant is part of file names.
@@ -176,8 +176,11 @@ fn list(dir: &Path, json: bool) -> anyhow::Result<Outcome> {
     for (part, info) in &bundle.config().parts {
         writeln!(
             text,
-            "{part}: {} parameters, {} operations, {} bytes",
-            info.parameters, info.operations, info.bytes
+            "{part}: {} parameters, {} operations in {}, {} bytes",
+            info.parameters,
+            info.operations,
+            info.dtype.name(),
+            info.bytes
         )?;
         for (what, ports) in [("in ", &info.inputs), ("out", &info.outputs)] {
             for port in ports {
@@ -215,6 +218,11 @@ fn verify(dir: &Path, json: bool) -> anyhow::Result<Outcome> {
     let bundle = Bundle::open(dir)?;
     let mut report = |found: Verified<'_>| {
         let (what, name) = match found {
+            Verified::NotLoaded(part, why) => {
+                tracing::warn!("{part}: not loaded, the CPU has no kernels for {why}");
+                let event = json!({"event": "not_loaded", "name": part.name(), "why": why});
+                return cli::event(json, &event);
+            }
             Verified::File(name) => ("unchanged", name),
             Verified::Graph(part) => ("valid", part.name()),
             Verified::Loaded(part) => ("loaded", part.name()),
@@ -261,16 +269,16 @@ fn plan(args: &Args, src: &Path) -> anyhow::Result<Outcome> {
 
 /// What the options ask for.
 fn options(args: &Args) -> Result<Options, Error> {
-    let not_yet = |what: &str| Err(Error::NotYet { what: what.into() });
-    match (args.dtype, args.target) {
-        (Dtype::Fp16, _) => not_yet("--dtype fp16; fp16 weights are exported as fp32 graphs")?,
-        (Dtype::Bf16, _) => not_yet("--dtype bf16; bf16 weights are exported as fp32 graphs")?,
-        (_, Target::Cuda) => not_yet("--target cuda; plain graphs run on CUDA too")?,
-        (Dtype::Fp32, Target::Plain) => {}
-    }
     Ok(Options {
         parts: args.parts.clone(),
         grad: !args.no_grad,
+        dtype: match args.dtype {
+            Dtype::Fp32 => DType::F32,
+            Dtype::Fp16 => DType::F16,
+            Dtype::Bf16 => DType::BF16,
+        },
+        target: args.target,
+        convert: args.convert,
         lora: LoraSpec {
             rank: args.lora_rank,
             targets: args.lora_targets.clone(),
@@ -327,15 +335,25 @@ fn report(json: bool, event: &Event<'_>) {
         Event::Part { part, info, time } => {
             let (operations, parameters) = (info.operations, info.parameters);
             let seconds = time.as_secs_f64();
+            let dtype = info.dtype.name();
             let size = info.bytes as f64 / 1e6;
             tracing::info!(
-                "{part}: {operations} operations over {parameters} parameters, {size:.1} MB, \
-                 {seconds:.2} s"
+                "{part}: {operations} operations over {parameters} parameters in {dtype}, \
+                 {size:.1} MB, {seconds:.2} s"
             );
             cli::event(
                 json,
                 &json!({"event": "part", "part": part, "operations": operations,
-                    "parameters": parameters, "bytes": info.bytes, "seconds": seconds}),
+                    "parameters": parameters, "dtype": info.dtype, "bytes": info.bytes,
+                    "seconds": seconds}),
+            );
+        }
+        Event::Converted { file, converted } => {
+            let (tensors, dtype) = (converted.tensors, converted.dtype.name());
+            tracing::info!("{}: {tensors} tensors written as {dtype}", converted.file);
+            cli::event(
+                json,
+                &json!({"event": "converted", "file": file, "tensors": tensors, "dtype": dtype}),
             );
         }
         Event::Copied { source, bytes } => {

@@ -91,6 +91,9 @@ pub enum Error {
         /// The checkpoint.
         source_dir: PathBuf,
     },
+    /// Fused operators in a type that they don't take.
+    #[error("--target cuda with --dtype bf16: CUDA's fused operators take fp32 and fp16 only")]
+    FusedBf16,
     /// A network can't be built.
     #[error("cannot export {part} from {}", origin.display())]
     Network {
@@ -191,6 +194,21 @@ pub enum Error {
         /// The network, by its folder in diffusers' layout.
         network: &'static str,
     },
+    /// A graph that the execution provider has no kernels for.
+    #[error(
+        "bundle {}: {part} computes with {what}, for which ONNX Runtime's {ep} provider has no kernels",
+        dir.display()
+    )]
+    NoKernels {
+        /// The bundle.
+        dir: PathBuf,
+        /// The part.
+        part: Part,
+        /// What it computes with: "bf16" or "fused operators for CUDA".
+        what: &'static str,
+        /// The provider.
+        ep: crate::runtime::Ep,
+    },
     /// ONNX Runtime refused a graph.
     #[error(transparent)]
     Runtime(#[from] crate::runtime::Error),
@@ -223,6 +241,9 @@ impl Error {
             Error::NoNetwork { .. } | Error::NotInFile { .. } => {
                 Some("--base DIR takes what is missing from a diffusers folder")
             }
+            Error::FusedBf16 => {
+                Some("take --dtype fp16, or --target plain, whose bf16 graphs run on CUDA too")
+            }
             Error::Weights(error) => error.hint(),
             Error::NotABundle { .. } => Some("make one with: pa-export MODEL_FOLDER -o BUNDLE"),
             Error::InTheWay { .. } => Some("choose another -o, or remove it yourself"),
@@ -235,6 +256,12 @@ impl Error {
             ),
             Error::NoPart { .. } | Error::NoLora { .. } => {
                 Some("run pa-export again with that part in --parts (and without --no-grad)")
+            }
+            Error::NoKernels { what, .. } if *what != "bf16" => Some(
+                "run it with --ep cuda, or export again with --target plain, which runs everywhere",
+            ),
+            Error::NoKernels { .. } => {
+                Some("run it with --ep cuda or --trt, or export again with --dtype fp32 or fp16")
             }
             Error::Runtime(error) => error.hint(),
             _ => None,

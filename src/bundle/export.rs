@@ -13,16 +13,17 @@ use std::time::{Duration, Instant};
 use serde_json::Value as Json;
 
 use super::link::{Users, link_weights, name_of};
-use super::manifest::{FORMAT, LoraInfo, MANIFEST, Manifest, PartInfo, Port};
+use super::manifest::{Converted, FORMAT, LoraInfo, MANIFEST, Manifest, PartInfo, Port};
 use super::merge::Adapters;
 use super::plan::{Planned, graph_options};
 use super::source::Source;
-use super::{Error, Part, Result};
+use super::{Error, Part, Result, Target};
 use crate::fsio::{self, AtomicDir};
-use crate::graph::{Dim, Graph, Value};
+use crate::graph::{DType, Dim, Graph, Value};
 use crate::nets::graphs::{self, UnetGraph};
+use crate::nets::vae::VaeConfig;
 use crate::nets::{self, Config, LoraModule, LoraSpec};
-use crate::weights::Weights;
+use crate::weights::{self, Weights};
 
 /// The file of zeros that LoRA inputs take their defaults from.
 const ZEROS: &str = "zeros.bin";
@@ -36,6 +37,14 @@ pub struct Options {
     pub parts: Option<Vec<Part>>,
     /// Whether the default parts include `unet_grad`.
     pub grad: bool,
+    /// Type of activations: f32, f16 or bf16. Parts that can't or shouldn't be computed in half
+    /// precision stay f32, see [`compute`].
+    pub dtype: DType,
+    /// Operators to use.
+    pub target: Target,
+    /// Whether weights of another type are written into the bundle converted, instead of being cast
+    /// by the graphs.
+    pub convert: bool,
     /// Rank and targets of the UNet's LoRA inputs.
     pub lora: LoraSpec,
     /// Whether the bundle may outlive the checkpoint.
@@ -69,6 +78,9 @@ impl Default for Options {
         Self {
             parts: None,
             grad: true,
+            dtype: DType::F32,
+            target: Target::Plain,
+            convert: false,
             lora: LoraSpec::default(),
             detached: false,
             base: None,
@@ -92,6 +104,13 @@ pub enum Event<'a> {
         info: &'a PartInfo,
         /// Time it took to build and write.
         time: Duration,
+    },
+    /// A network's weights were written in another type.
+    Converted {
+        /// The new file.
+        file: &'a Path,
+        /// What was converted.
+        converted: &'a Converted,
     },
     /// A weight file stands on another file system than the bundle, so its bytes were copied.
     Copied {
@@ -119,6 +138,9 @@ pub(super) type Report<'a> = &'a mut dyn FnMut(Event<'_>) -> ControlFlow<()>;
 /// # Errors
 /// What [`Error`] lists for checkpoints and outputs. In every case `out` is as it was.
 pub fn export(src: &Path, out: &Path, options: &Options, report: Report<'_>) -> Result<Manifest> {
+    if (options.target, options.dtype) == (Target::Cuda, DType::BF16) {
+        return Err(Error::FusedBf16);
+    }
     let source = Source::open(src, options)?;
     let parts = source.parts(options)?;
     let out = output(out, &source)?;
@@ -131,12 +153,13 @@ pub fn export(src: &Path, out: &Path, options: &Options, report: Report<'_>) -> 
         graphs: graph_options(&source, options)?,
         dir: staged.path(),
         networks: BTreeMap::new(),
+        converted: Vec::new(),
         parts: BTreeMap::new(),
         lora: None,
     };
     for &part in &parts {
         let start = Instant::now();
-        let info = writer.write_part(part)?;
+        let info = writer.write_part(part, report)?;
         let time = start.elapsed();
         step(report, Event::Part { part, info, time })?;
     }
@@ -148,13 +171,14 @@ pub fn export(src: &Path, out: &Path, options: &Options, report: Report<'_>) -> 
         source: source.path.clone(),
         base: source.base.clone(),
         detached: options.detached,
-        dtype: "fp32".into(),
-        target: "plain".into(),
+        dtype: options.dtype.name().into(),
+        target: options.target,
         weights: link_weights(staged.path(), &writer.users(), report)?,
         files: source.copy_files(staged.path(), &parts)?,
         parts: writer.parts,
         lora: writer.lora,
         merged: adapters.manifest(),
+        converted: writer.converted,
     };
     manifest.write(staged.path())?;
     staged.commit()?;
@@ -236,21 +260,28 @@ struct Writer<'a> {
     dir: &'a Path,
     /// By folder of the checkpoint: two parts may share one.
     networks: BTreeMap<&'static str, Network>,
+    converted: Vec<Converted>,
     parts: BTreeMap<Part, PartInfo>,
     lora: Option<LoraInfo>,
 }
 
 impl Writer<'_> {
     /// Builds and writes the graph of a part.
-    fn write_part(&mut self, part: Part) -> Result<&PartInfo> {
+    fn write_part(&mut self, part: Part, report: Report<'_>) -> Result<&PartInfo> {
         let folder = part.source_folder();
         let config = self.source.config(folder)?;
+        let refused = |e| Error::network(part, self.source.origin(folder), e);
+        let dtype = compute(part, self.options.dtype, &config).map_err(refused)?;
         let network = match self.networks.entry(folder) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 let mut weights = self.source.weights(folder)?;
                 let place = self.dir.join(part.folder());
                 self.adapters.merge(folder, &mut weights, &place)?;
+                if self.options.convert {
+                    let done = convert(part, dtype, &mut weights, self.dir, report)?;
+                    self.converted.extend(done);
+                }
                 let users = Vec::new();
                 entry.insert(Network { weights, users })
             }
@@ -258,9 +289,17 @@ impl Writer<'_> {
         if !network.users.contains(&part.folder()) {
             network.users.push(part.folder());
         }
-        let built = build(part, &config, &network.weights, &self.graphs);
-        let origin = self.source.origin(folder);
-        let (graph, modules) = built.map_err(|e| Error::network(part, origin, e))?;
+        let options = graphs::Options {
+            compute: dtype,
+            ..self.graphs.clone()
+        };
+        let built = build(part, &config, &network.weights, &options);
+        let (mut graph, modules) = built.map_err(refused)?;
+        let target = target(part, self.options.target);
+        if target == Target::Cuda {
+            let lowered = graph.lower_for_cuda();
+            lowered.map_err(|e| refused(nets::Error::Graph(e)))?;
+        }
         if matches!(part, Part::Unet | Part::UnetGrad) {
             self.lora = Some(LoraInfo {
                 rank: self.options.lora.rank,
@@ -268,7 +307,8 @@ impl Writer<'_> {
                 modules,
             });
         }
-        let info = write_graph(self.dir, part, &graph, &network.weights)?;
+        let kind = (dtype, target);
+        let info = write_graph(self.dir, part, kind, &graph, &network.weights)?;
         Ok(self.parts.entry(part).or_insert(info))
     }
 
@@ -310,6 +350,73 @@ impl Writer<'_> {
     }
 }
 
+/// Writes a network's weights of another type than `dtype` into the bundle, if there are any. A
+/// file of merged weights that then has none left is removed.
+fn convert(
+    part: Part,
+    dtype: DType,
+    weights: &mut Weights,
+    dir: &Path,
+    report: Report<'_>,
+) -> Result<Option<Converted>> {
+    let stored = match dtype {
+        DType::F16 => weights::DType::F16,
+        DType::BF16 => weights::DType::BF16,
+        _ => weights::DType::F32,
+    };
+    let name = format!("{}/popalign-{}.safetensors", part.folder(), dtype.name());
+    let file = dir.join(&name);
+    fsio::create_dir_all(dir.join(part.folder()))?;
+    let before = weights.files().to_vec();
+    let tensors = weights.convert(stored, &file)?;
+    if tensors == 0 {
+        return Ok(None);
+    }
+    let gone = |f: &&std::sync::Arc<Path>| f.starts_with(dir) && !weights.files().contains(f);
+    for file in before.iter().filter(gone) {
+        fsio::remove_if_present(file)?;
+    }
+    let converted = Converted {
+        file: name,
+        dtype,
+        tensors,
+    };
+    let (file, done) = (&file, &converted);
+    step(
+        report,
+        Event::Converted {
+            file,
+            converted: done,
+        },
+    )?;
+    Ok(Some(converted))
+}
+
+/// Which operators a part is written with where `asked` is the bundle's target. The training graph
+/// is differentiated, and what measures runs anywhere.
+fn target(part: Part, asked: Target) -> Target {
+    match part {
+        Part::UnetGrad | Part::Classifier | Part::ClipText | Part::ClipVision => Target::Plain,
+        _ => asked,
+    }
+}
+
+/// What a part computes in where the bundle's type is `asked`.
+///
+/// A VAE whose configuration says `force_upcast` overflows fp16 and stays f32 in an fp16 bundle,
+/// as diffusers' pipelines run it. Classifiers and CLIP towers measure pictures: a measure must not
+/// depend on the type the pictures were drawn in.
+pub(super) fn compute(part: Part, asked: DType, config: &Json) -> nets::Result<DType> {
+    match part {
+        Part::TextEncoder | Part::TextEncoder2 | Part::Unet | Part::UnetGrad => Ok(asked),
+        Part::VaeDecoder | Part::VaeEncoder => {
+            let config: VaeConfig = Config::from_json(config)?;
+            Ok(config.compute(asked))
+        }
+        Part::Classifier | Part::ClipText | Part::ClipVision => Ok(DType::F32),
+    }
+}
+
 /// Builds the graph of a part from its configuration and weights.
 pub(super) fn build(
     part: Part,
@@ -344,7 +451,13 @@ pub(super) fn build(
 }
 
 /// Writes a graph and, if it needs one, its file of zeros.
-fn write_graph(dir: &Path, part: Part, graph: &Graph, weights: &Weights) -> Result<PartInfo> {
+fn write_graph(
+    dir: &Path,
+    part: Part,
+    (dtype, target): (DType, Target),
+    graph: &Graph,
+    weights: &Weights,
+) -> Result<PartInfo> {
     let folder = dir.join(part.folder());
     fsio::create_dir_all(&folder)?;
     let onnx = graph.to_onnx(name_of, ZEROS);
@@ -371,6 +484,8 @@ fn write_graph(dir: &Path, part: Part, graph: &Graph, weights: &Weights) -> Resu
         model: format!("{}/{}", part.folder(), part.file_name()),
         sha256: fsio::sha256_bytes(&onnx.model),
         bytes: onnx.model.len() as u64,
+        dtype,
+        target,
         operations: graph.len(),
         parameters: weights.parameters(),
         inputs: inputs.map(|(name, value, _)| port(name, value)).collect(),

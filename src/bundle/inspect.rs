@@ -4,7 +4,7 @@ use super::identity::Identity;
 use super::{Bundle, Error, Part, Result};
 use crate::fsio;
 use crate::graph::check;
-use crate::runtime::{Runtime, SessionOptions};
+use crate::runtime::{Ep, Runtime, SessionOptions};
 
 /// What [`Bundle::verify`] has found in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub enum Verified<'a> {
     Graph(Part),
     /// ONNX Runtime has loaded a graph.
     Loaded(Part),
+    /// A graph that the CPU provider has no kernels for, so that it was not loaded.
+    NotLoaded(Part, &'static str),
 }
 
 impl Bundle {
@@ -55,7 +57,8 @@ impl Bundle {
         Ok(())
     }
 
-    /// Loads every graph into ONNX Runtime, without its optimizations: weights are mapped, not read.
+    /// Loads every graph that the CPU can run into ONNX Runtime, without its optimizations: weights
+    /// are mapped, not read.
     ///
     /// # Errors
     /// [`Error::Runtime`] for a graph that is refused.
@@ -65,12 +68,18 @@ impl Bundle {
         report: &mut dyn FnMut(Verified<'_>),
     ) -> Result<()> {
         let options = SessionOptions {
+            ep: Ep::Cpu,
             optimize: false,
             ..SessionOptions::default()
         };
         for &part in self.config().parts.keys() {
-            self.session(runtime, part, &options)?;
-            report(Verified::Loaded(part));
+            match self.lacks_kernels(part, options.ep)? {
+                Some(what) => report(Verified::NotLoaded(part, what)),
+                None => {
+                    self.session(runtime, part, &options)?;
+                    report(Verified::Loaded(part));
+                }
+            }
         }
         Ok(())
     }

@@ -8,8 +8,9 @@ use std::time::UNIX_EPOCH;
 use serde::{Deserialize, Serialize};
 
 use super::identity::Identity;
-use super::{Error, Part, Result};
+use super::{Error, Part, Result, Target};
 use crate::fsio;
+use crate::graph::DType;
 use crate::nets::LoraModule;
 
 /// The manifest's file name.
@@ -33,10 +34,10 @@ pub struct Manifest {
     pub base: Option<PathBuf>,
     /// Whether the bundle may outlive the checkpoint: its files' places are then not checked.
     pub detached: bool,
-    /// Type of activations: `fp32`.
+    /// Type of activations that was asked for: `fp32`, `fp16` or `bf16`.
     pub dtype: String,
-    /// Operators used: `plain`.
-    pub target: String,
+    /// Operators that were asked for.
+    pub target: Target,
     /// The graphs.
     pub parts: BTreeMap<Part, PartInfo>,
     /// The weight files that the graphs point into.
@@ -46,6 +47,9 @@ pub struct Manifest {
     /// The adapters that were added to the weights.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub merged: Vec<Merged>,
+    /// The weights that were written in another type.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub converted: Vec<Converted>,
     /// Files copied from the checkpoint and their sha256, by path within the bundle.
     pub files: BTreeMap<String, String>,
 }
@@ -59,6 +63,12 @@ pub struct PartInfo {
     pub sha256: String,
     /// Its size in bytes.
     pub bytes: u64,
+    /// Type of its activations; that asked for, or f32 where half precision does not do.
+    #[serde(default = "single")]
+    pub dtype: DType,
+    /// Operators it is written with; plain where fused ones don't pay.
+    #[serde(default)]
+    pub target: Target,
     /// Number of operations.
     pub operations: usize,
     /// Number of parameters of the network it was made of (both halves, for a VAE or CLIP).
@@ -71,13 +81,18 @@ pub struct PartInfo {
     pub weights: Vec<String>,
 }
 
+/// The type of bundles of before there was a choice.
+fn single() -> DType {
+    DType::F32
+}
+
 /// One input or output.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Port {
     /// Its name.
     pub name: String,
     /// Element type: `f32`, `f16`, `bf16`, `i64` …
-    pub dtype: crate::graph::DType,
+    pub dtype: DType,
     /// Dimensions: numbers, or products of names such as `"height/8"`.
     pub shape: Vec<serde_json::Value>,
 }
@@ -108,6 +123,17 @@ pub struct Link {
     pub modified: u64,
     /// Whether the bytes had to be copied (another file system).
     pub copied: bool,
+}
+
+/// A network's weights that were written in another type.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Converted {
+    /// The new file within the bundle.
+    pub file: String,
+    /// The type.
+    pub dtype: DType,
+    /// How many tensors it holds.
+    pub tensors: usize,
 }
 
 /// An adapter that was added to the weights.

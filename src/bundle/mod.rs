@@ -24,11 +24,14 @@ pub use error::{Error, Result};
 pub use export::{Adapter, Event, Options, export};
 pub use identity::Identity;
 pub use inspect::Verified;
-pub use manifest::{Link, LoraInfo, MANIFEST, Manifest, Merged, PartInfo, Port, WeightFile};
+pub use manifest::{
+    Converted, Link, LoraInfo, MANIFEST, Manifest, Merged, PartInfo, Port, WeightFile,
+};
 
 pub use plan::{Estimate, Planned, plan};
 
-use crate::runtime::{Runtime, Session, SessionOptions};
+use crate::graph::DType;
+use crate::runtime::{Ep, Runtime, Session, SessionOptions, resolve};
 
 /// One graph of a bundle.
 #[derive(
@@ -132,6 +135,28 @@ impl std::fmt::Display for Part {
     }
 }
 
+/// Which operators a graph is written with.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    clap::ValueEnum,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Target {
+    /// Standard ONNX operators: CPU, CUDA, TensorRT
+    #[default]
+    Plain,
+    /// ONNX Runtime's fused operators for its CUDA provider, where they pay: UNet, text encoders and
+    /// VAE. The training graph stays plain
+    Cuda,
+}
+
 /// An opened bundle.
 #[derive(Debug, Clone)]
 pub struct Bundle {
@@ -225,7 +250,8 @@ impl Bundle {
     /// records it.
     ///
     /// # Errors
-    /// [`Error::NoPart`], and what [`Session::open`] refuses.
+    /// [`Error::NoPart`], [`Error::NoKernels`] for a graph that the provider can't run, and what
+    /// [`Session::open`] refuses.
     pub fn session(
         &self,
         runtime: &Runtime,
@@ -233,11 +259,36 @@ impl Bundle {
         options: &SessionOptions,
     ) -> Result<Session> {
         let path = self.path(part)?;
+        if self.lacks_kernels(part, Ep::Cpu)?.is_some() {
+            let ep = match options.ep {
+                Ep::Auto => resolve(runtime, options)?,
+                ep => ep,
+            };
+            if let Some(what) = self.lacks_kernels(part, ep)? {
+                let dir = self.dir.clone();
+                return Err(Error::NoKernels {
+                    dir,
+                    part,
+                    what,
+                    ep,
+                });
+            }
+        }
         let options = SessionOptions {
             weights_hash: Some(self.weights_key(part)?),
             ..options.clone()
         };
         Ok(Session::open(runtime, path, &options)?)
+    }
+
+    /// What in a part's graph a provider has no kernels for, if anything.
+    pub(super) fn lacks_kernels(&self, part: Part, ep: Ep) -> Result<Option<&'static str>> {
+        let info = self.part(part)?;
+        Ok(match (info.target, info.dtype, ep) {
+            (Target::Cuda, _, Ep::Cpu | Ep::TensorRt) => Some("fused operators for CUDA"),
+            (_, DType::BF16, Ep::Cpu) => Some("bf16"),
+            _ => None,
+        })
     }
 
     /// A hash of a part's graph and of the weights that it points into.

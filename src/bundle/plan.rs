@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
-use super::export::{Options, build};
+use super::export::{Options, build, compute};
 use super::source::Source;
 use super::{Error, Part, Result};
 use crate::graph::Memory;
@@ -61,13 +61,14 @@ pub fn plan(src: &Path, options: &Options) -> Result<Vec<Estimate>> {
     let mut estimates = Vec::new();
     for part in source.parts(options)? {
         let folder = part.source_folder();
-        let built = build(
-            part,
-            &source.config(folder)?,
-            &source.weights(folder)?,
-            &graphs,
-        );
-        let (graph, _) = built.map_err(|e| Error::network(part, source.origin(folder), e))?;
+        let config = source.config(folder)?;
+        let refused = |e| Error::network(part, source.origin(folder), e);
+        let graphs = graphs::Options {
+            compute: compute(part, options.dtype, &config).map_err(refused)?,
+            ..graphs.clone()
+        };
+        let built = build(part, &config, &source.weights(folder)?, &graphs);
+        let (graph, _) = built.map_err(refused)?;
         let symbol = |name: &str| graph.symbol_named(name);
         for &size in &sizes {
             for &batch in &batches {

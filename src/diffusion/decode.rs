@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use image::RgbImage;
 use serde_json::Value;
 
+use super::NonFinite;
 use crate::bundle::{self, Bundle, Part};
 use crate::runtime::{self, Feed, Session};
 
@@ -20,6 +21,9 @@ pub enum Error {
     /// The VAE failed.
     #[error(transparent)]
     Runtime(#[from] runtime::Error),
+    /// A picture that is none.
+    #[error("{0}")]
+    NonFinite(NonFinite),
     /// A key of the VAE's configuration.
     #[error("{}: `{key}`: expected {expected}", path.display())]
     Config {
@@ -145,7 +149,7 @@ impl Decoder {
     /// Decodes one latent, scaled as the UNet sees it.
     ///
     /// # Errors
-    /// A run that fails, a picture of another size than expected.
+    /// A run that fails, a picture of another size than expected, [`Error::NonFinite`].
     pub fn decode(&mut self, latent: &[f32]) -> Result<RgbImage, Error> {
         let [c, h, w] = self.latent;
         let mut feed = Feed::new();
@@ -163,6 +167,13 @@ impl Decoder {
             });
         }
         let planes: Vec<f32> = sample.iter().copied().collect();
+        if planes.iter().any(|x| !x.is_finite()) {
+            return Err(Error::NonFinite(NonFinite {
+                part: Part::VaeDecoder,
+                output: "sample",
+                fp16: self.session.is_fp16(),
+            }));
+        }
         Ok(picture(&planes, width as u32, height as u32))
     }
 }

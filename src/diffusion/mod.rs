@@ -1,9 +1,12 @@
 //! Drawing pictures: noise schedules, samplers, guidance, text encoding, the pipeline.
 
 pub mod decode;
+mod finite;
 pub mod guidance;
 pub mod pipeline;
 pub mod sampler;
 pub mod schedule;
 pub mod text;
 pub mod tokenizer;
+
+pub use finite::NonFinite;

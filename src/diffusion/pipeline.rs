@@ -3,9 +3,11 @@
 //! A picture is a function of its caption's embedding, its address (seed, prompt id, image id) and
 //! the settings. Its batch mates only share the UNet's call.
 
+use super::NonFinite;
 use super::guidance::Guidance;
 use super::sampler::{History, Sampler};
 use super::text::TextShape;
+use crate::bundle::Part;
 use crate::device::philox::{self, Purpose};
 use crate::runtime::{self, Feed, Session};
 use crate::weights::lora::Fitted;
@@ -17,10 +19,14 @@ pub enum Error {
     #[error(transparent)]
     Runtime(#[from] runtime::Error),
     /// A latent that is no picture.
-    #[error("the latent of job {job} of a batch came out as NaN or infinity")]
+    #[error("{found}, in job {job} of a batch at step {step}")]
     NonFinite {
+        /// Which numbers.
+        found: NonFinite,
         /// Its place in the batch.
         job: usize,
+        /// The sampler's step, from 1.
+        step: usize,
     },
 }
 
@@ -162,6 +168,7 @@ impl<'a> Denoiser<'a> {
             let outputs = self.session.run(&feed)?;
             prediction.clear();
             prediction.extend(outputs.f32("out_sample")?.iter());
+            self.check(&prediction, "out_sample", jobs.len(), step)?;
             if sampler.needs_noise() {
                 self.settings.step_noise(jobs, step, &mut noise);
             }
@@ -169,8 +176,32 @@ impl<'a> Denoiser<'a> {
             sampler.step(step, guided, &mut latents, &noise, &mut history);
             stepped();
         }
-        check_finite(&latents, jobs)?;
+        let last = sampler.timesteps().len().saturating_sub(1);
+        self.check(&latents, "the latent made of out_sample", jobs.len(), last)?;
         Ok(latents)
+    }
+
+    /// Refuses numbers that are none. With guidance a batch holds each job twice.
+    fn check(
+        &self,
+        values: &[f32],
+        output: &'static str,
+        jobs: usize,
+        step: usize,
+    ) -> Result<(), Error> {
+        let mut rows = values.chunks_exact(self.settings.latent_len().max(1));
+        let Some(row) = rows.position(|row| row.iter().any(|x| !x.is_finite())) else {
+            return Ok(());
+        };
+        Err(Error::NonFinite {
+            found: NonFinite {
+                part: Part::Unet,
+                output,
+                fp16: self.session.is_fp16(),
+            },
+            job: row % jobs.max(1),
+            step: step + 1,
+        })
     }
 }
 
@@ -271,14 +302,4 @@ impl Batch {
         }
         feed
     }
-}
-
-fn check_finite(latents: &[f32], jobs: &[Job<'_>]) -> Result<(), Error> {
-    let length = latents.len() / jobs.len().max(1);
-    for (job, latent) in latents.chunks_exact(length.max(1)).enumerate() {
-        if !latent.iter().all(|x| x.is_finite()) {
-            return Err(Error::NonFinite { job });
-        }
-    }
-    Ok(())
 }

@@ -10,6 +10,7 @@
 
 use std::path::PathBuf;
 
+use super::NonFinite;
 use super::tokenizer::{self, Tokenizer};
 use crate::bundle::{self, Bundle, Part, Port};
 use crate::runtime::{self, Feed, Outputs, Runtime, Session, SessionOptions};
@@ -26,6 +27,14 @@ pub enum Error {
     /// A text encoder failed.
     #[error(transparent)]
     Runtime(#[from] runtime::Error),
+    /// An embedding that is none.
+    #[error("{found}, for the caption \"{caption}\"")]
+    NonFinite {
+        /// Which numbers.
+        found: NonFinite,
+        /// The caption.
+        caption: String,
+    },
     /// A graph that is not laid out as expected.
     #[error("{}: {problem}", path.display())]
     Graph {
@@ -126,6 +135,26 @@ struct Encoder {
     pooled: bool,
 }
 
+impl Encoder {
+    fn check(&self, values: &[f32], output: &'static str, caption: &str) -> Result<(), Error> {
+        if values.iter().all(|x| x.is_finite()) {
+            return Ok(());
+        }
+        let part = match self.pooled {
+            true => Part::TextEncoder2,
+            false => Part::TextEncoder,
+        };
+        Err(Error::NonFinite {
+            found: NonFinite {
+                part,
+                output,
+                fp16: self.session.is_fp16(),
+            },
+            caption: caption.to_owned(),
+        })
+    }
+}
+
 impl TextEncoders {
     /// Loads the text encoders and tokenizers of a bundle.
     ///
@@ -165,7 +194,8 @@ impl TextEncoders {
     /// Encodes a caption; the flag says whether it was too long and lost its end.
     ///
     /// # Errors
-    /// A text encoder that fails or that gives other sizes than the UNet takes.
+    /// A text encoder that fails, that gives other sizes than the UNet takes or numbers that are
+    /// none.
     pub fn encode(&mut self, caption: &str) -> Result<(Embedding, bool), Error> {
         let tokens = self.shape.tokens;
         let mut states = Vec::new();
@@ -175,9 +205,13 @@ impl TextEncoders {
             truncated |= ids.truncated;
             let feed = Feed::new().i64_slice("input_ids", &ids.ids, &[1, tokens]);
             let outputs = encoder.session.run(&feed)?;
-            states.push(outputs.f32_vec(&encoder.hidden)?);
+            let state = outputs.f32_vec(&encoder.hidden)?;
+            encoder.check(&state, "hidden_states", caption)?;
+            states.push(state);
             if encoder.pooled {
-                pooled = Some(pooled_embedding(encoder, &outputs, self.shape.pooled)?);
+                let embeds = pooled_embedding(encoder, &outputs, self.shape.pooled)?;
+                encoder.check(&embeds, "text_embeds", caption)?;
+                pooled = Some(embeds);
             }
         }
         Ok((self.join(&states, pooled)?, truncated))

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::diffusion::NonFinite;
+
 /// Why a data set could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -36,8 +38,10 @@ pub enum Error {
     #[error(transparent)]
     Draw(#[from] crate::diffusion::pipeline::Error),
     /// A picture that is none.
-    #[error("picture {image_id} of \"{caption}\" came out as NaN or infinity")]
+    #[error("picture {image_id} of \"{caption}\" came out as NaN or infinity: {found}")]
     NonFinite {
+        /// Which numbers.
+        found: NonFinite,
         /// Its caption.
         caption: String,
         /// Its number among the caption's pictures.
@@ -151,9 +155,10 @@ impl Error {
                 source: lora::Error::NoModule { .. },
                 ..
             } => Some("export with those modules in pa-export --lora-targets"),
-            Error::NonFinite { .. } => Some(
-                "a LoRA that was trained too hard does this, or a --lora-scale or --cfg too high",
-            ),
+            Error::NonFinite { found, .. }
+            | Error::Text(crate::diffusion::text::Error::NonFinite { found, .. }) => {
+                Some(found.hint())
+            }
             Error::InTheWay { .. } => Some("choose another --out, or remove it yourself"),
             _ => None,
         }

@@ -15,7 +15,8 @@ use crate::bundle::Part;
 use crate::data::dataset::{LatentsRef, Row};
 use crate::data::prompts::caption_id;
 use crate::data::writer::{TextFile, Writer, latents_name};
-use crate::diffusion::decode::Decoder;
+use crate::diffusion::NonFinite;
+use crate::diffusion::decode::{self, Decoder};
 use crate::diffusion::pipeline::{self, Conditioning, Denoiser, Job};
 use crate::diffusion::text::Embedding;
 use crate::fsio;
@@ -126,7 +127,7 @@ impl<'a> Worker<'a> {
         let mut rows = Vec::with_capacity(pictures.len());
         for chunk in pictures.chunks(*batch) {
             let drawn = self.draw(chunk, messages)?;
-            let images = self.decode(&drawn)?;
+            let images = self.decode(&drawn, chunk)?;
             let judgements = match (&mut self.filter, &images) {
                 (Some(filter), Some(images)) => filter.judge(images, chunk)?,
                 _ => vec![Judgement::default(); chunk.len()],
@@ -172,24 +173,31 @@ impl<'a> Worker<'a> {
         };
         let drawn = self.denoiser.draw(&jobs, negative, &mut stepped);
         drawn.map_err(|error| match error {
-            pipeline::Error::NonFinite { job } => Error::NonFinite {
-                caption: pictures[job].caption.to_owned(),
-                image_id: pictures[job].image_id,
-            },
+            pipeline::Error::NonFinite { found, job, .. } => non_finite(&pictures[job], found),
             other => other.into(),
         })
     }
 
     /// Decodes a batch's latents, if anybody looks at pictures.
-    fn decode(&mut self, latents: &[f32]) -> Result<Option<Vec<RgbImage>>> {
+    fn decode(
+        &mut self,
+        latents: &[f32],
+        pictures: &[Picture<'_>],
+    ) -> Result<Option<Vec<RgbImage>>> {
         let length = self.shared.setup.settings.latent_len();
         let Some(decoder) = &mut self.decoder else {
             return Ok(None);
         };
         let images = latents
             .chunks_exact(length)
-            .map(|latent| decoder.decode(latent))
-            .collect::<std::result::Result<_, _>>()?;
+            .zip(pictures)
+            .map(|(latent, picture)| {
+                decoder.decode(latent).map_err(|error| match error {
+                    decode::Error::NonFinite(found) => non_finite(picture, found),
+                    other => other.into(),
+                })
+            })
+            .collect::<Result<_>>()?;
         Ok(Some(images))
     }
 
@@ -204,6 +212,14 @@ impl<'a> Worker<'a> {
         let name = format!("images/{stem}.{extension}");
         self.shared.writer.write_image(&name, &bytes)?;
         Ok(Some((name, fsio::sha256_bytes(&bytes))))
+    }
+}
+
+fn non_finite(picture: &Picture<'_>, found: NonFinite) -> Error {
+    Error::NonFinite {
+        found,
+        caption: picture.caption.to_owned(),
+        image_id: picture.image_id,
     }
 }
 

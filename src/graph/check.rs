@@ -10,7 +10,7 @@ use prost::Message;
 
 use super::DType;
 use super::onnx::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfo};
-use super::write::{IR_VERSION, OPSET};
+use super::write::{CONTRIB, OPSET, OPSET_BF16};
 use crate::fsio;
 
 /// Why a model file is refused.
@@ -40,21 +40,30 @@ fn broken<T>(problem: impl Into<String>) -> Result<T> {
 pub fn check(path: &Path) -> Result<()> {
     let bytes = fsio::read(path)?;
     let model = ModelProto::decode(bytes.as_slice())?;
-    if !(1..=IR_VERSION).contains(&model.ir_version) {
-        return broken(format!(
-            "IR version {}, expected at most {IR_VERSION}",
-            model.ir_version
-        ));
-    }
     let standard = |domain: &str| domain.is_empty() || domain == "ai.onnx";
-    match model.opset_import.iter().find(|o| standard(&o.domain)) {
-        Some(opset) if opset.version == OPSET => {}
-        Some(opset) => return broken(format!("opset {}, expected {OPSET}", opset.version)),
-        None => return broken("no opset is imported"),
+    let Some(opset) = model.opset_import.iter().find(|o| standard(&o.domain)) else {
+        return broken("no opset is imported");
+    };
+    let known = [OPSET, OPSET_BF16];
+    let Some(known) = known.iter().find(|k| k.version == opset.version) else {
+        let [first, second] = known.map(|k| k.version);
+        let found = opset.version;
+        return broken(format!("opset {found}, expected {first} or {second}"));
+    };
+    if !(1..=known.ir).contains(&model.ir_version) {
+        let (found, most) = (model.ir_version, known.ir);
+        return broken(format!("IR version {found}, expected at most {most}"));
     }
     let Some(graph) = &model.graph else {
         return broken("it has no graph");
     };
+    let imported = |n: &NodeProto| model.opset_import.iter().any(|o| o.domain == n.domain);
+    if let Some(node) = graph.node.iter().find(|n| !imported(n)) {
+        let (name, domain) = (&node.name, &node.domain);
+        return broken(format!(
+            "node `{name}` is of domain `{domain}`, which is not imported"
+        ));
+    }
     if graph.name.is_empty() {
         return broken("the graph has no name");
     }
@@ -189,7 +198,12 @@ fn external(folder: &Path, location: &str) -> Result<u64> {
 
 fn check_node<'a>(node: &'a NodeProto, defined: &mut BTreeSet<&'a str>) -> Result<()> {
     let (op, name) = (node.op_type.as_str(), node.name.as_str());
-    let Some(&(_, inputs, outputs, attributes)) = OPERATORS.iter().find(|o| o.0 == op) else {
+    let operators = match node.domain.as_str() {
+        "" => OPERATORS,
+        domain if domain == CONTRIB.0 => CONTRIB_OPERATORS,
+        domain => return broken(format!("node `{name}` is of unknown domain `{domain}`")),
+    };
+    let Some(&(_, inputs, outputs, attributes)) = operators.iter().find(|o| o.0 == op) else {
         return broken(format!("node `{name}` has unknown operator `{op}`"));
     };
     let [least, most] = inputs;
@@ -251,7 +265,7 @@ type Operator = (&'static str, [usize; 2], usize, &'static [&'static str]);
 /// Most inputs of an operator that takes any number.
 const ANY: usize = usize::MAX;
 
-/// The operators of opset 20 that this crate writes, as their schemas have them.
+/// The operators of opsets 20 and 22 that this crate writes, as their schemas have them.
 const OPERATORS: &[Operator] = &[
     ("Add", [2, 2], 1, &[]),
     ("And", [2, 2], 1, &[]),
@@ -318,6 +332,32 @@ const OPERATORS: &[Operator] = &[
     ("Tanh", [1, 1], 1, &[]),
     ("Transpose", [1, 1], 1, &["perm"]),
     ("Where", [3, 3], 1, &[]),
+];
+/// Those of ONNX Runtime that this crate writes, as its schemas have them.
+const CONTRIB_OPERATORS: &[Operator] = &[
+    ("BiasAdd", [3, 3], 1, &[]),
+    ("BiasGelu", [2, 2], 1, &[]),
+    ("BiasSplitGelu", [2, 2], 1, &[]),
+    ("GroupNorm", [3, 3], 1, GROUP_NORM),
+    (
+        "MultiHeadAttention",
+        [1, 10],
+        4,
+        &["num_heads", "mask_filter_value", "scale", "unidirectional"],
+    ),
+    ("NhwcConv", [2, 3], 1, NHWC_CONV),
+    ("QuickGelu", [1, 1], 1, &["alpha"]),
+    ("SkipGroupNorm", [4, 5], 2, GROUP_NORM),
+    ("SkipLayerNormalization", [3, 5], 4, &["epsilon"]),
+];
+const GROUP_NORM: &[&str] = &["activation", "channels_last", "epsilon", "groups"];
+const NHWC_CONV: &[&str] = &[
+    "auto_pad",
+    "dilations",
+    "group",
+    "kernel_shape",
+    "pads",
+    "strides",
 ];
 const CONV: &[&str] = &[
     "auto_pad",

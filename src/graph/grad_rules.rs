@@ -309,18 +309,20 @@ impl Graph {
     }
 
     /// With g = dy ⊙ scale and x̂ = (x − mean)·rstd over the last axis:
-    /// dx = rstd · (g − mean(g) − x̂ · mean(g ⊙ x̂)).
+    /// dx = rstd · (g − mean(g) − x̂ · mean(g ⊙ x̂)), in f32 as the forward pass's statistics are.
     fn layer_norm_gradient(&mut self, o: &Operands, axis: usize) -> Result<Value> {
         let (x, scale) = (o.input(0), o.input(1));
         let dtype = self.dtype(x);
-        let mean = self.cast(o.node.outputs[1], dtype)?;
-        let rstd = self.cast(o.node.outputs[2], dtype)?;
+        let x = self.cast(x, DType::F32)?;
+        let dy = self.cast(o.dy, DType::F32)?;
+        let (mean, rstd) = (o.node.outputs[1], o.node.outputs[2]);
         let centred = self.sub(x, mean)?;
         let normal = self.mul(centred, rstd)?;
         let g = if self.is_expanded_one(scale) {
-            o.dy
+            dy
         } else {
-            self.mul(o.dy, scale)?
+            let scale = self.cast(scale, DType::F32)?;
+            self.mul(dy, scale)?
         };
         let g_mean = self.reduce_mean(g, &[axis], true)?;
         let product = self.mul(g, normal)?;
@@ -328,11 +330,12 @@ impl Graph {
         let along = self.mul(normal, product_mean)?;
         let rest = self.sub(g, g_mean)?;
         let rest = self.sub(rest, along)?;
-        self.mul(rest, rstd)
+        let dx = self.mul(rest, rstd)?;
+        self.cast(dx, dtype)
     }
 
     /// Whether a value is a constant 1 repeated (the scale of a group normalisation's core).
-    fn is_expanded_one(&self, v: Value) -> bool {
+    pub(super) fn is_expanded_one(&self, v: Value) -> bool {
         let source = match self.producer(v) {
             Some(Node {
                 op: Op::Expand,

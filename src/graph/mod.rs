@@ -11,6 +11,7 @@
 //! height, width), see [`Dim`].
 
 mod check;
+mod cuda;
 mod dim;
 mod dtype;
 mod elementwise;
@@ -38,7 +39,7 @@ pub use error::{Error, Result};
 pub use grad::gradients;
 pub use memory::Memory;
 pub use onnx::external_files;
-pub use op::{Binary, Conv, Op, Pool, Reduction, Unary};
+pub use op::{Binary, Contrib, Conv, Op, Pool, Reduction, Unary};
 pub use write::Onnx;
 
 use dim::{ShapeText, SymbolInfo};
@@ -260,6 +261,15 @@ impl Graph {
     /// Number of operations.
     pub fn len(&self) -> usize {
         self.nodes.len()
+    }
+
+    /// Each operation's ONNX name with the types of its first operand and first output, in
+    /// topological order.
+    pub fn operations(&self) -> impl Iterator<Item = (&'static str, DType, DType)> {
+        self.nodes.iter().filter_map(|node| {
+            let (&input, &output) = (node.inputs.first()?, node.outputs.first()?);
+            Some((node.op.name(), self.dtype(input), self.dtype(output)))
+        })
     }
 
     /// Whether the graph has no operation.

@@ -138,6 +138,8 @@ pub enum Op {
     Expand,
     /// Nearest-neighbour doubling of the last two axes.
     Upsample2x,
+    /// The same of [B, H, W, C].
+    Upsample2xLast,
     /// Zeros before and after on each axis.
     Pad {
         before: Vec<u64>,
@@ -164,6 +166,66 @@ pub enum Op {
     /// Not an ONNX operator: gives a parameter a leading batch axis, so that its gradient comes
     /// out per sample. Lowered to nothing where the consumer broadcasts, else to Expand.
     PerSample,
+    /// One of ONNX Runtime's own operators.
+    Contrib(Contrib),
+}
+
+/// Fused operators of the domain `com.microsoft`, which only ONNX Runtime has. Pictures have their
+/// channels last.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[expect(
+    missing_docs,
+    reason = "each is the operator of that name in onnxruntime/docs/ContribOperators.md"
+)]
+pub enum Contrib {
+    /// x [B, H, W, C], gamma and beta `[C]` f32.
+    GroupNorm {
+        groups: u64,
+        epsilon: f32,
+        silu: bool,
+    },
+    /// x, gamma, beta, skip [B, H, W, C] or [B, 1, 1, C]; outputs: y, x + skip.
+    SkipGroupNorm {
+        groups: u64,
+        epsilon: f32,
+        silu: bool,
+    },
+    /// x [B, H, W, C], weight [out, kH, kW, C], bias.
+    NhwcConv(Conv),
+    /// query [B, N, C], key and value [B, M, C], and an attention bias [1, 1, N, M] or none.
+    MultiHeadAttention {
+        heads: u64,
+    },
+    /// x, skip, gamma, beta, and a bias or none; outputs: y, x + bias + skip.
+    SkipLayerNormalization {
+        epsilon: f32,
+    },
+    /// x [B, N, C], bias `[C]`, skip.
+    BiasAdd,
+    /// x [B, N, 2C], bias `[2C]`: the first half times the GELU of the second.
+    BiasSplitGelu,
+    /// GELU of x + bias.
+    BiasGelu,
+    QuickGelu {
+        alpha: f32,
+    },
+}
+
+impl Contrib {
+    /// Name of the operator.
+    fn name(self) -> &'static str {
+        match self {
+            Self::GroupNorm { .. } => "GroupNorm",
+            Self::SkipGroupNorm { .. } => "SkipGroupNorm",
+            Self::NhwcConv(_) => "NhwcConv",
+            Self::MultiHeadAttention { .. } => "MultiHeadAttention",
+            Self::SkipLayerNormalization { .. } => "SkipLayerNormalization",
+            Self::BiasAdd => "BiasAdd",
+            Self::BiasSplitGelu => "BiasSplitGelu",
+            Self::BiasGelu => "BiasGelu",
+            Self::QuickGelu { .. } => "QuickGelu",
+        }
+    }
 }
 
 impl Op {
@@ -213,7 +275,7 @@ impl Op {
             Self::Concat { .. } => "Concat",
             Self::Slice { .. } | Self::Flip { .. } => "Slice",
             Self::Expand | Self::PerSample => "Expand",
-            Self::Upsample2x => "Resize",
+            Self::Upsample2x | Self::Upsample2xLast => "Resize",
             Self::Pad { .. } => "Pad",
             Self::Gather { .. } => "Gather",
             Self::ArgMax { .. } => "ArgMax",
@@ -226,6 +288,7 @@ impl Op {
             Self::MaxPool(_) => "MaxPool",
             Self::AveragePool(_) => "AveragePool",
             Self::GlobalAveragePool => "GlobalAveragePool",
+            Self::Contrib(op) => op.name(),
         }
     }
 }

@@ -132,7 +132,7 @@ impl Graph {
                         Binary::Add => Some(a + b),
                         Binary::Sub => Some(a - b),
                         Binary::Mul => Some(a * b),
-                        Binary::Div if self.dtype(output) == DType::F32 => Some(a / b),
+                        Binary::Div if self.dtype(output).is_float() => Some(a / b),
                         Binary::Div => (b != 0.0).then(|| (a / b).trunc()),
                         _ => None,
                     })
@@ -149,7 +149,7 @@ impl Graph {
         }
     }
 
-    /// Elements of a small inline f32 or i64 constant.
+    /// Elements of a small inline constant of floating-point numbers or 64-bit integers.
     fn numbers(&self, value: Value) -> Option<Vec<f64>> {
         let tensor = &self.tensors[value.index()];
         let Origin::Initializer {
@@ -170,16 +170,32 @@ impl Graph {
                 .iter()
                 .map(|&b| i64::from_le_bytes(b) as f64)
                 .collect(),
+            DType::F16 => bytes
+                .chunks_exact(2)
+                .map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f64())
+                .collect(),
+            DType::BF16 => bytes
+                .chunks_exact(2)
+                .map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f64())
+                .collect(),
             _ => return None,
         };
         (numbers.len() <= FOLDED_ELEMENTS).then_some(numbers)
     }
 
-    /// Value of a constant f32 scalar.
+    /// Value of a constant floating-point scalar, also where a cast of one isn't folded yet.
     pub(super) fn constant_f32(&self, value: Value) -> Option<f32> {
+        if let Some(Node {
+            op: Op::Cast(_),
+            inputs,
+            ..
+        }) = self.producer(value)
+        {
+            return self.constant_f32(inputs[0]);
+        }
         let one = self.shape(value).iter().all(|d| d.is(1));
         match self.numbers(value)?.as_slice() {
-            &[x] if one && self.dtype(value) == DType::F32 => Some(x as f32),
+            &[x] if one && self.dtype(value).is_float() => Some(x as f32),
             _ => None,
         }
     }

@@ -9,12 +9,26 @@ use super::onnx::{
     AttributeProto, AttributeType, GraphProto, ModelProto, NodeProto, OperatorSetId, Shape,
     ShapeDim, StringPair, TensorProto, TensorType, TypeProto, ValueInfo,
 };
-use super::{Conv, DType, Data, Dim, Graph, Node, Op, Origin, Pool, Value};
+use super::{Contrib, Conv, DType, Data, Dim, Graph, Node, Op, Origin, Pool, Value};
+
+/// An operator set and the IR version that came with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Opset {
+    pub(super) version: i64,
+    pub(super) ir: i64,
+}
+
+/// The domain of ONNX Runtime's own operators, and its only version.
+pub(super) const CONTRIB: (&str, i64) = ("com.microsoft", 1);
 
 /// Opset 20 is the first with Gelu, and every op used is standard in it.
-pub(super) const OPSET: i64 = 20;
-/// The IR version that came with opset 20.
-pub(super) const IR_VERSION: i64 = 9;
+pub(super) const OPSET: Opset = Opset { version: 20, ir: 9 };
+/// Convolutions, pooling and sines take bf16 only from opset 22 on. Nothing else that is used here
+/// changed between the two but the types it takes.
+pub(super) const OPSET_BF16: Opset = Opset {
+    version: 22,
+    ir: 10,
+};
 /// All-zero initializers up to this size are written out; larger ones share a file of zeros.
 const INLINE_ZEROS: u64 = 256;
 
@@ -68,12 +82,20 @@ impl Graph {
             input,
             output,
         };
+        let opset = self.opset();
+        let mut opset_import = vec![OperatorSetId {
+            domain: String::new(),
+            version: opset.version,
+        }];
+        if self.nodes.iter().any(|n| matches!(n.op, Op::Contrib(_))) {
+            opset_import.push(OperatorSetId {
+                domain: CONTRIB.0.into(),
+                version: CONTRIB.1,
+            });
+        }
         let model = ModelProto {
-            ir_version: IR_VERSION,
-            opset_import: vec![OperatorSetId {
-                domain: String::new(),
-                version: OPSET,
-            }],
+            ir_version: opset.ir,
+            opset_import,
             producer_name: "popalign".into(),
             producer_version: env!("CARGO_PKG_VERSION").into(),
             graph: Some(graph),
@@ -81,6 +103,15 @@ impl Graph {
         Onnx {
             model: model.encode_to_vec(),
             zeros: writer.zeros,
+        }
+    }
+
+    /// The oldest operator set that has all it needs.
+    fn opset(&self) -> Opset {
+        let bf16 = |tensor: &super::Tensor| tensor.dtype == DType::BF16;
+        match self.tensors.iter().any(bf16) {
+            true => OPSET_BF16,
+            false => OPSET,
         }
     }
 
@@ -167,7 +198,7 @@ impl Writer<'_> {
                     output: vec![name.clone()],
                     name: format!("output/{name}"),
                     op_type: "Identity".into(),
-                    attribute: Vec::new(),
+                    ..NodeProto::default()
                 });
             }
             infos.push(self.value_info(name, *value));
@@ -230,6 +261,13 @@ impl Writer<'_> {
         if matches!(node.op, Op::LayerNormalization { .. }) && !self.statistics_used(node) {
             output.truncate(1);
         }
+        if let Op::Contrib(op) = node.op {
+            self.place_outputs(op, node, &mut output);
+        }
+        let domain = match node.op {
+            Op::Contrib(_) => CONTRIB.0.into(),
+            _ => String::new(),
+        };
         let op_type = node.op.name();
         let name = self.unique(&format!("{}/{op_type}", node.scope));
         vec![NodeProto {
@@ -238,7 +276,19 @@ impl Writer<'_> {
             name,
             op_type: op_type.into(),
             attribute,
+            domain,
         }]
+    }
+
+    /// Puts a fused operator's outputs into their places; those that nobody reads have no name.
+    fn place_outputs(&self, op: Contrib, node: &Node, output: &mut Vec<String>) {
+        let read = node.outputs.get(1).is_some_and(|v| self.used.contains(v));
+        if !read {
+            output.truncate(1);
+        } else if matches!(op, Contrib::SkipLayerNormalization { .. }) {
+            // Mean and deviation come before the sum.
+            output.splice(1..1, [String::new(), String::new()]);
+        }
     }
 
     fn statistics_used(&self, node: &Node) -> bool {
@@ -316,13 +366,14 @@ impl Writer<'_> {
                 }
                 vec![]
             }
-            Op::Upsample2x => {
-                let raw = [1.0_f32, 1.0, 2.0, 2.0]
-                    .iter()
-                    .flat_map(|v| v.to_le_bytes())
-                    .collect();
+            Op::Upsample2x | Op::Upsample2xLast => {
+                let scales = match node.op {
+                    Op::Upsample2x => [1.0_f32, 1.0, 2.0, 2.0],
+                    _ => [1.0, 2.0, 2.0, 1.0],
+                };
+                let raw = scales.iter().flat_map(|v| v.to_le_bytes()).collect();
                 input.push(String::new());
-                input.push(self.constant("f32[1, 1, 2, 2]".into(), DType::F32, 4, raw));
+                input.push(self.constant(format!("f32{scales:?}"), DType::F32, 4, raw));
                 vec![
                     text("mode", "nearest"),
                     text("coordinate_transformation_mode", "asymmetric"),
@@ -339,6 +390,7 @@ impl Writer<'_> {
                 input.push(self.integers(&axes));
                 vec![int("keepdims", i64::from(*keepdims))]
             }
+            Op::Contrib(op) => contrib_attributes(*op, input),
         }
     }
 }
@@ -354,6 +406,38 @@ fn point(proto: &mut TensorProto, location: &str, offset: u64, length: u64) {
         pair("length", length.to_string()),
     ];
     proto.data_location = Some(1);
+}
+
+/// A fused operator's attributes; operands that it doesn't get are added to `input` as absent.
+fn contrib_attributes(op: Contrib, input: &mut Vec<String>) -> Vec<AttributeProto> {
+    match op {
+        Contrib::GroupNorm {
+            groups,
+            epsilon,
+            silu,
+        }
+        | Contrib::SkipGroupNorm {
+            groups,
+            epsilon,
+            silu,
+        } => vec![
+            int("groups", groups as i64),
+            float("epsilon", epsilon),
+            int("activation", i64::from(silu)),
+            int("channels_last", 1),
+        ],
+        Contrib::NhwcConv(conv) => conv_attributes(&conv),
+        Contrib::MultiHeadAttention { heads } => {
+            if input.len() == 4 {
+                // Before the attention bias come the projections' bias and the padding mask.
+                input.splice(3..3, [String::new(), String::new()]);
+            }
+            vec![int("num_heads", heads as i64)]
+        }
+        Contrib::SkipLayerNormalization { epsilon } => vec![float("epsilon", epsilon)],
+        Contrib::QuickGelu { alpha } => vec![float("alpha", alpha)],
+        Contrib::BiasAdd | Contrib::BiasSplitGelu | Contrib::BiasGelu => vec![],
+    }
 }
 
 fn conv_attributes(conv: &Conv) -> Vec<AttributeProto> {

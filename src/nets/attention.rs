@@ -1,7 +1,8 @@
 //! Multi-head attention, as plain matrix products.
 //!
 //! Runtimes recognise MatMul, Softmax, MatMul between transpositions and fuse it; the queries are
-//! scaled instead of the (much larger) scores.
+//! scaled instead of the (much larger) scores. The softmax is computed in f32 whatever the network
+//! computes in: its sum runs over all positions.
 //!
 //! Where nothing is fused, the scores [B, heads, N, M] are the largest tensors of an image network.
 //! With a limit to their size the heads are cut into groups, and if one head is still too much its
@@ -9,7 +10,7 @@
 //! checkpointed gradient computes again.
 
 use super::{Error, Result};
-use crate::graph::{Dim, Graph, Value};
+use crate::graph::{DType, Dim, Graph, Value};
 
 /// `softmax(q kᵀ / √d + mask) v` for `heads` heads: `q` [B, N, C], `k` and `v` [B, M, C], `mask`
 /// broadcasting to [B, heads, N, M]; result [B, N, C]. The caller has checked that C divides.
@@ -48,7 +49,10 @@ fn mix(g: &mut Graph, [q, k, v]: [Value; 3], mask: Option<Value>) -> Result<Valu
     if let Some(mask) = mask {
         scores = g.add(scores, mask)?;
     }
+    let compute = g.dtype(scores);
+    let scores = g.cast(scores, DType::F32)?;
     let weights = g.softmax(scores, 3)?;
+    let weights = g.cast(weights, compute)?;
     Ok(g.matmul(weights, v)?)
 }
 
@@ -71,7 +75,7 @@ impl Cuts {
             return Self::NONE;
         };
         let size = |d: &Dim| g.planned(d).unwrap_or(1);
-        let one_head = size(batch) * size(queries) * size(&g.shape(k)[1]) * g.dtype(q).size();
+        let one_head = size(batch) * size(queries) * size(&g.shape(k)[1]) * DType::F32.size();
         let groups = (1..=heads).filter(|n| heads.is_multiple_of(*n));
         let fits = |n: &u64| one_head * (heads / n) <= limit;
         let heads_cut = groups.clone().find(fits).unwrap_or(heads);

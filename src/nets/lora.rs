@@ -166,7 +166,14 @@ impl Lora {
             return Ok(None);
         };
         let [a, b] = self.factors(g, path, target, x, out)?;
-        let dtype = g.dtype(x);
+        let compute = g.dtype(x);
+        // Young factors are far below what half precision resolves, and so are the gradients that
+        // they scale: training computes this thin branch in f32.
+        let dtype = match self.batch {
+            Some(_) => DType::F32,
+            None => compute,
+        };
+        let x = g.cast(x, dtype)?;
         let mut y_shape = g.shape(x).to_vec();
         if let Some(width) = y_shape.last_mut() {
             *width = out.into();
@@ -178,6 +185,7 @@ impl Lora {
         let scale = g.cast(self.scale, dtype)?;
         let scaled = g.mul(down, scale)?;
         let up = product(g, scaled, b, dtype)?;
+        let up = g.cast(up, compute)?;
         Ok(Some(g.reshape(up, &y_shape)?))
     }
 

@@ -8,7 +8,7 @@ use super::config::{Config, yes};
 use super::resblock::{Residual, residual};
 use super::unet::halving;
 use super::{Params, Result};
-use crate::graph::{Conv, Graph, Value};
+use crate::graph::{Conv, DType, Graph, Value};
 
 /// Not configurable in diffusers.
 const EPSILON: f32 = 1e-6;
@@ -28,6 +28,10 @@ pub struct VaeConfig {
     pub norm_num_groups: u64,
     /// Latents are multiplied by this before the UNet sees them; the graphs here don't do it.
     pub scaling_factor: f32,
+    /// Whether fp16 can't hold its activations, as the stock SDXL's; diffusers then decodes in
+    /// fp32, and so do fp16 exports. bf16 has the range.
+    #[serde(default = "yes")]
+    pub force_upcast: bool,
     #[serde(default = "yes")]
     pub use_quant_conv: bool,
     #[serde(default = "yes")]
@@ -48,6 +52,7 @@ impl Default for VaeConfig {
             latent_channels: 4,
             norm_num_groups: 32,
             scaling_factor: 0.18215,
+            force_upcast: true,
             use_quant_conv: true,
             use_post_quant_conv: true,
             mid_block_add_attention: true,
@@ -93,6 +98,14 @@ impl Config for VaeConfig {
 }
 
 impl VaeConfig {
+    /// The type to compute in where `asked` is the pipeline's.
+    pub fn compute(&self, asked: DType) -> DType {
+        match asked {
+            DType::F16 if self.force_upcast => DType::F32,
+            asked => asked,
+        }
+    }
+
     /// How many times smaller the latent is than the picture, on each axis.
     pub fn factor(&self) -> u64 {
         1 << (self.block_out_channels.len() - 1)

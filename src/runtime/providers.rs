@@ -88,11 +88,13 @@ fn with_tensorrt(
 }
 
 /// CUDA with what makes runs repeatable: no TF32, no search for the fastest convolution (its
-/// winner differs from run to run).
+/// winner differs from run to run). SkipLayerNormalization's fast kernel sums in fp16; its strict
+/// one keeps statistics in fp32, as everywhere here.
 fn cuda(options: &SessionOptions) -> ep::CUDA {
     ep::CUDA::default()
         .with_device_id(options.device)
         .with_tf32(false)
+        .with_skip_layer_norm_strict_mode(true)
         .with_arbitrary_config("cudnn_conv_algo_search", "HEURISTIC")
 }
 

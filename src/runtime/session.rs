@@ -181,6 +181,12 @@ impl Session {
         self.ep
     }
 
+    /// Whether the graph takes or gives fp16, whose numbers end at 65504.
+    pub fn is_fp16(&self) -> bool {
+        let mut ports = self.inputs.iter().chain(&self.outputs);
+        ports.any(|port| port.dtype == TensorElementType::Float16)
+    }
+
     /// The inputs that every run must be given.
     pub fn inputs(&self) -> &[TensorSpec] {
         &self.inputs

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub mod checkpoint;
+mod convert;
 pub mod lora;
 mod open;
 mod safetensors;
@@ -81,6 +82,18 @@ pub enum Error {
         /// The file it is in.
         file: PathBuf,
         /// Its type.
+        dtype: DType,
+    },
+    /// A number that the type to convert to can't hold.
+    #[error("tensor `{key}` in {} holds {value}, which {dtype} can't", file.display())]
+    Range {
+        /// The full dotted name.
+        key: String,
+        /// The file it is in.
+        file: PathBuf,
+        /// The number.
+        value: f32,
+        /// The type.
         dtype: DType,
     },
     /// A weight folder without the variant that was asked for.
@@ -154,6 +167,7 @@ impl Error {
     /// Advice for the person at the keyboard, where there is any.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
+            Error::Range { .. } => Some("bf16 has fp32's range: --dtype bf16, or --dtype fp32"),
             Error::NoVariant { .. } => {
                 Some("leave --variant out to take whichever files are there")
             }
@@ -301,6 +315,11 @@ impl Tensor {
 
     /// Reads its values, widened or rounded to fp32. Integer tensors are an error.
     pub fn read_f32(&self) -> Result<Vec<f32>> {
+        self.decode(&self.read_bytes()?)
+    }
+
+    /// Bytes of its type as fp32.
+    fn decode(&self, bytes: &[u8]) -> Result<Vec<f32>> {
         let convert: fn(&[u8]) -> f32 = match self.dtype {
             DType::F32 => |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]),
             DType::F16 => |b| half::f16::from_le_bytes([b[0], b[1]]).to_f32(),
@@ -316,7 +335,6 @@ impl Tensor {
                 });
             }
         };
-        let bytes = self.read_bytes()?;
         Ok(bytes
             .chunks_exact(self.dtype.size() as usize)
             .map(convert)
@@ -362,8 +380,7 @@ impl Weights {
 
     /// Total number of elements of all floating-point tensors.
     pub fn parameters(&self) -> u64 {
-        let float =
-            |t: &&Tensor| matches!(t.dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64);
+        let float = |t: &&Tensor| convert::is_float(t.dtype);
         self.iter().filter(float).map(Tensor::elements).sum()
     }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::convert::is_float;
 use super::{Entry, Error, Result, Tensor, Weights, safetensors, torch};
 
 /// Base names without extension, in order of preference.
@@ -143,6 +144,15 @@ impl Weights {
         self.files.extend(other.files);
         self.tensors.extend(other.tensors);
         Ok(())
+    }
+
+    /// Forgets the files that no floating-point tensor lies in.
+    pub(super) fn let_go(&mut self) {
+        let tensors = &self.tensors;
+        self.files.retain(|file| {
+            let inside = |e: &Entry| e.tensor.file == *file && is_float(e.tensor.dtype);
+            tensors.values().any(inside)
+        });
     }
 
     /// Opens the shards that an `*.index.json` names, and checks that each has what it should.

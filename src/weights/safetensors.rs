@@ -256,6 +256,11 @@ impl Planned {
         }
     }
 
+    /// The same in another type.
+    pub(super) fn typed(self, dtype: DType) -> Self {
+        Self { dtype, ..self }
+    }
+
     fn length_error(&self, found: u64) -> Error {
         Error::Length {
             key: self.name.clone(),
@@ -274,6 +279,39 @@ pub(super) fn write_planned<B: AsRef<[u8]>, E: From<Error>>(
     metadata: &BTreeMap<String, String>,
     mut data: impl FnMut(usize) -> std::result::Result<B, E>,
 ) -> std::result::Result<(), E> {
+    write_streamed(path, tensors, metadata, |index, sink| {
+        let bytes = data(index)?;
+        let failed = |source| Error::Io(fsio::at("write", path)(source));
+        Ok(sink.write_all(bytes.as_ref()).map_err(failed)?)
+    })
+}
+
+/// A writer that counts what has passed.
+struct Counted<'a> {
+    file: &'a mut AtomicFile,
+    bytes: u64,
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// As [`write_planned`], with each tensor written piece by piece: a tensor larger than memory can
+/// be written.
+pub(super) fn write_streamed<E: From<Error>>(
+    path: &Path,
+    tensors: &[Planned],
+    metadata: &BTreeMap<String, String>,
+    mut write: impl FnMut(usize, &mut dyn Write) -> std::result::Result<(), E>,
+) -> std::result::Result<(), E> {
     let key = |i: &usize| (std::cmp::Reverse(tensors[*i].dtype), &tensors[*i].name);
     let mut order: Vec<usize> = (0..tensors.len()).collect();
     order.sort_by(|a, b| key(a).cmp(&key(b)));
@@ -285,12 +323,15 @@ pub(super) fn write_planned<B: AsRef<[u8]>, E: From<Error>>(
         .and_then(|()| file.write_all(&header))
         .map_err(failed)?;
     for index in order {
-        let (planned, bytes) = (&tensors[index], data(index)?);
-        let found = bytes.as_ref().len() as u64;
+        let mut sink = Counted {
+            file: &mut file,
+            bytes: 0,
+        };
+        write(index, &mut sink)?;
+        let (planned, found) = (&tensors[index], sink.bytes);
         if byte_len(planned.dtype, &planned.shape) != Some(found) {
             return Err(planned.length_error(found).into());
         }
-        file.write_all(bytes.as_ref()).map_err(failed)?;
     }
     Ok(file.commit().map_err(Error::Io)?)
 }

@@ -15,6 +15,9 @@ use crate::world::{DEMO, Model, SD15, SDXL, World, json};
 
 /// What the issue asks of pictures: within this of diffusers' everywhere.
 const BYTES: u8 = 2;
+/// What fp16 may change at a pixel (an edge that moves a little), and on average.
+const FP16_BYTES: u8 = 12;
+const FP16_MEAN: f64 = 0.2;
 /// Latents have a standard deviation of about 1; 20 guided steps in another order of summation move
 /// them by some 1e-4.
 const LATENTS: f32 = 5e-3;
@@ -139,6 +142,30 @@ fn a_tiny_sd15_draws_what_diffusers_draws() {
 #[test]
 fn the_demo_model_draws_what_diffusers_draws() {
     hold_to_diffusers(&DEMO);
+}
+
+/// The same noise drawn in half precision is the same picture to the eye.
+#[test]
+fn the_demo_model_draws_in_fp16_what_it_draws_in_fp32() {
+    let options = ["--no-grad", "--dtype", "fp16"];
+    let half = Model::export("demo-fp16", DEMO.source.clone(), &options);
+    let options = ["--neutral", "2", "--steps", "12", "--cfg", "2.5"];
+    let captions = ["a photo of a doctor", "a photo of a nurse"];
+    let draw = |model: &Model| World::new(model, &captions).drawn(&options);
+    let (single, half) = (draw(&DEMO), draw(&half));
+    assert_eq!((single.len(), half.len()), (4, 4));
+    assert!(single != half, "the fp16 bundle computed in fp32");
+    for (name, expected) in &single {
+        let (found, expected) = (&half[name], expected.as_raw());
+        let pairs = || found.as_raw().iter().zip(expected);
+        let worst = pairs().map(|(a, b)| a.abs_diff(*b)).max().unwrap();
+        let sum: u64 = pairs().map(|(a, b)| u64::from(a.abs_diff(*b))).sum();
+        let mean = sum as f64 / expected.len() as f64;
+        assert!(
+            worst <= FP16_BYTES && mean <= FP16_MEAN,
+            "{name}: {worst}, {mean}"
+        );
+    }
 }
 
 #[test]

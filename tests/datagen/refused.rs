@@ -282,8 +282,88 @@ fn an_adapter_that_breaks_the_model() {
     let file = world.path("lora.safetensors");
     write_diffusers(&file, &adapter).unwrap();
     let lora = file.display().to_string();
-    let expected = ["picture 0 of \"ox\" came out as NaN or infinity", "hint: "];
+    let expected = [
+        "picture 0 of \"ox\" came out as NaN or infinity",
+        "`out_sample` of unet is",
+        "hint: a LoRA that was trained too hard",
+    ];
     ends(&world, &quick(&["--lora", &lora]), 1, &expected);
+}
+
+/// What fp16 can't hold stops a run that fp32 finishes: black pictures are never written.
+#[test]
+fn a_network_that_overflows_fp16_is_named() {
+    let vae = [
+        "picture 0 of \"ox\" came out as NaN or infinity",
+        "`sample` of vae_decoder, computed in fp16,",
+        "sdxl-vae-fp16-fix",
+    ];
+    let unet = [
+        "picture 0 of \"ox\" came out as NaN or infinity",
+        "`out_sample` of unet, computed in fp16,",
+        "--dtype bf16 or fp32",
+    ];
+    let text = [
+        "`hidden_states` of text_encoder, computed in fp16,",
+        "for the caption \"",
+        "--dtype bf16 or fp32",
+    ];
+    for (folder, file, tensor, expected) in [
+        (
+            "vae",
+            "diffusion_pytorch_model",
+            "decoder.conv_out.bias",
+            vae,
+        ),
+        ("unet", "diffusion_pytorch_model", "conv_out.bias", unet),
+        (
+            "text_encoder",
+            "model",
+            "embeddings.position_embedding.weight",
+            text,
+        ),
+    ] {
+        let name = format!("overflow-{folder}");
+        let source = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&name);
+        assemble(&source, "sdxl", "sdxl_3");
+        let config = fs::read_to_string(source.join("vae/config.json")).unwrap();
+        let config = config.replacen('{', "{\"force_upcast\": false,", 1);
+        fs::write(source.join("vae/config.json"), config).unwrap();
+        let weights = source.join(folder).join(format!("{file}.safetensors"));
+        raise_beyond_fp16(&weights, tensor);
+        let options = ["--no-grad", "--dtype", "fp16"];
+        let world = World::new(&Model::export(&name, source.clone(), &options), &["ox"]);
+        ends(&world, &QUICK, 1, &expected);
+        let pictures = fs::read_dir(world.path("out/images")).map_or(0, Iterator::count);
+        assert_eq!(pictures, 0, "{folder}");
+        let name = format!("{name}-fp32");
+        let world = World::new(&Model::export(&name, source, &["--no-grad"]), &["ox"]);
+        world.done("out", &QUICK);
+    }
+}
+
+/// Makes a tensor's values 1e5, in fp32; fp16 ends at 65504.
+fn raise_beyond_fp16(path: &Path, tensor: &str) {
+    use popalign::weights::{DType, NewTensor, Weights, write_safetensors};
+    let weights = Weights::open_files([path]).unwrap();
+    let tensors: Vec<NewTensor<'_>> = weights
+        .iter()
+        .map(|t| NewTensor {
+            name: t.name.clone(),
+            dtype: if t.name == tensor {
+                DType::F32
+            } else {
+                t.dtype
+            },
+            shape: t.shape.clone(),
+            data: match t.name == tensor {
+                true => 1e5_f32.to_le_bytes().repeat(t.elements() as usize).into(),
+                false => t.read_bytes().unwrap().into(),
+            },
+        })
+        .collect();
+    assert!(tensors.iter().any(|t| t.name == tensor));
+    write_safetensors(path, &tensors, &Default::default()).unwrap();
 }
 
 /// A file size limit with its signal ignored makes writes fail as a full disk does.

@@ -130,6 +130,14 @@ impl World {
         self.command(out, options).output().unwrap()
     }
 
+    /// The pictures of a run, by name.
+    pub(crate) fn drawn(&self, options: &[&str]) -> BTreeMap<String, image::RgbImage> {
+        let images = listing(&self.done("drawn", options).join("images")).into_iter();
+        images
+            .map(|(name, bytes)| (name, image::load_from_memory(&bytes).unwrap().into_rgb8()))
+            .collect()
+    }
+
     /// Runs it, expecting success.
     #[track_caller]
     pub(crate) fn done(&self, out: &str, options: &[&str]) -> PathBuf {

@@ -5,6 +5,7 @@
 mod changed;
 mod checkpoint;
 mod folders;
+mod half;
 mod merged;
 mod outputs;
 mod planned;

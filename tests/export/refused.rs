@@ -154,15 +154,13 @@ fn a_lora_target_that_no_layer_has() {
 }
 
 #[test]
-fn what_is_not_supported_yet_says_so() {
-    let world = World::new();
-    for (options, what) in [
-        (["--dtype", "fp16"], "--dtype fp16"),
-        (["--dtype", "bf16"], "--dtype bf16"),
-        (["--target", "cuda"], "--target cuda"),
-    ] {
-        refused(&world, &options, &["not supported yet: ", what]);
-    }
+fn fused_operators_in_bf16() {
+    let options = ["--target", "cuda", "--dtype", "bf16"];
+    refused(
+        &World::new(),
+        &options,
+        &["--target cuda with --dtype bf16", "hint: take --dtype fp16"],
+    );
 }
 
 #[test]

@@ -286,7 +286,7 @@ fn latents_that_are_not_finite_are_named() {
         popalign::data::prompts::caption_id("a photo of a female nurse")
     );
     let expected = [
-        "mse of picture 1",
+        "unet_grad's `mse` of picture 1",
         &id,
         "(trained as \"a photo of a nurse\") is NaN",
         "nothing of this step",

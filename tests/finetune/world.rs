@@ -62,7 +62,7 @@ impl World {
         self.dir().join("out")
     }
 
-    fn source(&self) -> PathBuf {
+    pub(crate) fn source(&self) -> PathBuf {
         self.dir().join("model")
     }
 

@@ -18,6 +18,7 @@ mod open;
 mod safetensors;
 mod torch;
 
+pub(crate) use open::{Chosen, choose, shards, weight_map};
 pub use safetensors::{NewTensor, metadata, write_safetensors};
 
 /// Why weights could not be found, read or written.

@@ -5,6 +5,8 @@
 mod changed;
 mod checkpoint;
 mod folders;
+mod hub;
+mod hub_server;
 mod merged;
 mod outputs;
 mod refused;

@@ -268,17 +268,23 @@ impl Planned {
     }
 }
 
-/// As [`write_safetensors`], with each tensor's bytes asked for when their turn has come, by index
-/// into `tensors`: a file larger than memory can be written.
+/// The order in which tensors are laid out: widest type first, then by name.
+pub(super) fn order(tensors: &[Planned]) -> Vec<usize> {
+    let key = |i: &usize| (std::cmp::Reverse(tensors[*i].dtype), &tensors[*i].name);
+    let mut order: Vec<usize> = (0..tensors.len()).collect();
+    order.sort_by(|a, b| key(a).cmp(&key(b)));
+    order
+}
+
+/// As [`write_safetensors`], with each tensor's bytes asked for when their turn has come in [`order`],
+/// by index into `tensors`: a file larger than memory can be written.
 pub(super) fn write_planned<B: AsRef<[u8]>, E: From<Error>>(
     path: &Path,
     tensors: &[Planned],
     metadata: &BTreeMap<String, String>,
     mut data: impl FnMut(usize) -> std::result::Result<B, E>,
 ) -> std::result::Result<(), E> {
-    let key = |i: &usize| (std::cmp::Reverse(tensors[*i].dtype), &tensors[*i].name);
-    let mut order: Vec<usize> = (0..tensors.len()).collect();
-    order.sort_by(|a, b| key(a).cmp(&key(b)));
+    let order = order(tensors);
     let header = header_json(path, order.iter().map(|&i| &tensors[i]), metadata)?;
     let failed = |source| Error::Io(fsio::at("write", path)(source));
     let mut file = AtomicFile::create(path).map_err(Error::Io)?;

@@ -48,6 +48,9 @@ pub(super) fn from_kohya(name: &str) -> Option<String> {
 
 /// The module path of a kohya name of a text encoder, without `lora_te1_`.
 pub(super) fn text_from_kohya(name: &str) -> Option<String> {
+    if name == "text_projection" {
+        return Some(name.to_owned());
+    }
     let (layer, rest) = number(name.strip_prefix("text_model_encoder_layers_")?)?;
     let module = match rest {
         "mlp_fc1" => "mlp.fc1",

@@ -14,6 +14,7 @@ pub mod diffusion;
 pub mod fsio;
 pub mod generate;
 pub mod graph;
+pub mod hub;
 pub mod nets;
 pub mod runtime;
 pub mod score;

@@ -25,13 +25,18 @@ use serde_json::json;
         pa-export sdxl-base -o out/sdxl --lora-rank 16\n  \
         pa-export sdxl-base -o out/draw-only --no-grad --detached\n  \
         pa-export sd_xl_base_1.0.safetensors --base sdxl-base -o out/sdxl\n  \
-        pa-export dpo-sdxl --base sdxl-base --variant fp16 -o out/dpo\n\n\
+        pa-export dpo-sdxl --base sdxl-base --variant fp16 -o out/dpo\n  \
+        pa-export stabilityai/stable-diffusion-xl-base-1.0 --variant fp16 -o out/sdxl\n\n\
+        What is no file or folder and looks like org/name is fetched from the Hugging Face hub into \
+        its shared cache: only the files needed, going on where a connection broke. HF_HOME, \
+        HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are honoured.\n\n\
         SRC is only read. Its weight files get a second name (a hard link) in the bundle, or a \
         copy if the bundle is on another file system."
 )]
 struct Args {
     /// Model: a folder in diffusers' layout (model_index.json, unet/, vae/ …), the folder of a UNet
-    /// alone, or a single-file checkpoint of SDXL or Stable Diffusion 1.x
+    /// alone, or a single-file checkpoint of SDXL or Stable Diffusion 1.x; or a hub id:
+    /// org/name, org/name@revision, org/name/file.safetensors
     #[arg(required_unless_present_any = ["list", "verify"])]
     src: Option<PathBuf>,
     /// Folder to write; a bundle that is there is replaced
@@ -68,8 +73,8 @@ struct Args {
     /// Linear layers that take LoRA, by the end of their name, separated by commas
     #[arg(long, value_name = "NAME", value_delimiter = ',', default_values_t = LoraSpec::default().targets)]
     lora_targets: Vec<String>,
-    /// Model folder in diffusers' layout that has what SRC lacks: the tokenizers of a single file,
-    /// the other networks of a UNet
+    /// Model folder in diffusers' layout, or a hub id, that has what SRC lacks: the tokenizers of a
+    /// single file, the other networks of a UNet
     #[arg(long, value_name = "DIR")]
     base: Option<PathBuf>,
     /// Take weight files of this variant, as in model.fp16.safetensors [default: full precision,
@@ -243,7 +248,7 @@ fn plan(args: &Args, src: &Path) -> anyhow::Result<Outcome> {
     use std::fmt::Write;
     let mut text = String::new();
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-    for estimate in bundle::plan(src, &options(args)?)? {
+    for estimate in bundle::plan(src, &options(args)?, &mut watch(args.json))? {
         let [width, height] = estimate.size;
         let (part, batch, memory) = (estimate.part, estimate.batch, estimate.memory);
         if args.json {
@@ -304,13 +309,7 @@ fn write(args: &Args, src: &Path, out: &Path) -> anyhow::Result<Outcome> {
     }
     let options = options(args)?;
     let start = std::time::Instant::now();
-    let result = bundle::export(src, out, &options, &mut |event| {
-        report(args.json, &event);
-        match cli::interrupted() {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
-    });
+    let result = bundle::export(src, out, &options, &mut watch(args.json));
     let manifest = match result {
         Err(Error::Interrupted) => return Ok(Outcome::Interrupted),
         result => result?,
@@ -329,9 +328,70 @@ fn write(args: &Args, src: &Path, out: &Path) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+/// Reports events, and stops when the user asks.
+fn watch(json: bool) -> impl FnMut(Event<'_>) -> ControlFlow<()> {
+    let mut fetching = Fetching::default();
+    move |event| {
+        match event {
+            Event::Fetching {
+                repo,
+                file,
+                bytes,
+                total,
+            } => fetching.report(json, [repo, file], bytes, total),
+            event => report(json, &event),
+        }
+        match cli::interrupted() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    }
+}
+
+/// Shows how far downloads are: a bar for each large file on a terminal, a line when a file is
+/// whole, an event each second.
+#[derive(Default)]
+struct Fetching {
+    bar: Option<(String, indicatif::ProgressBar)>,
+    event: Option<std::time::Instant>,
+}
+
+impl Fetching {
+    fn report(&mut self, json: bool, [repo, file]: [&str; 2], bytes: u64, total: u64) {
+        const BAR: &str = "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}, {eta} left";
+        let whole = bytes == total;
+        let second = std::time::Duration::from_secs(1);
+        if whole || self.event.is_none_or(|last| last.elapsed() >= second) {
+            self.event = Some(std::time::Instant::now());
+            cli::event(
+                json,
+                &json!({"event": "fetching", "repo": repo, "file": file, "bytes": bytes,
+                    "total": total}),
+            );
+        }
+        if self.bar.as_ref().is_none_or(|(of, _)| of != file) {
+            let bar = cli::progress(BAR).with_message(file.to_owned());
+            bar.set_length(total);
+            // What was there before this run is not part of its rate.
+            bar.set_position(bytes);
+            bar.reset_eta();
+            self.bar = Some((file.to_owned(), bar));
+        }
+        if let Some((_, bar)) = &self.bar {
+            bar.set_position(bytes);
+            if whole {
+                bar.finish_and_clear();
+                tracing::info!("fetched {file} of {repo}, {:.1} MB", total as f64 / 1e6);
+            }
+        }
+    }
+}
+
 /// Says what has happened, in the log and as an event.
 fn report(json: bool, event: &Event<'_>) {
     match event {
+        // [`Fetching`] shows these.
+        Event::Fetching { .. } => {}
         Event::Part { part, info, time } => {
             let (operations, parameters) = (info.operations, info.parameters);
             let seconds = time.as_secs_f64();

@@ -8,7 +8,7 @@ use super::Part;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The checkpoint does not exist.
-    #[error("there is no {}", path.display())]
+    #[error("there is no {}, and it is no hub id either", path.display())]
     NoSource {
         /// The path given.
         path: PathBuf,
@@ -44,8 +44,8 @@ pub enum Error {
         /// The network it would be made of.
         folder: &'static str,
     },
-    /// `--base` is not a folder.
-    #[error("--base {} is not a folder", path.display())]
+    /// `--base` is neither a folder nor a hub id.
+    #[error("--base {} is neither a folder nor a hub id", path.display())]
     NoBase {
         /// What was given.
         path: PathBuf,
@@ -209,6 +209,14 @@ pub enum Error {
         /// The provider.
         ep: crate::runtime::Ep,
     },
+    /// A model of the hub that can't be had.
+    #[error("cannot take {id} from the hub")]
+    Hub {
+        /// What was asked for.
+        id: String,
+        /// Why not.
+        source: crate::hub::Error,
+    },
     /// ONNX Runtime refused a graph.
     #[error(transparent)]
     Runtime(#[from] crate::runtime::Error),
@@ -244,6 +252,11 @@ impl Error {
             Error::FusedBf16 => {
                 Some("take --dtype fp16, or --target plain, whose bf16 graphs run on CUDA too")
             }
+            Error::NoSource { .. } | Error::NoBase { .. } => Some(
+                "give a folder, a checkpoint file, or a hub id: org/name, org/name@revision, or \
+                 org/name/file.safetensors",
+            ),
+            Error::Hub { source, .. } => source.hint(),
             Error::Weights(error) => error.hint(),
             Error::NotABundle { .. } => Some("make one with: pa-export MODEL_FOLDER -o BUNDLE"),
             Error::InTheWay { .. } => Some("choose another -o, or remove it yourself"),

@@ -96,6 +96,17 @@ impl Default for Options {
 /// What an export reports while it runs.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// A file comes from the hub; told again and again until `bytes` is `total`.
+    Fetching {
+        /// The repository, with the revision where one was named.
+        repo: &'a str,
+        /// The file's path in it.
+        file: &'a str,
+        /// Bytes that are there.
+        bytes: u64,
+        /// Bytes that it has.
+        total: u64,
+    },
     /// A graph was written.
     Part {
         /// Which one.
@@ -131,7 +142,7 @@ pub enum Event<'a> {
 /// Who is told about an export's steps.
 pub(super) type Report<'a> = &'a mut dyn FnMut(Event<'_>) -> ControlFlow<()>;
 
-/// Exports the checkpoint `src` to the bundle `out`, replacing a bundle that is there.
+/// Exports the checkpoint `src`, a path or else a hub id, to the bundle `out`, replacing a bundle that is there.
 ///
 /// `report` is called after each step; [`ControlFlow::Break`] abandons the export.
 ///
@@ -141,7 +152,7 @@ pub fn export(src: &Path, out: &Path, options: &Options, report: Report<'_>) -> 
     if (options.target, options.dtype) == (Target::Cuda, DType::BF16) {
         return Err(Error::FusedBf16);
     }
-    let source = Source::open(src, options)?;
+    let source = Source::open(src, options, report)?;
     let parts = source.parts(options)?;
     let out = output(out, &source)?;
     let adapters = Adapters::read(&options.merge, &parts)?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
-use super::export::{Options, build, compute};
+use super::export::{Options, Report, build, compute};
 use super::source::Source;
 use super::{Error, Part, Result};
 use crate::graph::Memory;
@@ -45,8 +45,8 @@ pub struct Estimate {
 ///
 /// # Errors
 /// As [`export`](super::export).
-pub fn plan(src: &Path, options: &Options) -> Result<Vec<Estimate>> {
-    let source = Source::open(src, options)?;
+pub fn plan(src: &Path, options: &Options, report: Report<'_>) -> Result<Vec<Estimate>> {
+    let source = Source::open(src, options, report)?;
     let graphs = graph_options(&source, options)?;
     let factor = factor(&source)?;
     let batches = options.plan.batch.map_or(BATCHES.to_vec(), |b| vec![b]);

@@ -84,6 +84,16 @@ pub enum Error {
         /// What does not fit.
         problem: String,
     },
+    /// Two keys, of two formats, for the same factor.
+    #[error("{}: `{key}` gives module `{module}` a factor that it has already", file.display())]
+    Twice {
+        /// The file.
+        file: PathBuf,
+        /// The second key.
+        key: String,
+        /// The module's path.
+        module: String,
+    },
     /// A file without any factors.
     #[error("{} holds no LoRA factors", file.display())]
     Empty {

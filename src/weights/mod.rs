@@ -19,6 +19,7 @@ mod open;
 mod safetensors;
 mod torch;
 
+pub(crate) use open::{Chosen, choose, shards, weight_map};
 pub use safetensors::{NewTensor, metadata, write_safetensors};
 
 /// Why weights could not be found, read or written.
@@ -302,15 +303,20 @@ impl Tensor {
 
     /// Reads its bytes as they are stored (little-endian, row-major).
     pub fn read_bytes(&self) -> Result<Vec<u8>> {
+        self.read_as()
+    }
+
+    /// Reads its elements as what they are stored as.
+    fn read_as<T: bytemuck::Pod>(&self) -> Result<Vec<T>> {
         use std::io::{Read, Seek, SeekFrom};
-        let mut bytes = vec![0; self.len as usize];
+        let mut values = vec![T::zeroed(); self.len as usize / size_of::<T>()];
         File::open(&self.file)
             .and_then(|mut file| {
                 file.seek(SeekFrom::Start(self.offset))?;
-                file.read_exact(&mut bytes)
+                file.read_exact(bytemuck::cast_slice_mut(&mut values))
             })
             .map_err(crate::fsio::at("read", &self.file))?;
-        Ok(bytes)
+        Ok(values)
     }
 
     /// Reads its values, widened or rounded to fp32. Integer tensors are an error.
@@ -320,25 +326,23 @@ impl Tensor {
 
     /// Bytes of its type as fp32.
     fn decode(&self, bytes: &[u8]) -> Result<Vec<f32>> {
-        let convert: fn(&[u8]) -> f32 = match self.dtype {
-            DType::F32 => |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]),
-            DType::F16 => |b| half::f16::from_le_bytes([b[0], b[1]]).to_f32(),
-            DType::BF16 => |b| half::bf16::from_le_bytes([b[0], b[1]]).to_f32(),
-            DType::F64 => {
-                |b| f64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]]) as f32
-            }
-            _ => {
-                return Err(Error::NotFloat {
-                    key: self.name.clone(),
-                    file: self.file.to_path_buf(),
-                    dtype: self.dtype,
-                });
-            }
-        };
-        Ok(bytes
-            .chunks_exact(self.dtype.size() as usize)
-            .map(convert)
-            .collect())
+        use bytemuck::pod_collect_to_vec as collect;
+        use half::slice::HalfFloatSliceExt;
+        Ok(match self.dtype {
+            DType::F32 => collect(bytes),
+            DType::F16 => collect::<_, half::f16>(bytes).to_f32_vec(),
+            DType::BF16 => collect::<_, half::bf16>(bytes).to_f32_vec(),
+            DType::F64 => collect::<_, f64>(bytes).iter().map(|&v| v as f32).collect(),
+            _ => return Err(self.not_float()),
+        })
+    }
+
+    fn not_float(&self) -> Error {
+        Error::NotFloat {
+            key: self.name.clone(),
+            file: self.file.to_path_buf(),
+            dtype: self.dtype,
+        }
     }
 }
 

@@ -25,6 +25,70 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
+/// Where the weights of a network folder are, by name within it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Chosen {
+    /// All in one file.
+    File(String),
+    /// In the shards that an index names.
+    Index(String),
+}
+
+/// Which of a folder's files hold the weights: safetensors rather than torch's, full precision
+/// rather than `.fp16` unless a variant is named.
+pub(crate) fn choose(variant: Option<&str>, has: impl Fn(&str) -> bool) -> Option<Chosen> {
+    let variants: &[Option<&str>] = match variant {
+        None => &[None, Some(FALLBACK)],
+        chosen => &[chosen],
+    };
+    for (stems, extension) in [(STEMS, "safetensors"), (TORCH_STEMS, "bin")] {
+        for variant in variants {
+            let dotted = variant.map_or_else(String::new, |v| format!(".{v}"));
+            for stem in stems {
+                let single = format!("{stem}{dotted}.{extension}");
+                if has(&single) {
+                    return Some(Chosen::File(single));
+                }
+                // `a.fp16.safetensors.index.json` in some, `a.safetensors.index.fp16.json` in most.
+                let indices = [
+                    format!("{stem}{dotted}.{extension}.index.json"),
+                    format!("{stem}.{extension}.index{dotted}.json"),
+                ];
+                if let Some(index) = indices.into_iter().find(|name| has(name)) {
+                    return Some(Chosen::Index(index));
+                }
+            }
+        }
+    }
+    None
+}
+
+/// What an `*.index.json` says: the shard of every tensor. A shard is a plain name: an index from
+/// elsewhere must not point outside its folder.
+pub(crate) fn weight_map(path: &Path) -> Result<BTreeMap<String, String>> {
+    let malformed = |problem: String| Error::Malformed {
+        file: path.to_path_buf(),
+        problem,
+    };
+    let text = crate::fsio::read_to_string(path)?;
+    let index: Index =
+        serde_json::from_str(&text).map_err(|e| malformed(format!("not a shard index: {e}")))?;
+    for shard in index.weight_map.values() {
+        if Path::new(shard).file_name() != Some(shard.as_ref()) {
+            return Err(malformed(format!(
+                "shard `{shard}` is not a plain file name"
+            )));
+        }
+    }
+    Ok(index.weight_map)
+}
+
+/// The shards that a weight map names, each once.
+pub(crate) fn shards(map: &BTreeMap<String, String>) -> Vec<&str> {
+    let shards: std::collections::BTreeSet<&str> = map.values().map(String::as_str).collect();
+    shards.into_iter().collect()
+}
+
 impl Weights {
     /// Opens the weights of one network folder (`unet/`, `text_encoder/` …), whichever of the
     /// usual names they have: one file or shards with an index, full precision rather than
@@ -42,21 +106,10 @@ impl Weights {
     /// [`Error::NoVariant`] if there is none of that variant, and those of [`Weights::open_dir`].
     pub fn open_variant(dir: impl AsRef<Path>, variant: Option<&str>) -> Result<Self> {
         let dir = dir.as_ref();
-        let variants: &[Option<&str>] = match variant {
-            None => &[None, Some(FALLBACK)],
-            chosen => &[chosen],
-        };
-        let safe = STEMS.map(|stem| (stem, "safetensors"));
-        let torch = TORCH_STEMS.map(|stem| (stem, "bin"));
-        for (stems, variant) in [safe, torch]
-            .iter()
-            .flat_map(|stems| variants.iter().map(move |v| (stems, *v)))
-        {
-            for (stem, extension) in stems {
-                if let Some(weights) = Self::open_stem(dir, stem, extension, variant)? {
-                    return Ok(weights);
-                }
-            }
+        match choose(variant, |name| dir.join(name).is_file()) {
+            Some(Chosen::File(name)) => return Self::open_files([dir.join(name)]),
+            Some(Chosen::Index(name)) => return Self::open_index(&dir.join(name)),
+            None => {}
         }
         if let Some(variant) = variant {
             return Err(Error::NoVariant {
@@ -70,31 +123,6 @@ impl Weights {
                 dir: dir.to_path_buf(),
             }),
         }
-    }
-
-    /// Opens the file or the shards of one base name, if they are there.
-    fn open_stem(
-        dir: &Path,
-        stem: &str,
-        extension: &str,
-        variant: Option<&str>,
-    ) -> Result<Option<Self>> {
-        let dotted = variant.map_or_else(String::new, |v| format!(".{v}"));
-        let single = dir.join(format!("{stem}{dotted}.{extension}"));
-        if single.is_file() {
-            return Self::open_files([single]).map(Some);
-        }
-        // `a.fp16.safetensors.index.json` in some, `a.safetensors.index.fp16.json` in most.
-        for name in [
-            format!("{stem}{dotted}.{extension}.index.json"),
-            format!("{stem}.{extension}.index{dotted}.json"),
-        ] {
-            let index = dir.join(name);
-            if index.is_file() {
-                return Self::open_index(&index).map(Some);
-            }
-        }
-        Ok(None)
     }
 
     /// Tensors found by other means, in files that are already known.
@@ -161,26 +189,16 @@ impl Weights {
             file: path.to_path_buf(),
             problem,
         };
-        let text = crate::fsio::read_to_string(path)?;
-        let index: Index = serde_json::from_str(&text)
-            .map_err(|e| malformed(format!("not a shard index: {e}")))?;
-        let mut shards: Vec<&str> = index.weight_map.values().map(String::as_str).collect();
-        shards.sort_unstable();
-        shards.dedup();
+        let map = weight_map(path)?;
+        let shards = shards(&map);
         let dir = path.parent().unwrap_or(Path::new("."));
         for shard in &shards {
-            // A shard is a plain name: an index from elsewhere must not point outside its folder.
-            if Path::new(shard).file_name() != Some(shard.as_ref()) {
-                return Err(malformed(format!(
-                    "shard `{shard}` is not a plain file name"
-                )));
-            }
             if !dir.join(shard).is_file() {
                 return Err(malformed(format!("shard `{shard}` is missing")));
             }
         }
         let weights = Self::open_files(shards.iter().map(|s| dir.join(s)))?;
-        for (key, shard) in &index.weight_map {
+        for (key, shard) in &map {
             let there = weights.tensors.get(key).map(|e| e.tensor.file.as_ref());
             if there != Some(dir.join(shard).as_path()) {
                 return Err(malformed(format!(

@@ -15,6 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::{DType, Error, Result, Tensor};
 use crate::fsio::{self, AtomicFile};
@@ -72,10 +73,11 @@ pub(super) fn read_header(path: &Arc<Path>) -> Result<Header> {
     };
     let mut header = vec![0; length as usize];
     file.read_exact(&mut header).map_err(failed)?;
-    let mut entries: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&header)
+    // Entries stay text until each is read: a tree of values takes many times their bytes.
+    let mut entries: BTreeMap<String, &RawValue> = serde_json::from_slice(&header)
         .map_err(|e| malformed(format!("header is not a JSON object: {e}")))?;
     let metadata = match entries.remove("__metadata__") {
-        Some(value) => serde_json::from_value(value)
+        Some(value) => serde_json::from_str(value.get())
             .map_err(|e| malformed(format!("`__metadata__` is not a map of strings: {e}")))?,
         None => BTreeMap::new(),
     };
@@ -86,13 +88,13 @@ pub(super) fn read_header(path: &Arc<Path>) -> Result<Header> {
 /// Turns header entries into tensors, checking that they tile the `data` bytes after `start`.
 fn place(
     file: &Arc<Path>,
-    entries: BTreeMap<String, serde_json::Value>,
+    entries: BTreeMap<String, &RawValue>,
     start: u64,
     data: u64,
 ) -> std::result::Result<Vec<Tensor>, String> {
     let mut tensors = Vec::with_capacity(entries.len());
     for (name, value) in entries {
-        let raw: Raw = serde_json::from_value(value)
+        let raw: Raw = serde_json::from_str(value.get())
             .map_err(|e| format!("tensor `{name}`: header entry is malformed: {e}"))?;
         let dtype = DType::from_name(&raw.dtype)
             .ok_or_else(|| format!("tensor `{name}` has unknown dtype `{}`", raw.dtype))?;
@@ -271,8 +273,16 @@ impl Planned {
     }
 }
 
-/// As [`write_safetensors`], with each tensor's bytes asked for when their turn has come, by index
-/// into `tensors`: a file larger than memory can be written.
+/// The order in which tensors are laid out: widest type first, then by name.
+pub(super) fn order(tensors: &[Planned]) -> Vec<usize> {
+    let key = |i: &usize| (std::cmp::Reverse(tensors[*i].dtype), &tensors[*i].name);
+    let mut order: Vec<usize> = (0..tensors.len()).collect();
+    order.sort_by(|a, b| key(a).cmp(&key(b)));
+    order
+}
+
+/// As [`write_safetensors`], with each tensor's bytes asked for when their turn has come in [`order`],
+/// by index into `tensors`: a file larger than memory can be written.
 pub(super) fn write_planned<B: AsRef<[u8]>, E: From<Error>>(
     path: &Path,
     tensors: &[Planned],
@@ -312,9 +322,7 @@ pub(super) fn write_streamed<E: From<Error>>(
     metadata: &BTreeMap<String, String>,
     mut write: impl FnMut(usize, &mut dyn Write) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
-    let key = |i: &usize| (std::cmp::Reverse(tensors[*i].dtype), &tensors[*i].name);
-    let mut order: Vec<usize> = (0..tensors.len()).collect();
-    order.sort_by(|a, b| key(a).cmp(&key(b)));
+    let order = order(tensors);
     let header = header_json(path, order.iter().map(|&i| &tensors[i]), metadata)?;
     let failed = |source| Error::Io(fsio::at("write", path)(source));
     let mut file = AtomicFile::create(path).map_err(Error::Io)?;

@@ -109,10 +109,16 @@ impl World {
     }
 }
 
-/// The command, from a folder where it can't find an ONNX Runtime: exporting needs none.
+/// The command, where it can't find an ONNX Runtime, which exporting doesn't need, nor the hub.
 pub(crate) fn pa_export() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pa-export"));
-    command.env("ORT_DYLIB_PATH", "/nonexistent");
+    command
+        .env("ORT_DYLIB_PATH", "/nonexistent")
+        .env("HF_HUB_OFFLINE", "1")
+        .env("HF_HOME", "/nonexistent");
+    for name in ["HF_HUB_CACHE", "HF_ENDPOINT", "HF_TOKEN", "HF_TOKEN_PATH"] {
+        command.env_remove(name);
+    }
     command
 }
 

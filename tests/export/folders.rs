@@ -77,7 +77,7 @@ fn a_bundle_is_not_written_over_its_base() {
 }
 
 /// Cuts the UNet's weights in two shards with an index.
-fn shard(world: &World) {
+pub(crate) fn shard(world: &World) {
     let path = world.unet_weights();
     let weights = Weights::open_files([&path]).unwrap();
     let mut map = BTreeMap::new();

@@ -6,6 +6,8 @@ mod changed;
 mod checkpoint;
 mod folders;
 mod half;
+mod hub;
+mod hub_server;
 mod merged;
 mod outputs;
 mod planned;

@@ -172,8 +172,12 @@ fn sources_that_are_no_diffusers_folder() {
     for (source, expected) in [
         ("model.safetensors", "model.safetensors: truncated: 1 bytes"),
         ("empty", "is not a model in diffusers' layout"),
-        ("nobody/nothing", "hub ids can't be fetched"),
-        ("gone", "there is no gone"),
+        (
+            "nobody/nothing",
+            "HF_HUB_OFFLINE is set, and the cache has no files",
+        ),
+        ("nobody/x.safetensors", "there is no nobody/x.safetensors"),
+        ("gone", "there is no gone, and it is no hub id either"),
     ] {
         let output = pa_export()
             .current_dir(dir)

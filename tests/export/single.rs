@@ -138,7 +138,7 @@ fn tokenizers_must_come_from_somewhere() {
     );
     let output = run(&fixture("sdxl.safetensors"), &out, &["--base", "gone"]);
     assert!(
-        stderr(&output).contains("--base gone is not a folder"),
+        stderr(&output).contains("--base gone is neither a folder nor a hub id"),
         "{}",
         stderr(&output)
     );

@@ -10,7 +10,7 @@ use crate::bundle::{Part, Result};
 use crate::fsio;
 
 /// Files that go into the bundle, where the checkpoint itself has them.
-const FILES: [&str; 6] = [
+pub(super) const FILES: [&str; 6] = [
     "README.md",
     "LICENSE",
     "LICENSE.md",
@@ -19,11 +19,12 @@ const FILES: [&str; 6] = [
     "reference.safetensors",
 ];
 /// Folders whose files go into the bundle; the base's, where the checkpoint has none.
-const FOLDERS: [&str; 4] = ["tokenizer", "tokenizer_2", "scheduler", "feature_extractor"];
+pub(super) const FOLDERS: [&str; 4] =
+    ["tokenizer", "tokenizer_2", "scheduler", "feature_extractor"];
 /// The same, but never the base's: they are about one model.
-const OWN_FOLDERS: [&str; 1] = ["prompts"];
+pub(super) const OWN_FOLDERS: [&str; 1] = ["prompts"];
 /// Files beside a network's weights that belong to it.
-const NETWORK_FILES: [&str; 2] = ["config.json", "preprocessor_config.json"];
+pub(super) const NETWORK_FILES: [&str; 2] = ["config.json", "preprocessor_config.json"];
 /// The scheduler's configuration.
 const SCHEDULER: &str = "scheduler/scheduler_config.json";
 

@@ -2,7 +2,8 @@
 //!
 //! What a checkpoint lacks comes from `--base`, a diffusers folder: the other networks of a model
 //! that is only a UNet, the tokenizers of a single file. A single file's configurations are those
-//! of its family, unless the base has them.
+//! of its family, unless the base has them. Where nothing of the name is on the disk, both may be
+//! ids of the Hugging Face hub ([`hub`]).
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,9 @@ use serde_json::Value as Json;
 
 mod builtin;
 mod files;
+mod hub;
 
+use super::export::Report;
 use super::{Error, Options, Part, Result};
 use crate::fsio;
 use crate::weights::Weights;
@@ -55,20 +58,25 @@ enum Place<'a> {
 }
 
 impl Source {
-    /// Opens the checkpoint at `path`, completed as the options say.
-    pub(super) fn open(path: &Path, options: &Options) -> Result<Self> {
-        if !path.exists() {
-            return Err(absent(path));
-        }
+    /// Opens the checkpoint at `path`, or of that hub id, completed as the options say.
+    pub(super) fn open(path: &Path, options: &Options, report: Report<'_>) -> Result<Self> {
         let canonical = |path: &Path| path.canonicalize().map_err(fsio::at("open", path));
-        let base = match &options.base {
-            Some(base) if !base.is_dir() => {
-                return Err(Error::NoBase { path: base.clone() });
+        let wanted = wanted(options);
+        let found = match path.exists() {
+            true => path.to_path_buf(),
+            false => {
+                let none = || Error::NoSource { path: path.into() };
+                let want = hub::Want::model(&wanted, options);
+                hub::fetch(path, &want, report)?.ok_or_else(none)?
             }
-            Some(base) => Some(canonical(base)?),
-            None => None,
         };
-        let real = canonical(path)?;
+        let real = match (found.parent(), found.file_name()) {
+            // A file of the hub's cache is a link to one without an extension: keep its own name.
+            (Some(folder), Some(name)) if found.is_file() => {
+                canonical(&Path::new(".").join(folder))?.join(name)
+            }
+            _ => canonical(&found)?,
+        };
         let layout = if real.is_file() {
             Layout::File(Checkpoint::open(&real)?)
         } else if is_unet(&real)? {
@@ -78,10 +86,24 @@ impl Source {
         };
         let mut source = Self {
             path: real,
-            base,
+            base: None,
             layout,
             variant: options.variant.clone(),
             index: None,
+        };
+        source.base = match &options.base {
+            Some(base) if base.is_dir() => Some(canonical(base)?),
+            Some(base) => {
+                let none = || Error::NoBase { path: base.clone() };
+                let lacking: Vec<_> = wanted.into_iter().filter(|n| !source.own(n)).collect();
+                let want = hub::Want::base(&lacking, options);
+                let folder = match base.exists() {
+                    true => None,
+                    false => hub::fetch(base, &want, report)?,
+                };
+                Some(canonical(&folder.ok_or_else(none)?)?)
+            }
+            None => None,
         };
         source.index = source.read(INDEX)?;
         let own = matches!(source.layout, Layout::Diffusers)
@@ -256,20 +278,11 @@ impl Source {
     }
 }
 
-/// Why there is nothing at `path`.
-fn absent(path: &Path) -> Error {
-    if path.is_relative() && path.components().count() == 2 && path.extension().is_none() {
-        return Error::NotYet {
-            what: format!(
-                "there is no folder {0}, and hub ids can't be fetched by pa-export; download it \
-                 with `hf download {0} --local-dir DIR` and give DIR",
-                path.display()
-            ),
-        };
-    }
-    Error::NoSource {
-        path: path.to_path_buf(),
-    }
+/// The networks that the options' parts are made of, by their folders.
+fn wanted(options: &Options) -> Vec<&'static str> {
+    let parts = options.parts.as_deref().unwrap_or(&Part::ALL);
+    let folders: std::collections::BTreeSet<_> = parts.iter().map(|p| p.source_folder()).collect();
+    folders.into_iter().collect()
 }
 
 /// Whether a folder is that of a UNet alone.

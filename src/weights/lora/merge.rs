@@ -3,15 +3,41 @@
 //! Only the tensors that an adapter touches are written, into one safetensors file, one after the
 //! other; all others stay where they are. Sums are computed in fp32 and rounded once to the type
 //! that the tensor is stored in.
+//!
+//! Rows are added in blocks of [`ROWS`], on all threads. A block is computed alike whoever computes
+//! it, so the result doesn't depend on the number of threads. At any time two tensors are in memory,
+//! one being computed and one being written.
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::thread::ScopedJoinHandle;
 
-use ndarray::ArrayView2;
+use half::slice::HalfFloatSliceExt;
+use ndarray::linalg::general_mat_mul;
+use ndarray::{ArrayView2, ArrayViewMut2, s};
+use rayon::prelude::*;
 
 use super::{Error, Factors, LoraAdapter, Result};
-use crate::weights::safetensors::{Planned, write_planned};
+use crate::weights::safetensors::{Planned, order, write_planned};
 use crate::weights::{DType, Tensor, Weights};
+
+/// Rows of a block: enough for the product of matrices to be fast, few enough to stay in a cache.
+const ROWS: usize = 64;
+
+/// What an adapter adds to a tensor.
+struct Change<'a> {
+    module: &'a str,
+    factors: &'a Factors,
+    scale: f32,
+}
+
+/// A tensor to change.
+struct Target<'a> {
+    tensor: Tensor,
+    /// Whether it is stored [inputs, outputs].
+    transposed: bool,
+    changes: Vec<Change<'a>>,
+}
 
 /// Adds `adapters`, each times its scale, to the weights of one network: the changed tensors go to
 /// `path`, and `weights` then point there. Returns how many were changed.
@@ -24,118 +50,376 @@ pub fn merge(
     adapters: &[(&LoraAdapter, f32)],
     path: &Path,
 ) -> Result<usize> {
-    let mut changes: BTreeMap<String, Vec<(&str, &Factors, f32)>> = BTreeMap::new();
+    let mut targets: BTreeMap<String, Target<'_>> = BTreeMap::new();
     for &(adapter, scale) in adapters {
         for (module, factors) in &adapter.modules {
-            let name = weight_name(weights, module)?;
-            let change = (module.as_str(), factors, scale);
-            changes.entry(name).or_default().push(change);
+            let (tensor, transposed) = weight(weights, module)?;
+            let target = targets.entry(tensor.name.clone());
+            let target = target.or_insert_with(|| Target {
+                tensor: tensor.clone(),
+                transposed,
+                changes: Vec::new(),
+            });
+            target.changes.push(Change {
+                module,
+                factors,
+                scale: scale * factors.alpha / factors.rank as f32,
+            });
         }
     }
-    let mut tensors = Vec::with_capacity(changes.len());
-    for name in changes.keys() {
-        if let Some(tensor) = weights.tensor(name) {
-            tensors.push(tensor.clone());
-        }
-    }
-    let planned: Vec<Planned> = tensors.iter().map(Planned::like).collect();
-    write_planned(path, &planned, &BTreeMap::new(), |index| {
-        let tensor = &tensors[index];
-        merged(tensor, &changes[&tensor.name])
-    })?;
+    let targets: Vec<Target<'_>> = targets.into_values().collect();
+    write(path, &targets)?;
     weights.replace(path)?;
-    Ok(tensors.len())
+    Ok(targets.len())
 }
 
-/// The weight that a module's factors belong to. Text encoders come with and without the prefix
-/// `text_model.`, in weights and in adapters.
-fn weight_name(weights: &Weights, module: &str) -> Result<String> {
+/// Writes the changed tensors, each while the next is computed.
+fn write(path: &Path, targets: &[Target<'_>]) -> Result<()> {
+    let planned: Vec<Planned> = targets.iter().map(|t| Planned::like(&t.tensor)).collect();
+    let mut order = order(&planned).into_iter();
+    std::thread::scope(|scope| {
+        let mut start = || {
+            order
+                .next()
+                .map(|i| scope.spawn(move || targets[i].merged()))
+        };
+        let mut ahead = start();
+        write_planned(path, &planned, &BTreeMap::new(), |index| {
+            let merged = match ahead.take().map(ScopedJoinHandle::join) {
+                Some(Ok(merged)) => merged,
+                Some(Err(panic)) => std::panic::resume_unwind(panic),
+                None => targets[index].merged(),
+            };
+            ahead = start();
+            merged
+        })
+    })
+}
+
+/// The weight that a module's factors belong to, and whether it is stored transposed. Text encoders
+/// come with and without the prefix `text_model.`, in weights and in adapters; open_clip's
+/// projection is a bare parameter [in, out].
+fn weight<'a>(weights: &'a Weights, module: &str) -> Result<(&'a Tensor, bool)> {
     let plain = module.strip_prefix("text_model.").unwrap_or(module);
     let names = [
-        format!("{plain}.weight"),
-        format!("text_model.{plain}.weight"),
+        (format!("{plain}.weight"), false),
+        (format!("text_model.{plain}.weight"), false),
+        (plain.to_owned(), true),
     ];
-    let found = names.iter().find(|name| weights.tensor(name).is_some());
-    found.cloned().ok_or_else(|| Error::NoWeight {
+    let found = names
+        .iter()
+        .find_map(|(name, transposed)| Some((weights.tensor(name)?, *transposed)));
+    found.ok_or_else(|| Error::NoWeight {
         module: module.to_owned(),
         files: weights.files().iter().map(|f| f.to_path_buf()).collect(),
     })
 }
 
-/// The bytes of a tensor with its changes added.
-fn merged(tensor: &Tensor, changes: &[(&str, &Factors, f32)]) -> Result<Vec<u8>> {
-    let mut values = tensor.read_f32()?;
-    for &(module, factors, scale) in changes {
-        let found = [factors.inputs(), factors.outputs()];
-        let (out, inp) = match tensor.shape.as_slice() {
-            [out, inp] | [out, inp, 1, 1] => (*out as usize, *inp as usize),
-            _ => (0, 0),
-        };
-        if found != [inp, out] {
-            return Err(Error::Size {
-                module: module.to_owned(),
-                found,
-                expected: [inp, out],
-            });
+/// A tensor's elements as they are stored.
+enum Merged {
+    F16(Vec<half::f16>),
+    BF16(Vec<half::bf16>),
+    F32(Vec<f32>),
+    F64(Vec<f64>),
+}
+
+impl AsRef<[u8]> for Merged {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::F16(values) => bytemuck::cast_slice(values),
+            Self::BF16(values) => bytemuck::cast_slice(values),
+            Self::F32(values) => bytemuck::cast_slice(values),
+            Self::F64(values) => bytemuck::cast_slice(values),
         }
-        add(
-            &mut values,
-            factors,
-            scale * factors.alpha / factors.rank as f32,
+    }
+}
+
+impl Target<'_> {
+    /// The tensor with its changes added.
+    fn merged(&self) -> Result<Merged> {
+        let [rows, columns] = self.matrix();
+        for change in &self.changes {
+            let found = [change.factors.inputs(), change.factors.outputs()];
+            let expected = match self.transposed {
+                true => [rows, columns],
+                false => [columns, rows],
+            };
+            if found != expected {
+                return Err(Error::Size {
+                    module: change.module.to_owned(),
+                    found,
+                    expected,
+                });
+            }
+        }
+        let tensor = &self.tensor;
+        match tensor.dtype {
+            DType::F16 => {
+                let mut values = tensor.read_as::<half::f16>()?;
+                // From here on values round to infinity.
+                self.add(
+                    &mut values,
+                    65520.0,
+                    |from, to| from.convert_to_f32_slice(to),
+                    |from, to| {
+                        to.convert_from_f32_slice(from);
+                    },
+                )?;
+                Ok(Merged::F16(values))
+            }
+            DType::BF16 => {
+                let mut values = tensor.read_as::<half::bf16>()?;
+                let limit = f32::from_bits(0x7f7f_8000);
+                self.add(
+                    &mut values,
+                    limit,
+                    |from, to| from.convert_to_f32_slice(to),
+                    |from, to| {
+                        to.convert_from_f32_slice(from);
+                    },
+                )?;
+                Ok(Merged::BF16(values))
+            }
+            DType::F32 => {
+                let mut values = tensor.read_as::<f32>()?;
+                self.add(
+                    &mut values,
+                    f32::INFINITY,
+                    |from, to| to.copy_from_slice(from),
+                    |from, to| {
+                        to.copy_from_slice(from);
+                    },
+                )?;
+                Ok(Merged::F32(values))
+            }
+            DType::F64 => {
+                let mut values = tensor.read_as::<f64>()?;
+                let narrow = |from: &[f64], to: &mut [f32]| {
+                    to.iter_mut()
+                        .zip(from)
+                        .for_each(|(to, &from)| *to = from as f32);
+                };
+                let widen = |from: &[f32], to: &mut [f64]| {
+                    to.iter_mut()
+                        .zip(from)
+                        .for_each(|(to, &from)| *to = from.into());
+                };
+                self.add(&mut values, f32::INFINITY, narrow, widen)?;
+                Ok(Merged::F64(values))
+            }
+            _ => Err(tensor.not_float().into()),
+        }
+    }
+
+    /// Rows and columns as stored; zeros for what is no matrix. 1×1 convolutions are matrices.
+    fn matrix(&self) -> [usize; 2] {
+        match self.tensor.shape.as_slice() {
+            [rows, columns] | [rows, columns, 1, 1] => [*rows as usize, *columns as usize],
+            _ => [0, 0],
+        }
+    }
+
+    /// Adds the changes to the elements, which `load` makes fp32 and `store` makes what they were.
+    /// Sums must be smaller than `limit`.
+    fn add<T: Send>(
+        &self,
+        values: &mut [T],
+        limit: f32,
+        load: impl Fn(&[T], &mut [f32]) + Sync,
+        store: impl Fn(&[f32], &mut [T]) + Sync,
+    ) -> Result<()> {
+        let columns = self.matrix()[1];
+        let factors: Vec<_> = self.changes.iter().map(|c| self.factors(c)).collect();
+        let blocks = values.par_chunks_mut(ROWS * columns).enumerate();
+        let finite = blocks.map_init(Vec::new, |sums: &mut Vec<f32>, (index, block)| {
+            sums.resize(block.len(), 0.0);
+            load(block, sums);
+            let rows = block.len() / columns;
+            if let Ok(mut sums) = ArrayViewMut2::from_shape((rows, columns), sums.as_mut_slice()) {
+                let from = index * ROWS;
+                for (scale, left, right) in &factors {
+                    let left = left.slice(s![from..from + rows, ..]);
+                    general_mat_mul(*scale, &left, right, 1.0, &mut sums);
+                }
+            }
+            store(sums, block);
+            // What is no number is smaller than nothing.
+            sums.iter().all(|v| v.abs() < limit)
+        });
+        match finite.reduce(|| true, |a, b| a && b) {
+            true => Ok(()),
+            false => Err(Error::NotFinite {
+                key: self.tensor.name.clone(),
+                dtype: self.tensor.dtype,
+            }),
+        }
+    }
+
+    /// The two matrices whose product, times a scale, a change adds: [rows, r] and [r, columns].
+    fn factors<'a>(&self, change: &Change<'a>) -> (f32, ArrayView2<'a, f32>, ArrayView2<'a, f32>) {
+        let Factors { a, b, rank, .. } = change.factors;
+        let (inputs, outputs) = (change.factors.inputs(), change.factors.outputs());
+        let view = |rows, columns, data: &'a [f32]| {
+            ArrayView2::from_shape((rows, columns), &data[..rows * columns])
+                .expect("a slice of rows times columns elements has that shape")
+        };
+        let (a, b) = (view(*rank, inputs, a), view(outputs, *rank, b));
+        match self.transposed {
+            true => (change.scale, a.reversed_axes(), b.reversed_axes()),
+            false => (change.scale, b, a),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::{NewTensor, write_safetensors};
+
+    fn numbers(count: usize, seed: usize) -> Vec<f32> {
+        let number = |i| ((i * 37 + seed * 11) % 101) as f32 / 50.0 - 1.0;
+        (0..count).map(number).collect()
+    }
+
+    fn factors(inputs: usize, outputs: usize, rank: usize) -> Factors {
+        Factors {
+            a: numbers(rank * inputs, 1),
+            b: numbers(outputs * rank, 2),
+            rank,
+            alpha: 3.0,
+        }
+    }
+
+    /// `W + scale · (alpha / r) · B A`, in double precision.
+    fn expected(values: &[f32], f: &Factors, scale: f64, transposed: bool) -> Vec<f64> {
+        let (inputs, outputs) = (f.inputs(), f.outputs());
+        let change = |o: usize, i: usize| {
+            let product = |k| f64::from(f.b[o * f.rank + k]) * f64::from(f.a[k * inputs + i]);
+            (0..f.rank).map(product).sum::<f64>() * scale * f64::from(f.alpha) / f.rank as f64
+        };
+        let place = |at: usize| match transposed {
+            true => (at % outputs, at / outputs),
+            false => (at / inputs, at % inputs),
+        };
+        let sum = |(at, value): (usize, &f32)| f64::from(*value) + change(place(at).0, place(at).1);
+        values.iter().enumerate().map(sum).collect()
+    }
+
+    #[test]
+    fn every_type_and_layout_is_right_and_the_same_at_any_number_of_threads() {
+        let dir = tempfile::tempdir().unwrap();
+        let (outputs, inputs) = (150, 70);
+        let plain = numbers(outputs * inputs, 3);
+        let source = dir.path().join("w.safetensors");
+        let half: Vec<half::f16> = plain.iter().map(|&v| half::f16::from_f32(v)).collect();
+        let brain: Vec<half::bf16> = plain.iter().map(|&v| half::bf16::from_f32(v)).collect();
+        let wide: Vec<f64> = plain.iter().map(|&v| v.into()).collect();
+        let bytes = |name: &str, dtype, shape: [u64; 2], data: &[u8]| NewTensor {
+            name: name.into(),
+            dtype,
+            shape: shape.into(),
+            data: data.to_vec().into(),
+        };
+        let (out, inp) = (outputs as u64, inputs as u64);
+        let tensors = [
+            bytes(
+                "half.weight",
+                DType::F16,
+                [out, inp],
+                bytemuck::cast_slice(&half),
+            ),
+            bytes(
+                "brain.weight",
+                DType::BF16,
+                [out, inp],
+                bytemuck::cast_slice(&brain),
+            ),
+            bytes(
+                "wide.weight",
+                DType::F64,
+                [out, inp],
+                bytemuck::cast_slice(&wide),
+            ),
+            bytes(
+                "text_projection",
+                DType::F32,
+                [inp, out],
+                bytemuck::cast_slice(&plain),
+            ),
+        ];
+        write_safetensors(&source, &tensors, &BTreeMap::new()).unwrap();
+        let names = ["half", "brain", "wide", "text_projection"];
+        let modules = names.map(|name| (name.to_owned(), factors(inputs, outputs, 5)));
+        let adapter = LoraAdapter {
+            modules: modules.into(),
+        };
+        let mut files = Vec::new();
+        for threads in [1, 2, 7] {
+            let path = dir.path().join(format!("merged-{threads}.safetensors"));
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            let mut weights = Weights::open_files([&source]).unwrap();
+            let changes = [(&adapter, 0.5), (&adapter, -0.25)];
+            // Blocks run on the pool of the thread that starts them.
+            let count = pool
+                .unwrap()
+                .install(|| merge(&mut weights, &changes, &path))
+                .unwrap();
+            assert_eq!(count, 4);
+            files.push(std::fs::read(&path).unwrap());
+            for tensor in weights.iter() {
+                let rounding = match tensor.dtype {
+                    DType::F16 => 1e-3,
+                    DType::BF16 => 1e-2,
+                    _ => 1e-6,
+                };
+                let transposed = tensor.name == "text_projection";
+                let stored = match tensor.dtype {
+                    DType::F16 => half.iter().map(|v| v.to_f32()).collect(),
+                    DType::BF16 => brain.iter().map(|v| v.to_f32()).collect(),
+                    _ => plain.clone(),
+                };
+                let expected = expected(&stored, &factors(inputs, outputs, 5), 0.25, transposed);
+                for (found, expected) in tensor.read_f32().unwrap().iter().zip(expected) {
+                    let far = (f64::from(*found) - expected).abs();
+                    assert!(
+                        far <= rounding * expected.abs().max(1.0),
+                        "{}: {far}",
+                        tensor.name
+                    );
+                }
+            }
+        }
+        assert!(
+            files.iter().all(|f| *f == files[0]),
+            "threads change the bits"
         );
     }
-    if values.iter().any(|v| !v.is_finite()) {
-        return Err(not_finite(tensor));
-    }
-    encode(tensor, &values)
-}
 
-/// Adds `scale · B A` to a matrix, a block of rows at a time.
-fn add(values: &mut [f32], factors: &Factors, scale: f32) {
-    const ROWS: usize = 256;
-    let (inputs, rank) = (factors.inputs(), factors.rank);
-    let view = |shape: (usize, usize), data| ArrayView2::from_shape(shape, data);
-    let Ok(a) = view((rank, inputs), factors.a.as_slice()) else {
-        return;
-    };
-    let blocks = values
-        .chunks_mut(ROWS * inputs)
-        .zip(factors.b.chunks(ROWS * rank));
-    for (block, b) in blocks {
-        if let Ok(b) = view((b.len() / rank, rank), b) {
-            for (value, change) in block.iter_mut().zip(b.dot(&a)) {
-                *value += scale * change;
-            }
-        }
-    }
-}
-
-/// Values in the type that the tensor is stored in.
-fn encode(tensor: &Tensor, values: &[f32]) -> Result<Vec<u8>> {
-    let bytes: Vec<u8> = match tensor.dtype {
-        DType::F16 => {
-            let halves: Vec<half::f16> = values.iter().map(|&v| half::f16::from_f32(v)).collect();
-            if halves.iter().any(|v| !v.is_finite()) {
-                return Err(not_finite(tensor));
-            }
-            bytemuck::cast_slice(&halves).to_vec()
-        }
-        DType::BF16 => {
-            let halves: Vec<half::bf16> = values.iter().map(|&v| half::bf16::from_f32(v)).collect();
-            bytemuck::cast_slice(&halves).to_vec()
-        }
-        DType::F64 => {
-            let wide: Vec<f64> = values.iter().map(|&v| v.into()).collect();
-            bytemuck::cast_slice(&wide).to_vec()
-        }
-        _ => bytemuck::cast_slice(values).to_vec(),
-    };
-    Ok(bytes)
-}
-
-fn not_finite(tensor: &Tensor) -> Error {
-    Error::NotFinite {
-        key: tensor.name.clone(),
-        dtype: tensor.dtype,
+    #[test]
+    fn a_sum_that_leaves_its_type_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = dir.path().join("w.safetensors");
+        let halves = vec![half::f16::from_f32(65500.0); 4];
+        let tensor = NewTensor::f16("m.weight", &[2, 2], &halves);
+        write_safetensors(&source, &[tensor], &BTreeMap::new()).unwrap();
+        let factors = Factors {
+            a: vec![1.0; 2],
+            b: vec![30.0; 2],
+            rank: 1,
+            alpha: 1.0,
+        };
+        let adapter = LoraAdapter {
+            modules: [("m".to_owned(), factors)].into(),
+        };
+        let mut weights = Weights::open_files([&source]).unwrap();
+        let path = dir.path().join("merged.safetensors");
+        let error = merge(&mut weights, &[(&adapter, 1.0)], &path).unwrap_err();
+        assert!(
+            matches!(&error, Error::NotFinite { key, .. } if key == "m.weight"),
+            "{error}"
+        );
+        assert!(!path.exists());
+        // Half of that rounds back into range.
+        assert_eq!(merge(&mut weights, &[(&adapter, 0.5)], &path).unwrap(), 1);
     }
 }

@@ -48,6 +48,9 @@ pub(super) fn from_kohya(name: &str) -> Option<String> {
 
 /// The module path of a kohya name of a text encoder, without `lora_te1_`.
 pub(super) fn text_from_kohya(name: &str) -> Option<String> {
+    if name == "text_projection" {
+        return Some(name.to_owned());
+    }
     let (layer, rest) = number(name.strip_prefix("text_model_encoder_layers_")?)?;
     let module = match rest {
         "mlp_fc1" => "mlp.fc1",
@@ -131,12 +134,12 @@ pub(super) fn to_kohya_sgm(path: &str) -> String {
             "attentions",
             layer,
             rest,
-        ] => number(block).zip(number(layer)).map(|(block, layer)| {
-            let n = block * per_block + layer;
-            if *side == "down_blocks" {
-                format!("input_blocks_{}_1_{rest}", n + 1)
-            } else {
-                format!("output_blocks_{n}_1_{rest}")
+        ] => number(block).zip(number(layer)).and_then(|(block, layer)| {
+            // A hostile file's numbers may be as large as numbers get.
+            let n = block.checked_mul(per_block)?.checked_add(layer)?;
+            match *side {
+                "down_blocks" => Some(format!("input_blocks_{}_1_{rest}", n.checked_add(1)?)),
+                _ => Some(format!("output_blocks_{n}_1_{rest}")),
             }
         }),
         ["mid_block", "attentions", "0", ..] => path

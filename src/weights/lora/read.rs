@@ -65,10 +65,20 @@ fn collect(path: &Path, text: bool) -> Result<Adapters> {
             });
         }
         let parts = modules.entry((network, module.clone())).or_default();
-        match role {
-            Role::A => parts.a = Some(matrix(file, &module, tensor)?),
-            Role::B => parts.b = Some(matrix(file, &module, tensor)?),
-            Role::Alpha => parts.alpha = tensor.read_f32()?.first().copied(),
+        let there = match role {
+            Role::A => parts.a.replace(matrix(file, &module, tensor)?).is_some(),
+            Role::B => parts.b.replace(matrix(file, &module, tensor)?).is_some(),
+            Role::Alpha => parts
+                .alpha
+                .replace(number(file, &module, tensor)?)
+                .is_some(),
+        };
+        if there {
+            return Err(Error::Twice {
+                file: file.to_path_buf(),
+                key: tensor.name.clone(),
+                module,
+            });
         }
     }
     let configs = Configs::of(file)?;
@@ -215,6 +225,18 @@ fn matrix(file: &Path, module: &str, tensor: &Tensor) -> Result<(Vec<f32>, [usiz
         }
     };
     Ok((tensor.read_f32()?, shape))
+}
+
+/// An alpha's value.
+fn number(file: &Path, module: &str, tensor: &Tensor) -> Result<f32> {
+    if tensor.elements() != 1 {
+        let problem = format!(
+            "`{}` is {:?}, expected one number",
+            tensor.name, tensor.shape
+        );
+        return Err(shape_error(file, module, problem));
+    }
+    Ok(tensor.read_f32()?[0])
 }
 
 fn join(file: &Path, module: &str, parts: Parts, config: &Config) -> Result<Factors> {

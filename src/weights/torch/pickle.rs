@@ -6,10 +6,17 @@
 //! neither cycles nor depth can exhaust the machine's stack; every instruction makes at most one.
 //! Opcodes: CPython `Lib/pickletools.py`; their use: torch `torch/serialization.py`.
 
+use std::collections::BTreeMap;
+
 use crate::weights::DType;
 
 /// Most objects that a pickle may make.
 const MAX_OBJECTS: usize = 1 << 20;
+/// Most axes of a tensor, most digits of a storage's key and most arguments of a call. What a pickle
+/// stores once it may name a million times, and each use costs as much again.
+const MAX_AXES: usize = 8;
+const MAX_KEY: usize = 20;
+const MAX_ARGUMENTS: usize = 8;
 
 /// Why a pickle is refused.
 #[derive(Debug)]
@@ -60,7 +67,8 @@ enum Object {
     Global(Global),
     /// A storage: type and key.
     Storage(DType, String),
-    Tensor(TensorInfo),
+    /// Boxed: a byte of pickle can make an object, which should be small.
+    Tensor(Box<TensorInfo>),
 }
 
 /// The tensors that a pickled state dict names, or that of `state_dict` in a training checkpoint.
@@ -70,7 +78,7 @@ pub(super) fn tensors(pickle: &[u8]) -> Result<Vec<(String, TensorInfo)>> {
         objects: Vec::new(),
         stack: Vec::new(),
         marks: Vec::new(),
-        memo: Vec::new(),
+        memo: BTreeMap::new(),
     };
     let root = machine.run()?;
     let mut dict = machine.dict(root)?;
@@ -80,13 +88,25 @@ pub(super) fn tensors(pickle: &[u8]) -> Result<Vec<(String, TensorInfo)>> {
     }) {
         dict = machine.dict(inner)?;
     }
-    let named = dict.iter().filter_map(|&(key, value)| {
-        match (machine.object(key), machine.object(value)) {
-            (Object::Text(name), Object::Tensor(info)) => Some((name.clone(), info.clone())),
-            _ => None,
+    let mut named: BTreeMap<&str, &TensorInfo> = BTreeMap::new();
+    for &(key, value) in dict {
+        if let (Object::Text(name), Object::Tensor(info)) =
+            (machine.object(key), machine.object(value))
+            && named.insert(name, info).is_some()
+        {
+            return bad(format!("it names `{name}` twice"));
         }
-    });
-    Ok(named.collect())
+    }
+    let owned = |(name, info): (&str, &TensorInfo)| (name.to_owned(), info.clone());
+    Ok(named.into_iter().map(owned).collect())
+}
+
+/// Refuses a call of more arguments than any of torch's has.
+fn few(arguments: &[Id]) -> Result<()> {
+    match arguments.len() <= MAX_ARGUMENTS {
+        true => Ok(()),
+        false => bad(format!("a call of more than {MAX_ARGUMENTS} arguments")),
+    }
 }
 
 struct Machine<'a> {
@@ -96,7 +116,8 @@ struct Machine<'a> {
     stack: Vec<Id>,
     /// Heights of the stack where MARK stood.
     marks: Vec<usize>,
-    memo: Vec<Option<Id>>,
+    /// By the number it was stored under, which the pickle chooses.
+    memo: BTreeMap<usize, Id>,
 }
 
 impl<'a> Machine<'a> {
@@ -189,7 +210,7 @@ impl<'a> Machine<'a> {
             _ => self.memo.len(),
         };
         if matches!(op, b'h' | b'j') {
-            let Some(&Some(id)) = self.memo.get(index) else {
+            let Some(&id) = self.memo.get(&index) else {
                 return bad(format!("it recalls {index}, which it never stored"));
             };
             self.stack.push(id);
@@ -197,13 +218,7 @@ impl<'a> Machine<'a> {
         }
         let top = self.pop()?;
         self.stack.push(top);
-        if index >= MAX_OBJECTS {
-            return bad(format!("it stores at {index}, which is too far"));
-        }
-        if index >= self.memo.len() {
-            self.memo.resize(index + 1, None);
-        }
-        self.memo[index] = Some(top);
+        self.memo.insert(index, top);
         Ok(())
     }
 
@@ -273,6 +288,7 @@ impl<'a> Machine<'a> {
         let Object::Tuple(items) = self.object(id) else {
             return bad("a persistent id that is no tuple");
         };
+        few(items)?;
         let objects: Vec<&Object> = items.iter().map(|&i| self.object(i)).collect();
         match objects.as_slice() {
             [
@@ -281,7 +297,7 @@ impl<'a> Machine<'a> {
                 Object::Text(key),
                 ..,
             ] if kind == "storage"
-                && !key.is_empty()
+                && (1..=MAX_KEY).contains(&key.len())
                 && key.bytes().all(|b| b.is_ascii_digit()) =>
             {
                 let storage = Object::Storage(*dtype, key.clone());
@@ -299,7 +315,7 @@ impl<'a> Machine<'a> {
         };
         let made = match self.object(function) {
             Object::Global(Global::OrderedDict) if items.is_empty() => Object::Dict(Vec::new()),
-            Object::Global(Global::RebuildTensor) => Object::Tensor(self.tensor(items)?),
+            Object::Global(Global::RebuildTensor) => Object::Tensor(Box::new(self.tensor(items)?)),
             _ => return bad("a call of what is no function of torch's tensors"),
         };
         self.push(made)
@@ -308,6 +324,7 @@ impl<'a> Machine<'a> {
     /// The arguments of `_rebuild_tensor_v2`: storage, offset, size, stride, and what only training
     /// needs.
     fn tensor(&self, items: &[Id]) -> Result<TensorInfo> {
+        few(items)?;
         let objects: Vec<&Object> = items.iter().map(|&i| self.object(i)).collect();
         let [
             Object::Storage(dtype, key),
@@ -319,6 +336,9 @@ impl<'a> Machine<'a> {
         else {
             return bad("a tensor that is not made of a storage, offset, size and stride");
         };
+        if shape.len() > MAX_AXES || strides.len() > MAX_AXES {
+            return bad(format!("a tensor of more than {MAX_AXES} axes"));
+        }
         let numbers = |ids: &[Id]| {
             let number = |&id: &Id| match self.object(id) {
                 Object::Int(n) => u64::try_from(*n).ok(),
@@ -351,9 +371,9 @@ impl<'a> Machine<'a> {
         }
     }
 
-    fn dict(&self, id: Id) -> Result<Vec<(Id, Id)>> {
+    fn dict(&self, id: Id) -> Result<&[(Id, Id)]> {
         match self.object(id) {
-            Object::Dict(pairs) => Ok(pairs.clone()),
+            Object::Dict(pairs) => Ok(pairs),
             _ => bad("it holds no dictionary of tensors"),
         }
     }

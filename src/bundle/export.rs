@@ -38,7 +38,7 @@ pub struct Options {
     /// Whether the default parts include `unet_grad`.
     pub grad: bool,
     /// Type of activations: f32, f16 or bf16. Parts that can't or shouldn't be computed in half
-    /// precision stay f32, see [`compute`].
+    /// precision stay f32, see `compute`.
     pub dtype: DType,
     /// Operators to use.
     pub target: Target,

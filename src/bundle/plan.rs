@@ -44,7 +44,7 @@ pub struct Estimate {
 /// some numbers of pictures at once, at the planned size and at half and one and a half times it.
 ///
 /// # Errors
-/// As [`export`](super::export).
+/// As [`export`](super::export()).
 pub fn plan(src: &Path, options: &Options, report: Report<'_>) -> Result<Vec<Estimate>> {
     let source = Source::open(src, options, report)?;
     let graphs = graph_options(&source, options)?;

@@ -2,7 +2,7 @@
 //!
 //! The cache is the one that Python's `huggingface_hub` and every tool on top of it share: what
 //! they have fetched isn't fetched again, nor the other way round. Its folders are named by the
-//! `hf-hub` crate; the transfer is our own ([`fetch`]), because that crate's resumes at the wrong
+//! `hf-hub` crate; the transfer is our own (`fetch`), because that crate's resumes at the wrong
 //! byte after a second cut, doesn't notice a server that ignores ranges, checks neither length nor
 //! hash, and can't be interrupted.
 

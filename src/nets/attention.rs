@@ -106,13 +106,16 @@ fn in_groups<const N: usize>(
     operands: [Value; N],
     mut body: impl FnMut(&mut Graph, [Value; N]) -> Result<Value>,
 ) -> Result<Value> {
-    let mut cut = Vec::with_capacity(N);
-    for operand in operands {
-        cut.push(g.chunk(operand, axis, parts)?);
+    // Group by group: the operands' parts.
+    let mut groups = vec![operands; parts as usize];
+    for (i, operand) in operands.into_iter().enumerate() {
+        for (group, part) in groups.iter_mut().zip(g.chunk(operand, axis, parts)?) {
+            group[i] = part;
+        }
     }
-    let mut results = Vec::new();
-    for part in 0..parts as usize {
-        results.push(body(g, std::array::from_fn(|i| cut[i][part]))?);
+    let mut results = Vec::with_capacity(groups.len());
+    for group in groups {
+        results.push(body(g, group)?);
     }
     Ok(g.concat(&results, axis)?)
 }

@@ -204,7 +204,7 @@ impl Lowering<'_> {
             .old
             .shape(first)
             .iter()
-            .filter_map(|d| d.fixed())
+            .filter_map(Dim::fixed)
             .collect();
         shape[0] *= 2;
         let dtype = self.old.dtype(first);

@@ -160,7 +160,7 @@ impl Target<'_> {
                 self.add(
                     &mut values,
                     65520.0,
-                    |from, to| from.convert_to_f32_slice(to),
+                    HalfFloatSliceExt::convert_to_f32_slice,
                     |from, to| {
                         to.convert_from_f32_slice(from);
                     },
@@ -173,7 +173,7 @@ impl Target<'_> {
                 self.add(
                     &mut values,
                     limit,
-                    |from, to| from.convert_to_f32_slice(to),
+                    HalfFloatSliceExt::convert_to_f32_slice,
                     |from, to| {
                         to.convert_from_f32_slice(from);
                     },

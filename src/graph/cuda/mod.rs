@@ -16,7 +16,7 @@ mod layout;
 mod patterns;
 
 use super::op::Contrib;
-use super::{Binary, DType, Graph, Node, Op, Result, Unary, Value};
+use super::{Binary, DType, Dim, Graph, Node, Op, Result, Unary, Value};
 use layout::Layouts;
 use patterns::{GroupNorm, Patterns};
 

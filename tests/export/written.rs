@@ -213,14 +213,14 @@ fn events_are_json_lines_and_messages_are_not() {
         "{messages:?}"
     );
 
-    let failed = world.export(&["--json", "--target", "cuda"]);
+    let failed = world.export(&["--json", "--size", "33x64"]);
     let event: serde_json::Value = serde_json::from_slice(&failed.stdout).unwrap();
     assert_eq!(event["event"], "error");
     assert!(
         event["error"][0]
             .as_str()
             .unwrap()
-            .contains("--target cuda"),
+            .contains("--size 33x64"),
         "{event}"
     );
 }

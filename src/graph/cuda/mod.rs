@@ -18,7 +18,7 @@ mod patterns;
 mod tests;
 
 use super::op::Contrib;
-use super::{Binary, DType, Graph, Node, Op, Result, Unary, Value};
+use super::{Binary, DType, Dim, Graph, Node, Op, Result, Unary, Value};
 use layout::Layouts;
 use patterns::{GroupNorm, Patterns};
 
@@ -206,7 +206,7 @@ impl Lowering<'_> {
             .old
             .shape(first)
             .iter()
-            .filter_map(|d| d.fixed())
+            .filter_map(Dim::fixed)
             .collect();
         shape[0] *= 2;
         let dtype = self.old.dtype(first);

@@ -5,7 +5,7 @@
 //! network, what it expected and what it got. Weights are pointers into files ([`Data::External`]),
 //! so building even the largest network reads none of them. [`gradients`] differentiates a built
 //! graph, [`Graph::optimize`] removes what is dead, equal or constant, and [`Graph::to_onnx`]
-//! writes the file.
+//! writes the file; [`Graph::lower_for_cuda`] puts ONNX Runtime's fused operators in before.
 //!
 //! Values are small handles into the graph that made them. Shapes may hold symbols (batch size,
 //! height, width), see [`Dim`].

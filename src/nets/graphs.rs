@@ -23,7 +23,8 @@ pub use super::unet_grad::unet_grad;
 /// How graphs are built.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Options {
-    /// Dtype of activations and of the latents, text embeddings and pictures that go in and out.
+    /// Dtype of activations (but for what half precision would spoil: softmax, norms' statistics,
+    /// time, losses and the training graph's LoRA branch stay f32) and of the latents, text embeddings and pictures that go in and out.
     /// Weights are stored as the checkpoint has them, whatever this is.
     pub compute: DType,
     /// LoRA inputs of the UNet graphs; none in the others.

@@ -1,13 +1,13 @@
-//! `--dtype` and `--convert`.
+//! `--dtype`, `--convert` and `--target`.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use popalign::bundle::{Bundle, Part};
+use popalign::bundle::{Bundle, Part, Target};
 use popalign::graph::DType;
-use popalign::runtime::{ElementType, Runtime, SessionOptions};
+use popalign::runtime::{ElementType, Ep, Runtime, SessionOptions};
 use popalign::weights::{DType as Stored, NewTensor, Weights, write_safetensors};
 
 use crate::checkpoint::{World, pa_export, stderr};
@@ -179,6 +179,35 @@ fn a_weight_that_fp16_cannot_hold_is_named() {
         assert!(text.contains(part), "{text}");
     }
     assert_eq!(world.leftovers(), [""; 0]);
+}
+
+/// What draws is fused; what trains and what measures is not. The CPU says which it can't run.
+#[test]
+fn a_bundle_for_cuda_is_refused_elsewhere_by_name() {
+    let world = World::new();
+    let out = world.exported(&["--target", "cuda"]);
+    let bundle = Bundle::open(&out).unwrap();
+    assert_eq!(bundle.config().target, Target::Cuda);
+    for (part, info) in &bundle.config().parts {
+        let fused = DRAWING.contains(part) && *part != Part::UnetGrad;
+        assert_eq!(info.target == Target::Cuda, fused, "{part}");
+    }
+    bundle.verify(&mut |_| ()).unwrap();
+    let runtime = Runtime::load().unwrap();
+    for (ep, name) in [(Ep::Cpu, "cpu"), (Ep::TensorRt, "tensorrt")] {
+        let options = SessionOptions {
+            ep,
+            ..SessionOptions::default()
+        };
+        let error = bundle.session(&runtime, Part::Unet, &options).unwrap_err();
+        let expected = format!(
+            "unet computes with fused operators for CUDA, for which ONNX Runtime's {name} provider"
+        );
+        assert!(error.to_string().contains(&expected), "{error}");
+        assert!(error.hint().unwrap().contains("--target plain"));
+    }
+    let plain = SessionOptions::default();
+    bundle.session(&runtime, Part::UnetGrad, &plain).unwrap();
 }
 
 fn stored_as(world: &World, dtype: Stored, change: impl Fn(f32) -> f32) {

@@ -72,11 +72,15 @@ impl Layouts {
             return Ok(value);
         }
         let plain = self.plain(g, old)?;
-        let perm: &[usize] = match g.rank(plain) {
-            4 => &[0, 2, 3, 1],
-            _ => &[0, 2, 1],
+        let value = match g.shape(plain) {
+            // One number per channel: moving the axis moves nothing.
+            [b, c, h, w] if h.is(1) && w.is(1) => {
+                let shape = [b.clone(), h.clone(), w.clone(), c.clone()];
+                g.reshape(plain, &shape)?
+            }
+            [_, _, _, _] => g.transpose(plain, &[0, 2, 3, 1])?,
+            _ => g.transpose(plain, &[0, 2, 1])?,
         };
-        let value = g.transpose(plain, perm)?;
         self.0[old.index()].last = Some(value);
         Ok(value)
     }

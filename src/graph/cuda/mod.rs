@@ -14,6 +14,8 @@
 
 mod layout;
 mod patterns;
+#[cfg(test)]
+mod tests;
 
 use super::op::Contrib;
 use super::{Binary, DType, Dim, Graph, Node, Op, Result, Unary, Value};

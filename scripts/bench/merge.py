@@ -8,22 +8,22 @@ bundle is removed afterwards: its changed weights are gigabytes.
 """
 
 import argparse
-import resource
-import shutil
+import os
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
-
-import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def adapter(unet, rank, path):
-    """Writes factors for every linear layer of the transformers; returns how many layers and parameters."""
+    """Writes factors for every linear layer of the transformers, and prints how many there are."""
+    import torch
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
     generator = torch.Generator().manual_seed(1)
     factors, touched = {}, 0
     for file in sorted(unet.glob("*.safetensors")):
@@ -37,7 +37,7 @@ def adapter(unet, rank, path):
                 factors[f"{module}.lora_B.weight"] = torch.randn(shape[0], rank, generator=generator) / 64
                 touched += shape[0] * shape[1]
     save_file(factors, path)
-    return len(factors) // 2, touched
+    print(f"rank {rank} on {len(factors) // 2} layers, {touched / 1e6:.0f} M weights")
 
 
 def main():
@@ -46,22 +46,27 @@ def main():
     parser.add_argument("--rank", type=int, default=8)
     parser.add_argument("--command", type=Path, default=ROOT / "target/release/pa-export")
     parser.add_argument("--threads")
+    parser.add_argument("--write", type=Path, help="only write the adapter")
     args = parser.parse_args()
+    if args.write:
+        return adapter(args.checkpoint / "unet", args.rank, args.write)
     with tempfile.TemporaryDirectory(dir=args.checkpoint.parent) as folder:
         folder = Path(folder)
-        layers, touched = adapter(args.checkpoint / "unet", args.rank, folder / "lora.safetensors")
+        lora = folder / "lora.safetensors"
+        # In a process of its own: what this one takes would count as the command's peak.
+        itself = [sys.executable, __file__, args.checkpoint, "--rank", str(args.rank), "--write", lora]
+        subprocess.run(itself, check=True)
         command = [args.command, args.checkpoint, "-o", folder / "bundle", "--parts", "unet", "--merge"]
-        command += ["--lora", folder / "lora.safetensors"]
-        command += ["--threads", args.threads] if args.threads else []
+        command += ["--lora", lora] + (["--threads", args.threads] if args.threads else [])
         start = time.time()
-        subprocess.run(command, check=True)
+        process = subprocess.Popen(command)
+        _, status, usage = os.wait4(process.pid, 0)
         seconds = time.time() - start
-        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-        shutil.rmtree(folder / "bundle")
     print(
-        f"rank {args.rank} on {layers} layers, {touched / 1e6:.0f} M weights: {seconds:.1f} s wall, "
-        f"{usage.ru_utime:.1f} s user, {usage.ru_stime:.1f} s system, peak {usage.ru_maxrss / 1024:.0f} MiB"
+        f"{seconds:.1f} s wall, {usage.ru_utime:.1f} s user, {usage.ru_stime:.1f} s system, "
+        f"peak {usage.ru_maxrss / 1024:.0f} MiB"
     )
+    sys.exit(os.waitstatus_to_exitcode(status))
 
 
 if __name__ == "__main__":

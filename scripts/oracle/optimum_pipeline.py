@@ -1,0 +1,77 @@
+"""Opens a bundle with optimum and checks that it draws there what `pa-datagen` drew here.
+
+    pa-export models/demo -o BUNDLE
+    pa-datagen --model BUNDLE --prompts FILE --out PICTURES
+    python scripts/oracle/optimum_pipeline.py BUNDLE PICTURES
+
+PICTURES is any data set of the bundle without a LoRA. `ORTStableDiffusionXLPipeline` (or
+`ORTStableDiffusionPipeline`) is given the initial latents that `pa-datagen` addresses (philox.py); the
+graphs' LoRA inputs are left at their defaults. Every picture may differ by what the rounding of a pixel
+can turn a network's rounding into (PICTURE).
+
+Needs an environment of its own, for optimum wants older libraries than the other oracles:
+
+    python -m venv E && E/bin/pip install 'optimum-onnx[onnxruntime]' diffusers Pillow
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+import philox
+
+# Of 255.
+PICTURE = 2
+
+
+def opened(bundle):
+    import onnxruntime
+    from optimum.onnxruntime import ORTStableDiffusionPipeline, ORTStableDiffusionXLPipeline
+
+    name = json.loads((bundle / "model_index.json").read_text())["_class_name"]
+    kind = ORTStableDiffusionXLPipeline if "XL" in name else ORTStableDiffusionPipeline
+    # ONNX Runtime warns of every initializer that may be overridden, and the LoRA inputs are hundreds.
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    pipe = kind.from_pretrained(bundle, provider="CPUExecutionProvider", session_options=options)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("pictures", type=Path)
+    args = parser.parse_args()
+    pipe = opened(args.bundle)
+    manifest = json.loads((args.pictures / "manifest.json").read_text())
+    config, shape = manifest["config"], manifest["layout"]["latent"]
+    worst = 0
+    rows = [json.loads(line) for line in (args.pictures / "metadata.jsonl").read_text().splitlines()]
+    for row in rows:
+        latents = philox.normal(row["seed"], philox.INIT_LATENT, row["prompt_id"], row["image_id"], 0, shape)
+        ours = np.asarray(Image.open(args.pictures / row["file_name"]).convert("RGB"), np.int64)
+        drawn = pipe(
+            row["prompt"],
+            latents=torch.from_numpy(latents)[None],
+            height=ours.shape[0],
+            width=ours.shape[1],
+            num_inference_steps=config["steps"],
+            guidance_scale=config["cfg"],
+            output_type="np",
+        ).images[0]
+        difference = int(np.abs(np.rint(drawn * 255).astype(np.int64) - ours).max())
+        print(f"{row['prompt']!r}: {difference} of 255")
+        worst = max(worst, difference)
+    assert rows, "no pictures"
+    print(f"{'ok  ' if worst <= PICTURE else 'FAIL'} {len(rows)} pictures, at most {worst} levels of 255 apart")
+    sys.exit(worst > PICTURE)
+
+
+if __name__ == "__main__":
+    main()

@@ -118,10 +118,10 @@ const MORE_TARGETS: [&str; 5] = [
 ];
 
 fn open_gradient(case: &Path) -> Net {
-    open_gradient_with(case, options())
+    open_gradient_with(case, &options())
 }
 
-fn open_gradient_with(case: &Path, options: Options) -> Net {
+fn open_gradient_with(case: &Path, options: &Options) -> Net {
     let part = Part::open(case, "unet_grad");
     let many = part
         .inputs
@@ -188,7 +188,7 @@ fn checkpointed_gradients_have_the_same_bits() {
     for case in cases() {
         let part = Part::open(&case, "unet_grad");
         let mut plain = open_gradient(&case);
-        let mut changed = open_gradient_with(&case, checkpointed(None));
+        let mut changed = open_gradient_with(&case, &checkpointed(None));
         assert!(changed.session.input("checkpoint_gate").is_some());
         let [expected, found] =
             [&mut plain, &mut changed].map(|net| run(&mut net.session, &part.inputs, part.batch()));
@@ -205,7 +205,7 @@ fn checkpointed_gradients_have_the_same_bits() {
 fn gradients_of_cut_attention_equal_autograd() {
     for case in cases() {
         for limit in [1 << 20, 1 << 28] {
-            open_gradient_with(&case, checkpointed(Some(limit))).compare("unet_grad");
+            open_gradient_with(&case, &checkpointed(Some(limit))).compare("unet_grad");
         }
     }
 }

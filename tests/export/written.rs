@@ -217,10 +217,7 @@ fn events_are_json_lines_and_messages_are_not() {
     let event: serde_json::Value = serde_json::from_slice(&failed.stdout).unwrap();
     assert_eq!(event["event"], "error");
     assert!(
-        event["error"][0]
-            .as_str()
-            .unwrap()
-            .contains("--size 33x64"),
+        event["error"][0].as_str().unwrap().contains("--size 33x64"),
         "{event}"
     );
 }

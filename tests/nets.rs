@@ -200,13 +200,12 @@ fn checkpointed_gradients_have_the_same_bits() {
 }
 
 /// At the default plan's 128 x 128 latents one head of the outermost layers has a GiB of scores:
-/// the smaller limit cuts heads and, as far as they can be, queries.
+/// the limit cuts every head off and its queries into eight.
 #[test]
 fn gradients_of_cut_attention_equal_autograd() {
     for case in cases() {
-        for limit in [1 << 20, 1 << 28] {
-            open_gradient_with(&case, &checkpointed(Some(limit))).compare("unet_grad");
-        }
+        let mut net = open_gradient_with(&case, &checkpointed(Some(1 << 27)));
+        net.compare("unet_grad");
     }
 }
 

@@ -8,8 +8,8 @@ Per kind a random adapter is written, and diffusers draws CAPTIONS with it from 
 * `pa-export --lora F --merge` and `pa-datagen` of that bundle must draw the same (PICTURE);
 * for kinds that change the UNet alone, so must `pa-datagen --lora F` of the plain bundle.
 
-Two things are not diffusers' own. Where kohya's alphas differ between modules, diffusers (0.39, 0.42) gives
-attention layers the commonest one, because its pattern names them otherwise than its layers; here
+Two things are not diffusers' own. Where kohya's alphas differ between modules, diffusers 0.39 (not 0.42) gives
+attention layers the commonest one, for its pattern names them otherwise than its layers do; here
 each layer gets alpha / r as sd-scripts counts it. And the original code's block names (sgm) count two
 layers per block, as SDXL has; the demo model has one, so those kinds are drawn by a random UNet of its
 shape with two.

@@ -74,7 +74,7 @@ pub(crate) fn mutations() -> impl Strategy<Value = Vec<Mutation>> {
 
 /// The place that a fraction of a length means.
 fn place(fraction: u32, length: usize) -> usize {
-    (u64::from(fraction) * (length as u64 + 1) >> 32) as usize
+    ((u64::from(fraction) * (length as u64 + 1)) >> 32) as usize
 }
 
 /// The file with all changes made.

@@ -26,6 +26,9 @@ def by_optimum(unet, out):
     from optimum.exporters.tasks import TasksManager
 
     model = UNet2DConditionModel.from_pretrained(unet).eval().float()
+    # The synthetic checkpoint is all zeros, and equal initializers are written once.
+    for parameter in model.parameters():
+        parameter.data.uniform_(-0.02, 0.02)
     # What optimum's pipeline export does before it hands the UNet on.
     model.config.text_encoder_projection_dim = None
     model.config.requires_aesthetics_score = False

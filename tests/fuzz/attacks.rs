@@ -274,7 +274,7 @@ fn pickles_that_unfold() {
         torch(&code, 4)
     };
     malformed(&open("x.pth", &wide(b"h\x01Q")), "more than 8 arguments");
-    let tensor = b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\x00\x00\x000tQK\0h\x01h\x01tR";
+    let tensor = b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000tQK\0h\x01h\x01tR";
     malformed(&open("x.pth", &wide(tensor)), "more than 8 axes");
     // Tuples of tuples of tuples: 2^1000 items if anybody counted.
     let mut laughs = b"\x80\x02)".to_vec();

@@ -134,6 +134,58 @@ impl AsRef<[u8]> for Merged {
     }
 }
 
+/// An element type, and how fp32 is made of it and made it.
+trait Stored: bytemuck::Pod + Send {
+    /// What rounds to infinity, and all above.
+    const LIMIT: f32;
+    fn load(from: &[Self], to: &mut [f32]);
+    fn store(from: &[f32], to: &mut [Self]);
+}
+
+impl Stored for half::f16 {
+    const LIMIT: f32 = 65520.0;
+    fn load(from: &[Self], to: &mut [f32]) {
+        from.convert_to_f32_slice(to);
+    }
+    fn store(from: &[f32], to: &mut [Self]) {
+        to.convert_from_f32_slice(from);
+    }
+}
+
+impl Stored for half::bf16 {
+    const LIMIT: f32 = f32::from_bits(0x7f7f_8000);
+    fn load(from: &[Self], to: &mut [f32]) {
+        from.convert_to_f32_slice(to);
+    }
+    fn store(from: &[f32], to: &mut [Self]) {
+        to.convert_from_f32_slice(from);
+    }
+}
+
+impl Stored for f32 {
+    const LIMIT: f32 = f32::INFINITY;
+    fn load(from: &[Self], to: &mut [f32]) {
+        to.copy_from_slice(from);
+    }
+    fn store(from: &[f32], to: &mut [Self]) {
+        to.copy_from_slice(from);
+    }
+}
+
+impl Stored for f64 {
+    const LIMIT: f32 = f32::INFINITY;
+    fn load(from: &[Self], to: &mut [f32]) {
+        to.iter_mut()
+            .zip(from)
+            .for_each(|(to, &from)| *to = from as f32);
+    }
+    fn store(from: &[f32], to: &mut [Self]) {
+        to.iter_mut()
+            .zip(from)
+            .for_each(|(to, &from)| *to = from.into());
+    }
+}
+
 impl Target<'_> {
     /// The tensor with its changes added.
     fn merged(&self) -> Result<Merged> {
@@ -152,62 +204,12 @@ impl Target<'_> {
                 });
             }
         }
-        let tensor = &self.tensor;
-        match tensor.dtype {
-            DType::F16 => {
-                let mut values = tensor.read_as::<half::f16>()?;
-                // From here on values round to infinity.
-                self.add(
-                    &mut values,
-                    65520.0,
-                    HalfFloatSliceExt::convert_to_f32_slice,
-                    |from, to| {
-                        to.convert_from_f32_slice(from);
-                    },
-                )?;
-                Ok(Merged::F16(values))
-            }
-            DType::BF16 => {
-                let mut values = tensor.read_as::<half::bf16>()?;
-                let limit = f32::from_bits(0x7f7f_8000);
-                self.add(
-                    &mut values,
-                    limit,
-                    HalfFloatSliceExt::convert_to_f32_slice,
-                    |from, to| {
-                        to.convert_from_f32_slice(from);
-                    },
-                )?;
-                Ok(Merged::BF16(values))
-            }
-            DType::F32 => {
-                let mut values = tensor.read_as::<f32>()?;
-                self.add(
-                    &mut values,
-                    f32::INFINITY,
-                    |from, to| to.copy_from_slice(from),
-                    |from, to| {
-                        to.copy_from_slice(from);
-                    },
-                )?;
-                Ok(Merged::F32(values))
-            }
-            DType::F64 => {
-                let mut values = tensor.read_as::<f64>()?;
-                let narrow = |from: &[f64], to: &mut [f32]| {
-                    to.iter_mut()
-                        .zip(from)
-                        .for_each(|(to, &from)| *to = from as f32);
-                };
-                let widen = |from: &[f32], to: &mut [f64]| {
-                    to.iter_mut()
-                        .zip(from)
-                        .for_each(|(to, &from)| *to = from.into());
-                };
-                self.add(&mut values, f32::INFINITY, narrow, widen)?;
-                Ok(Merged::F64(values))
-            }
-            _ => Err(tensor.not_float().into()),
+        match self.tensor.dtype {
+            DType::F16 => self.sum().map(Merged::F16),
+            DType::BF16 => self.sum().map(Merged::BF16),
+            DType::F32 => self.sum().map(Merged::F32),
+            DType::F64 => self.sum().map(Merged::F64),
+            _ => Err(self.tensor.not_float().into()),
         }
     }
 
@@ -219,21 +221,15 @@ impl Target<'_> {
         }
     }
 
-    /// Adds the changes to the elements, which `load` makes fp32 and `store` makes what they were.
-    /// Sums must be smaller than `limit`.
-    fn add<T: Send>(
-        &self,
-        values: &mut [T],
-        limit: f32,
-        load: impl Fn(&[T], &mut [f32]) + Sync,
-        store: impl Fn(&[f32], &mut [T]) + Sync,
-    ) -> Result<()> {
+    /// The elements with the changes added.
+    fn sum<T: Stored>(&self) -> Result<Vec<T>> {
+        let mut values: Vec<T> = self.tensor.read_as()?;
         let columns = self.matrix()[1];
         let factors: Vec<_> = self.changes.iter().map(|c| self.factors(c)).collect();
-        let blocks = values.par_chunks_mut(ROWS * columns).enumerate();
+        let blocks = values.par_chunks_mut((ROWS * columns).max(1)).enumerate();
         let finite = blocks.map_init(Vec::new, |sums: &mut Vec<f32>, (index, block)| {
             sums.resize(block.len(), 0.0);
-            load(block, sums);
+            T::load(block, sums);
             let rows = block.len() / columns;
             if let Ok(mut sums) = ArrayViewMut2::from_shape((rows, columns), sums.as_mut_slice()) {
                 let from = index * ROWS;
@@ -242,12 +238,12 @@ impl Target<'_> {
                     general_mat_mul(*scale, &left, right, 1.0, &mut sums);
                 }
             }
-            store(sums, block);
+            T::store(sums, block);
             // What is no number is smaller than nothing.
-            sums.iter().all(|v| v.abs() < limit)
+            sums.iter().all(|v| v.abs() < T::LIMIT)
         });
         match finite.reduce(|| true, |a, b| a && b) {
-            true => Ok(()),
+            true => Ok(values),
             false => Err(Error::NotFinite {
                 key: self.tensor.name.clone(),
                 dtype: self.tensor.dtype,

@@ -108,31 +108,14 @@ impl Net {
     }
 }
 
-/// LoRA targets beside the default ones that some cases of the oracle have.
-const MORE_TARGETS: [&str; 5] = [
-    "time_emb_proj",
-    "ff.net.0.proj",
-    "ff.net.2",
-    "linear_1",
-    "proj_in",
-];
-
 fn open_gradient(case: &Path) -> Net {
-    open_gradient_with(case, &options())
+    open_gradient_with(case, options())
 }
 
-fn open_gradient_with(case: &Path, options: &Options) -> Net {
-    let part = Part::open(case, "unet_grad");
-    let many = part
-        .inputs
-        .keys()
-        .any(|name| name.contains("time_emb_proj"));
-    let more: &[&str] = if many { &MORE_TARGETS } else { &[] };
+fn open_gradient_with(case: &Path, options: Options) -> Net {
+    let options = Part::open(case, "unet_grad").with_targets(options);
     let build = |config: &Path, w: &Weights| {
         let config = read_config(config).unwrap();
-        let mut options = options.clone();
-        let spec = options.lora.as_mut().unwrap();
-        spec.targets.extend(more.iter().map(ToString::to_string));
         graphs::unet_grad(&config, &w.scope(""), &options)
             .unwrap()
             .graph
@@ -188,7 +171,7 @@ fn checkpointed_gradients_have_the_same_bits() {
     for case in cases() {
         let part = Part::open(&case, "unet_grad");
         let mut plain = open_gradient(&case);
-        let mut changed = open_gradient_with(&case, &checkpointed(None));
+        let mut changed = open_gradient_with(&case, checkpointed(None));
         assert!(changed.session.input("checkpoint_gate").is_some());
         let [expected, found] =
             [&mut plain, &mut changed].map(|net| run(&mut net.session, &part.inputs, part.batch()));
@@ -204,7 +187,7 @@ fn checkpointed_gradients_have_the_same_bits() {
 #[test]
 fn gradients_of_cut_attention_equal_autograd() {
     for case in cases() {
-        let mut net = open_gradient_with(&case, &checkpointed(Some(1 << 27)));
+        let mut net = open_gradient_with(&case, checkpointed(Some(1 << 27)));
         net.compare("unet_grad");
     }
 }

@@ -30,15 +30,6 @@ const FP16_TEXT: f32 = 1.5e-2;
 /// The least cosine of a gradient with torch's fp32 autograd.
 const FP16_COSINE: f64 = 0.999;
 
-/// LoRA targets beside the default ones that some cases of the oracle have.
-const MORE_TARGETS: [&str; 5] = [
-    "time_emb_proj",
-    "ff.net.0.proj",
-    "ff.net.2",
-    "linear_1",
-    "proj_in",
-];
-
 fn options(compute: DType) -> Options {
     let lora = LoraSpec {
         rank: 2,
@@ -138,17 +129,9 @@ fn vaes_in_fp16_are_near_diffusers() {
 fn gradients_in_fp16_point_where_autograd_in_fp32_does() {
     for case in cases() {
         let part = Part::open(&case, "unet_grad");
-        let many = part
-            .inputs
-            .keys()
-            .any(|name| name.contains("time_emb_proj"));
+        let options = part.with_targets(options(DType::F16));
         let found = outputs(&case, "unet", "unet_grad", |config, w| {
             let config = read_config(config).unwrap();
-            let mut options = options(DType::F16);
-            if many {
-                let targets = &mut options.lora.as_mut().unwrap().targets;
-                targets.extend(MORE_TARGETS.map(String::from));
-            }
             let built = graphs::unet_grad(&config, &w.scope(""), &options);
             built.unwrap().graph
         });

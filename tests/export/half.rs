@@ -11,17 +11,7 @@ use popalign::runtime::{ElementType, Ep, Runtime, SessionOptions};
 use popalign::weights::{DType as Stored, NewTensor, Weights, write_safetensors};
 
 use crate::checkpoint::{World, pa_export, stderr};
-use crate::outputs::same;
-
-/// The parts that draw and train.
-const DRAWING: [Part; 6] = [
-    Part::TextEncoder,
-    Part::TextEncoder2,
-    Part::Unet,
-    Part::UnetGrad,
-    Part::VaeDecoder,
-    Part::VaeEncoder,
-];
+use crate::outputs::{DRAWING, same};
 
 /// Says in the VAE's configuration whether it overflows fp16.
 fn force_upcast(world: &World, on: bool) {

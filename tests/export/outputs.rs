@@ -6,6 +6,16 @@ use popalign::bundle::{Bundle, Part};
 use popalign::runtime::{Feed, Runtime, Session, SessionOptions};
 use popalign::weights::lora::Fitted;
 
+/// The parts of SDXL that draw and train.
+pub(crate) const DRAWING: [Part; 6] = [
+    Part::TextEncoder,
+    Part::TextEncoder2,
+    Part::Unet,
+    Part::UnetGrad,
+    Part::VaeDecoder,
+    Part::VaeEncoder,
+];
+
 /// The outputs of one graph on made-up inputs, by name.
 pub(crate) fn outputs(out: &Path, part: Part) -> Vec<(String, Vec<f32>)> {
     outputs_with(out, part, None)

@@ -11,16 +11,7 @@ use popalign::weights::checkpoint::{Checkpoint, Family};
 use popalign::weights::{DType, NewTensor, Weights, write_safetensors};
 
 use crate::checkpoint::{World, pa_export, stderr};
-use crate::outputs::same;
-
-const SDXL: [Part; 6] = [
-    Part::TextEncoder,
-    Part::TextEncoder2,
-    Part::Unet,
-    Part::UnetGrad,
-    Part::VaeDecoder,
-    Part::VaeEncoder,
-];
+use crate::outputs::{DRAWING, same};
 
 /// A checkpoint of `scripts/oracle/checkpoints.py`; diffusers' converter reads it as the folder
 /// that it was made of.
@@ -54,11 +45,11 @@ fn an_sdxl_file_computes_what_its_folder_does() {
     let text = exported(&file, &out, &world.src(), &[]);
     // What training left behind is no reason to warn; nothing else is left over.
     assert!(!text.contains("not part of"), "{text}");
-    same(&folder, &out, &SDXL);
+    same(&folder, &out, &DRAWING);
 
     // One file stands in every folder under its own name, once on the disk.
     let inode = fs::metadata(&file).unwrap().ino();
-    for part in SDXL {
+    for part in DRAWING {
         let link = out.join(part.folder()).join("sdxl.safetensors");
         assert_eq!(fs::metadata(link).unwrap().ino(), inode, "{part}");
     }

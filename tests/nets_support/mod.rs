@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use popalign::fsio;
 use popalign::graph::Graph;
+use popalign::nets::graphs::Options;
 use popalign::runtime::{Ep, Feed, Outputs, Runtime, Session, SessionOptions};
 use popalign::weights::{DType, Weights};
 
@@ -21,7 +22,26 @@ pub(crate) struct Part {
     pub(crate) outputs: BTreeMap<String, Array>,
 }
 
+/// LoRA targets beside the default ones that some cases of the oracle have.
+const MORE_TARGETS: [&str; 5] = [
+    "time_emb_proj",
+    "ff.net.0.proj",
+    "ff.net.2",
+    "linear_1",
+    "proj_in",
+];
+
 impl Part {
+    /// The options with all LoRA targets that the part has factors of.
+    pub(crate) fn with_targets(&self, mut options: Options) -> Options {
+        let mut names = self.inputs.keys();
+        if names.any(|name| name.contains("time_emb_proj")) {
+            let spec = options.lora.as_mut().unwrap();
+            spec.targets.extend(MORE_TARGETS.map(String::from));
+        }
+        options
+    }
+
     /// What `io.safetensors` of a case holds of a part.
     pub(crate) fn open(case: &Path, part: &str) -> Self {
         let file = Weights::open_files([case.join("io.safetensors")]).unwrap();

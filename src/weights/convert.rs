@@ -12,6 +12,7 @@ use std::path::Path;
 use half::{bf16, f16};
 
 use super::safetensors::{Planned, write_streamed};
+use super::stored::Stored;
 use super::{DType, Error, Result, Tensor, Weights};
 use crate::fsio;
 
@@ -69,28 +70,20 @@ fn copy(tensor: &Tensor, dtype: DType, sink: &mut dyn Write, path: &Path) -> Res
     Ok(())
 }
 
-/// Values as little-endian bytes of a type; nothing if one leaves its range.
+/// Values as little-endian bytes of a type; nothing if a finite one leaves its range.
 fn encode(values: &[f32], dtype: DType) -> Option<Vec<u8>> {
-    let fits = |original: f32, rounded: bool| rounded || !original.is_finite();
     match dtype {
-        DType::F16 => {
-            let halves: Vec<f16> = values.iter().map(|&v| f16::from_f32(v)).collect();
-            let all = values
-                .iter()
-                .zip(&halves)
-                .all(|(&v, h)| fits(v, h.is_finite()));
-            all.then(|| bytemuck::cast_slice(&halves).to_vec())
-        }
-        DType::BF16 => {
-            let halves: Vec<bf16> = values.iter().map(|&v| bf16::from_f32(v)).collect();
-            let all = values
-                .iter()
-                .zip(&halves)
-                .all(|(&v, h)| fits(v, h.is_finite()));
-            all.then(|| bytemuck::cast_slice(&halves).to_vec())
-        }
-        _ => Some(bytemuck::cast_slice(values).to_vec()),
+        DType::F16 => stored::<f16>(values),
+        DType::BF16 => stored::<bf16>(values),
+        _ => stored::<f32>(values),
     }
+}
+
+fn stored<T: Stored>(values: &[f32]) -> Option<Vec<u8>> {
+    let fit = values.iter().all(|v| !v.is_finite() || v.abs() < T::LIMIT);
+    let mut elements = vec![T::zeroed(); values.len()];
+    T::store(values, &mut elements);
+    fit.then(|| bytemuck::cast_slice(&elements).to_vec())
 }
 
 fn range(tensor: &Tensor, dtype: DType, values: &[f32]) -> Error {

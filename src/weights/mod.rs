@@ -17,6 +17,7 @@ mod convert;
 pub mod lora;
 mod open;
 mod safetensors;
+mod stored;
 mod torch;
 
 pub(crate) use open::{Chosen, choose, shards, weight_map};

@@ -12,13 +12,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::thread::ScopedJoinHandle;
 
-use half::slice::HalfFloatSliceExt;
 use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2, s};
 use rayon::prelude::*;
 
 use super::{Error, Factors, LoraAdapter, Result};
 use crate::weights::safetensors::{Planned, order, write_planned};
+use crate::weights::stored::Stored;
 use crate::weights::{DType, Tensor, Weights};
 
 /// Rows of a block: enough for the product of matrices to be fast, few enough to stay in a cache.
@@ -131,58 +131,6 @@ impl AsRef<[u8]> for Merged {
             Self::F32(values) => bytemuck::cast_slice(values),
             Self::F64(values) => bytemuck::cast_slice(values),
         }
-    }
-}
-
-/// An element type, and how fp32 is made of it and made it.
-trait Stored: bytemuck::Pod + Send {
-    /// What rounds to infinity, and all above.
-    const LIMIT: f32;
-    fn load(from: &[Self], to: &mut [f32]);
-    fn store(from: &[f32], to: &mut [Self]);
-}
-
-impl Stored for half::f16 {
-    const LIMIT: f32 = 65520.0;
-    fn load(from: &[Self], to: &mut [f32]) {
-        from.convert_to_f32_slice(to);
-    }
-    fn store(from: &[f32], to: &mut [Self]) {
-        to.convert_from_f32_slice(from);
-    }
-}
-
-impl Stored for half::bf16 {
-    const LIMIT: f32 = f32::from_bits(0x7f7f_8000);
-    fn load(from: &[Self], to: &mut [f32]) {
-        from.convert_to_f32_slice(to);
-    }
-    fn store(from: &[f32], to: &mut [Self]) {
-        to.convert_from_f32_slice(from);
-    }
-}
-
-impl Stored for f32 {
-    const LIMIT: f32 = f32::INFINITY;
-    fn load(from: &[Self], to: &mut [f32]) {
-        to.copy_from_slice(from);
-    }
-    fn store(from: &[f32], to: &mut [Self]) {
-        to.copy_from_slice(from);
-    }
-}
-
-impl Stored for f64 {
-    const LIMIT: f32 = f32::INFINITY;
-    fn load(from: &[Self], to: &mut [f32]) {
-        to.iter_mut()
-            .zip(from)
-            .for_each(|(to, &from)| *to = from as f32);
-    }
-    fn store(from: &[f32], to: &mut [Self]) {
-        to.iter_mut()
-            .zip(from)
-            .for_each(|(to, &from)| *to = from.into());
     }
 }
 

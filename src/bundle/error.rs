@@ -63,12 +63,6 @@ pub enum Error {
         /// The missing folder: `tokenizer` or `tokenizer_2`.
         folder: &'static str,
     },
-    /// A kind of checkpoint or an option that is planned but can't be done yet.
-    #[error("not supported yet: {what}")]
-    NotYet {
-        /// What was asked for.
-        what: String,
-    },
     /// `--size` is one that the model can't draw.
     #[error("--size {}x{}: width and height must be multiples of {multiple} for this model", size[0], size[1])]
     Size {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 
+use super::build::{Built, compute, part_graph};
 use super::link::{Users, link_weights, name_of};
 use super::manifest::{Converted, FORMAT, LoraInfo, MANIFEST, Manifest, PartInfo, Port};
 use super::merge::Adapters;
@@ -19,10 +20,9 @@ use super::plan::{Planned, graph_options};
 use super::source::Source;
 use super::{Error, Part, Result, Target};
 use crate::fsio::{self, AtomicDir};
-use crate::graph::{DType, Dim, Graph, Value};
-use crate::nets::graphs::{self, UnetGraph};
-use crate::nets::vae::VaeConfig;
-use crate::nets::{self, Config, LoraModule, LoraSpec};
+use crate::graph::{DType, Dim, Value};
+use crate::nets::LoraSpec;
+use crate::nets::graphs;
 use crate::weights::{self, Weights};
 
 /// The file of zeros that LoRA inputs take their defaults from.
@@ -38,7 +38,7 @@ pub struct Options {
     /// Whether the default parts include `unet_grad`.
     pub grad: bool,
     /// Type of activations: f32, f16 or bf16. Parts that can't or shouldn't be computed in half
-    /// precision stay f32, see `compute`.
+    /// precision stay f32, see [`VaeConfig::compute`](crate::nets::vae::VaeConfig::compute).
     pub dtype: DType,
     /// Operators to use.
     pub target: Target,
@@ -62,6 +62,16 @@ pub struct Options {
     /// Pictures at once, and their width and height, to lay graphs out for [default: one, of the
     /// size the model was trained at].
     pub plan: Planned,
+}
+
+impl Options {
+    /// Refuses what no checkpoint could be exported with, before anything is read or fetched.
+    pub(super) fn check(&self) -> Result<()> {
+        match (self.target, self.dtype) {
+            (Target::Cuda, DType::BF16) => Err(Error::FusedBf16),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// An adapter to add to the weights.
@@ -149,9 +159,7 @@ pub(super) type Report<'a> = &'a mut dyn FnMut(Event<'_>) -> ControlFlow<()>;
 /// # Errors
 /// What [`Error`] lists for checkpoints and outputs. In every case `out` is as it was.
 pub fn export(src: &Path, out: &Path, options: &Options, report: Report<'_>) -> Result<Manifest> {
-    if (options.target, options.dtype) == (Target::Cuda, DType::BF16) {
-        return Err(Error::FusedBf16);
-    }
+    options.check()?;
     let source = Source::open(src, options, report)?;
     let parts = source.parts(options)?;
     let out = output(out, &source)?;
@@ -281,8 +289,8 @@ impl Writer<'_> {
     fn write_part(&mut self, part: Part, report: Report<'_>) -> Result<&PartInfo> {
         let folder = part.source_folder();
         let config = self.source.config(folder)?;
-        let refused = |e| Error::network(part, self.source.origin(folder), e);
-        let dtype = compute(part, self.options.dtype, &config).map_err(refused)?;
+        let dtype = compute(part, self.options.dtype, &config)
+            .map_err(|e| Error::network(part, self.source.origin(folder), e))?;
         let network = match self.networks.entry(folder) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
@@ -300,26 +308,16 @@ impl Writer<'_> {
         if !network.users.contains(&part.folder()) {
             network.users.push(part.folder());
         }
-        let options = graphs::Options {
-            compute: dtype,
-            ..self.graphs.clone()
-        };
-        let built = build(part, &config, &network.weights, &options);
-        let (mut graph, modules) = built.map_err(refused)?;
-        let target = target(part, self.options.target);
-        if target == Target::Cuda {
-            let lowered = graph.lower_for_cuda();
-            lowered.map_err(|e| refused(nets::Error::Graph(e)))?;
-        }
+        let weights = &network.weights;
+        let built = part_graph(part, self.source, self.options, &self.graphs, weights)?;
         if matches!(part, Part::Unet | Part::UnetGrad) {
             self.lora = Some(LoraInfo {
                 rank: self.options.lora.rank,
                 targets: self.options.lora.targets.clone(),
-                modules,
+                modules: built.lora.clone(),
             });
         }
-        let kind = (dtype, target);
-        let info = write_graph(self.dir, part, kind, &graph, &network.weights)?;
+        let info = write_graph(self.dir, part, &built, weights)?;
         Ok(self.parts.entry(part).or_insert(info))
     }
 
@@ -403,72 +401,9 @@ fn convert(
     Ok(Some(converted))
 }
 
-/// Which operators a part is written with where `asked` is the bundle's target. The training graph
-/// is differentiated, and what measures runs anywhere.
-fn target(part: Part, asked: Target) -> Target {
-    match part {
-        Part::UnetGrad | Part::Classifier | Part::ClipText | Part::ClipVision => Target::Plain,
-        _ => asked,
-    }
-}
-
-/// What a part computes in where the bundle's type is `asked`.
-///
-/// A VAE whose configuration says `force_upcast` overflows fp16 and stays f32 in an fp16 bundle,
-/// as diffusers' pipelines run it. Classifiers and CLIP towers measure pictures: a measure must not
-/// depend on the type the pictures were drawn in.
-pub(super) fn compute(part: Part, asked: DType, config: &Json) -> nets::Result<DType> {
-    match part {
-        Part::TextEncoder | Part::TextEncoder2 | Part::Unet | Part::UnetGrad => Ok(asked),
-        Part::VaeDecoder | Part::VaeEncoder => {
-            let config: VaeConfig = Config::from_json(config)?;
-            Ok(config.compute(asked))
-        }
-        Part::Classifier | Part::ClipText | Part::ClipVision => Ok(DType::F32),
-    }
-}
-
-/// Builds the graph of a part from its configuration and weights.
-pub(super) fn build(
-    part: Part,
-    config: &Json,
-    weights: &Weights,
-    options: &graphs::Options,
-) -> nets::Result<(Graph, Vec<LoraModule>)> {
-    let w = &weights.scope("");
-    let unet = |built: UnetGraph| (built.graph, built.lora);
-    let plain = |graph: Graph| (graph, Vec::new());
-    match part {
-        Part::TextEncoder => {
-            graphs::text_encoder(&Config::from_json(config)?, w, options).map(plain)
-        }
-        Part::TextEncoder2 => {
-            graphs::text_encoder_2(&Config::from_json(config)?, w, options).map(plain)
-        }
-        Part::Unet => graphs::unet(&Config::from_json(config)?, w, options).map(unet),
-        Part::UnetGrad => graphs::unet_grad(&Config::from_json(config)?, w, options).map(unet),
-        Part::VaeDecoder => graphs::vae_decoder(&Config::from_json(config)?, w, options).map(plain),
-        Part::VaeEncoder => graphs::vae_encoder(&Config::from_json(config)?, w, options).map(plain),
-        Part::Classifier => graphs::classifier(&Config::from_json(config)?, w, options).map(plain),
-        Part::ClipText => {
-            let config: nets::clip::ClipConfig = Config::from_json(config)?;
-            graphs::clip_text(&config.text(), w, options).map(plain)
-        }
-        Part::ClipVision => {
-            let config: nets::clip::ClipConfig = Config::from_json(config)?;
-            graphs::clip_vision(&config.vision(), w, options).map(plain)
-        }
-    }
-}
-
 /// Writes a graph and, if it needs one, its file of zeros.
-fn write_graph(
-    dir: &Path,
-    part: Part,
-    (dtype, target): (DType, Target),
-    graph: &Graph,
-    weights: &Weights,
-) -> Result<PartInfo> {
+fn write_graph(dir: &Path, part: Part, built: &Built, weights: &Weights) -> Result<PartInfo> {
+    let graph = &built.graph;
     let folder = dir.join(part.folder());
     fsio::create_dir_all(&folder)?;
     let onnx = graph.to_onnx(name_of, ZEROS);
@@ -495,8 +430,8 @@ fn write_graph(
         model: format!("{}/{}", part.folder(), part.file_name()),
         sha256: fsio::sha256_bytes(&onnx.model),
         bytes: onnx.model.len() as u64,
-        dtype,
-        target,
+        dtype: built.dtype,
+        target: built.target,
         operations: graph.len(),
         parameters: weights.parameters(),
         inputs: inputs.map(|(name, value, _)| port(name, value)).collect(),

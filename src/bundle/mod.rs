@@ -9,6 +9,7 @@
 
 use std::path::{Path, PathBuf};
 
+mod build;
 mod error;
 mod export;
 mod identity;

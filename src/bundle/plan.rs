@@ -2,15 +2,14 @@
 
 use std::path::Path;
 
-use serde_json::Value as Json;
-
-use super::export::{Options, Report, build, compute};
+use super::build::part_graph;
+use super::export::{Options, Report};
 use super::source::Source;
 use super::{Error, Part, Result};
 use crate::graph::Memory;
 use crate::nets::Config;
 use crate::nets::graphs;
-use crate::nets::unet::UnetConfig;
+use crate::nets::unet::{UnetConfig, sample_size};
 use crate::nets::vae::VaeConfig;
 
 /// Pictures at once for which [`plan`] makes estimates.
@@ -46,6 +45,7 @@ pub struct Estimate {
 /// # Errors
 /// As [`export`](super::export()).
 pub fn plan(src: &Path, options: &Options, report: Report<'_>) -> Result<Vec<Estimate>> {
+    options.check()?;
     let source = Source::open(src, options, report)?;
     let graphs = graph_options(&source, options)?;
     let factor = factor(&source)?;
@@ -60,15 +60,8 @@ pub fn plan(src: &Path, options: &Options, report: Report<'_>) -> Result<Vec<Est
     };
     let mut estimates = Vec::new();
     for part in source.parts(options)? {
-        let folder = part.source_folder();
-        let config = source.config(folder)?;
-        let refused = |e| Error::network(part, source.origin(folder), e);
-        let graphs = graphs::Options {
-            compute: compute(part, options.dtype, &config).map_err(refused)?,
-            ..graphs.clone()
-        };
-        let built = build(part, &config, &source.weights(folder)?, &graphs);
-        let (graph, _) = built.map_err(refused)?;
+        let weights = source.weights(part.source_folder())?;
+        let graph = part_graph(part, &source, options, &graphs, &weights)?.graph;
         let symbol = |name: &str| graph.symbol_named(name);
         for &size in &sizes {
             for &batch in &batches {
@@ -94,6 +87,9 @@ pub fn plan(src: &Path, options: &Options, report: Report<'_>) -> Result<Vec<Est
 }
 
 /// How the graphs of a checkpoint are to be built.
+///
+/// # Errors
+/// A size that the model can't draw.
 pub(super) fn graph_options(source: &Source, options: &Options) -> Result<graphs::Options> {
     let own = match source.config("unet") {
         Ok(unet) => sample_size(&unet),
@@ -122,14 +118,6 @@ pub(super) fn graph_options(source: &Source, options: &Options) -> Result<graphs
         plan,
         ..graphs::Options::default()
     })
-}
-
-/// Height and width of the latents a UNet was trained at: one number, or both.
-fn sample_size(unet: &Json) -> Option<[u64; 2]> {
-    match unet.get("sample_size")? {
-        Json::Array(sides) => Some([sides.first()?.as_u64()?, sides.get(1)?.as_u64()?]),
-        side => Some([side.as_u64()?; 2]),
-    }
 }
 
 /// Pixels per latent; 8, as in every SD family, for a checkpoint without VAE.

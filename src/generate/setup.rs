@@ -20,7 +20,7 @@ use crate::diffusion::schedule::SchedulerConfig;
 use crate::diffusion::text::{Embedding, TextShape};
 use crate::fsio;
 use crate::nets::read_config;
-use crate::nets::unet::UnetConfig;
+use crate::nets::unet::{UnetConfig, sample_size};
 use crate::nets::vae::VaeConfig;
 use crate::runtime::{self, Ep, Runtime, SessionOptions};
 use crate::score::chain;
@@ -273,27 +273,13 @@ impl Geometry {
     }
 }
 
-/// The size that the model was trained for: one number, or height and width.
+/// The size that the model was trained for.
 fn own_size(bundle: &Bundle, factor: usize) -> Result<Option<Size>> {
     let config = bundle.json("unet/config.json")?;
-    let sides: Vec<usize> = match config.get("sample_size") {
-        Some(serde_json::Value::Array(sides)) => {
-            let side = |v: &serde_json::Value| v.as_u64().map(|n| n as usize);
-            sides.iter().filter_map(side).collect()
-        }
-        Some(value) => value
-            .as_u64()
-            .map(|n| vec![n as usize; 2])
-            .unwrap_or_default(),
-        None => Vec::new(),
-    };
-    Ok(match sides[..] {
-        [height, width] if height > 0 && width > 0 => Some(Size {
-            width: width * factor,
-            height: height * factor,
-        }),
-        _ => None,
-    })
+    Ok(sample_size(&config).map(|[height, width]| Size {
+        width: width as usize * factor,
+        height: height as usize * factor,
+    }))
 }
 
 fn fit_lora(request: &Request, bundle: &Bundle) -> Result<Option<(Fitted, f32)>> {

@@ -90,7 +90,7 @@ fn flatten(steps: &[Step], into: &mut Vec<usize>) {
 
 /// A recomputation under way.
 struct Replay {
-    /// The nodes of the part.
+    /// What the part's nodes make.
     inside: HashSet<Value>,
     /// What stands for which value.
     copies: HashMap<Value, Value>,

@@ -62,6 +62,19 @@ pub struct UnetConfig {
     pub conv_out_kernel: u64,
 }
 
+/// Height and width of the latents that a UNet was trained at, from its `config.json`: one number
+/// for both, or a pair. Nothing if it doesn't say.
+pub fn sample_size(config: &serde_json::Value) -> Option<[u64; 2]> {
+    let sides = match config.get("sample_size")? {
+        serde_json::Value::Array(sides) => match &sides[..] {
+            [height, width] => [height.as_u64()?, width.as_u64()?],
+            _ => return None,
+        },
+        side => [side.as_u64()?; 2],
+    };
+    (!sides.contains(&0)).then_some(sides)
+}
+
 /// Kinds of down and up blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Block {

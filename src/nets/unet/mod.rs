@@ -6,7 +6,7 @@ mod config;
 mod embedding;
 mod transformer;
 
-pub use config::{TextTime, UnetConfig};
+pub use config::{TextTime, UnetConfig, sample_size};
 
 use super::{Params, Result};
 use crate::graph::{Graph, Value};

@@ -7,11 +7,10 @@
 // Twin: src/device/cpu.rs `accumulate`.
 #include "common.cuh"
 
-// grads: table of `factors` pointers, each to [batch, offset_{m+1} - offset_m];
-// offsets: [factors + 1], ascending from 0, the place of each factor in `sum`.
+// offsets: [factors + 1], ascending from 0, the place of each factor in `sum`;
+// grads: [batch * offsets[factors]], factor after factor, grad_m being [batch, offset_{m+1} - offset_m].
 extern "C" __global__ void pa_accumulate(
-    const float *const *grads, const i64 *offsets, i64 factors, const float *c, i64 batch,
-    float *sum) {
+    const float *grads, const i64 *offsets, i64 factors, const float *c, i64 batch, float *sum) {
     i64 total = offsets[factors];
     for (i64 e = first_index(); e < total; e += index_stride()) {
         i64 low = 0, high = factors;
@@ -20,7 +19,7 @@ extern "C" __global__ void pa_accumulate(
             if (offsets[middle] <= e) low = middle; else high = middle;
         }
         i64 n = offsets[low + 1] - offsets[low];
-        const float *grad = grads[low] + (e - offsets[low]);
+        const float *grad = grads + batch * offsets[low] + (e - offsets[low]);
         float value = sum[e];
         for (i64 i = 0; i < batch; i++)
             if (c[i] != 0.0f) value = value + c[i] * grad[i * n];

@@ -242,39 +242,35 @@ fn accumulate_for_any_cut_of_the_batch() {
     for (n, grid) in SIZES.iter().flat_map(|&n| GRIDS.map(|g| (n, g))) {
         let layout = Layout::new([n / 3, 0, n / 2, n - n / 3 - n / 2, 5]);
         let c = [0.25f32, 0.0, -1.5, 3.0e-4];
-        let grads: Vec<Vec<f32>> = (0..layout.factors())
-            .map(|m| {
+        // Samples `from..to` of every factor, factor after factor.
+        let grads = |from: usize, to: usize| -> Vec<f32> {
+            let of = |m: usize| {
                 let per = layout.range(m).len();
                 let mut g = values(m as u64, 4 * per);
                 // A sample without weight may hold anything.
                 g[per..2 * per].fill(f32::NAN);
-                g
-            })
-            .collect();
+                g[from * per..to * per].to_vec()
+            };
+            (0..layout.factors()).flat_map(of).collect()
+        };
         let mut twin = values(9, layout.total());
         let start = twin.clone();
-        cpu::accumulate(&grads, &layout, &c, &mut twin);
+        cpu::accumulate(&grads(0, 4), &layout, &c, &mut twin);
         let offsets: Vec<i64> = layout.offsets().iter().map(|&o| o as i64).collect();
         for ends in [&[4][..], &[1, 4], &[1, 2, 3, 4]] {
             let mut sum = start.clone();
             let starts = std::iter::once(&0).chain(ends);
             for (&from, &to) in starts.zip(ends) {
-                let cut = from..to;
-                let table: Vec<*const f32> = grads
-                    .iter()
-                    .enumerate()
-                    .map(|(m, g)| g[cut.start * layout.range(m).len()..].as_ptr())
-                    .collect();
                 launch(
                     "accumulate.cu",
                     "pa_accumulate",
                     grid,
                     args![
-                        table.as_ptr(),
+                        grads(from, to).as_ptr(),
                         offsets.as_ptr(),
                         layout.factors() as i64,
-                        c[cut.clone()].as_ptr(),
-                        cut.len() as i64,
+                        c[from..to].as_ptr(),
+                        (to - from) as i64,
                         sum.as_mut_ptr(),
                     ],
                 );

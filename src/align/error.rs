@@ -147,13 +147,29 @@ pub enum Error {
         /// The number.
         value: f64,
     },
-    /// Training does not run on that provider.
-    #[error("pa-finetune runs on the CPU in this version; --ep {ep} is not available: {reason}")]
-    Provider {
-        /// The provider asked for.
-        ep: crate::runtime::Ep,
-        /// What stands in the way.
-        reason: String,
+    /// The training graph runs in other memory than that of the device's buffers.
+    #[error("the training graph computes in {computes:?} memory, the factors are in {own:?} memory")]
+    Memory {
+        /// Where the buffers lie.
+        own: crate::runtime::Memory,
+        /// Where the graph computes.
+        computes: crate::runtime::Memory,
+    },
+    /// Ranks can't pass messages to each other.
+    #[error("rank {rank}: {problem}")]
+    Ranks {
+        /// The rank that says so.
+        rank: usize,
+        /// What failed.
+        problem: String,
+    },
+    /// Ranks whose LoRAs are not the same any more.
+    #[error("after step {step} the LoRA of rank {rank} is not that of rank 0")]
+    Diverged {
+        /// Updates done.
+        step: u32,
+        /// The first rank that differs.
+        rank: usize,
     },
 }
 
@@ -174,7 +190,9 @@ impl Error {
             Error::NonFinite { .. } | Error::NonFiniteBatch { .. } => Some(
                 "a lower --lr helps if this comes late; if it comes at once, look at that picture",
             ),
-            Error::Provider { .. } => Some("use --ep cpu or --ep auto"),
+            Error::Diverged { .. } => Some(
+                "all ranks need the same build, the same ONNX Runtime and the same kind of device",
+            ),
             Error::Bundle(error) => error.hint(),
             Error::Runtime(error) => error.hint(),
             _ => None,

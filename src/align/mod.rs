@@ -13,6 +13,7 @@ pub mod factors;
 pub mod log;
 pub mod model;
 mod output;
+pub mod ranks;
 mod run;
 pub mod schedule;
 pub mod source;

@@ -1,13 +1,19 @@
 //! The network as training sees it: errors and their gradients, per sample.
 
+#![expect(
+    unsafe_code,
+    reason = "ONNX Runtime is given the addresses of the device's buffers"
+)]
+
 use super::factors::FactorSet;
 use super::{Error, Result};
 use crate::bundle::{Bundle, Part};
 use crate::data::dataset::Dataset;
-use crate::device::{Cpu, Device};
+use crate::device::Device;
+use crate::device::cpu::Half;
 use crate::nets::read_config;
 use crate::nets::unet::UnetConfig;
-use crate::runtime::{Feed, Runtime, Session, SessionOptions};
+use crate::runtime::{Bound, ElementType, Feed, Runtime, Session, SessionOptions};
 
 /// A (micro-)batch of diffused samples.
 #[derive(Debug)]
@@ -37,8 +43,9 @@ pub struct Gradients<B> {
     pub mse: Vec<f32>,
     /// Mean squared error of each sample without it.
     pub ref_mse: Vec<f32>,
-    /// For each factor d mse_i / d factor, [n, factor].
-    pub grads: Vec<B>,
+    /// d mse_i / d factor, [n, factor], of every factor at its
+    /// [`Layout::batch_range`](crate::device::Layout::batch_range).
+    pub grads: B,
 }
 
 /// Something that gives errors and per-sample gradients.
@@ -52,16 +59,21 @@ pub trait GradientModel<D: Device> {
     /// Whatever the implementation runs into.
     fn run(
         &mut self,
+        device: &D,
         batch: &Batch<'_, D::Buffer>,
         factors: &FactorSet,
         p: &D::Buffer,
     ) -> Result<Gradients<D::Buffer>>;
 }
 
-/// A bundle's `unet_grad` on ONNX Runtime's CPU provider.
+/// A bundle's `unet_grad` on ONNX Runtime, which reads and writes a device's buffers where they are.
 #[derive(Debug)]
 pub struct UnetGrad {
     session: Session,
+    /// The type that it takes noisy latents in.
+    sample: ElementType,
+    /// `grad.<factor>` of every factor.
+    outputs: Vec<String>,
 }
 
 impl UnetGrad {
@@ -74,6 +86,7 @@ impl UnetGrad {
         bundle: &Bundle,
         options: &SessionOptions,
         dataset: &Dataset,
+        factors: &FactorSet,
     ) -> Result<Self> {
         let session = bundle.session(runtime, Part::UnetGrad, options)?;
         let layout = &dataset.manifest().layout;
@@ -112,7 +125,30 @@ impl UnetGrad {
                 graph: format!("heights and widths that are multiples of {multiple}"),
             });
         }
-        Ok(Self { session })
+        let outputs = factors.list().iter().map(|f| format!("grad.{}", f.name));
+        let sample = session.input("sample").map(|spec| spec.dtype);
+        Ok(Self {
+            session,
+            sample: sample.unwrap_or(ElementType::Float32),
+            outputs: outputs.collect(),
+        })
+    }
+
+    /// What goes in from the host: text embeddings, time steps and sizes.
+    fn conditions<'a, B>(&self, batch: &Batch<'a, B>) -> Feed<'a> {
+        let n = batch.shape[0];
+        let [tokens, width] = batch.embeds_shape;
+        let embeds = [n, tokens, width];
+        let mut feed = Feed::new()
+            .i64_slice("timestep", batch.timesteps, &[n])
+            .f32_slice("encoder_hidden_states", batch.prompt_embeds, &embeds);
+        if let (Some(pooled), true) = (batch.pooled, self.session.input("text_embeds").is_some()) {
+            feed.push_f32("text_embeds", pooled, &[n, pooled.len() / n]);
+        }
+        if self.session.input("time_ids").is_some() {
+            feed.push_f32("time_ids", batch.time_ids.repeat(n), &[n, 6]);
+        }
+        feed
     }
 }
 
@@ -122,47 +158,78 @@ fn unet_multiple(bundle: &Bundle) -> Result<usize> {
     Ok(config.size_multiple() as usize)
 }
 
-impl GradientModel<Cpu> for UnetGrad {
+impl<D: Device> GradientModel<D> for UnetGrad {
     fn is_fp16(&self) -> bool {
         self.session.is_fp16()
     }
 
     fn run(
         &mut self,
-        batch: &Batch<'_, Vec<f32>>,
+        device: &D,
+        batch: &Batch<'_, D::Buffer>,
         factors: &FactorSet,
-        p: &Vec<f32>,
-    ) -> Result<Gradients<Vec<f32>>> {
-        let n = batch.shape[0];
-        let [tokens, width] = batch.embeds_shape;
-        let mut feed = Feed::new()
-            .f32_slice("sample", batch.sample, &batch.shape)
-            .f32_slice("target", batch.target, &batch.shape)
-            .i64_slice("timestep", batch.timesteps, &[n])
-            .f32_slice(
-                "encoder_hidden_states",
-                batch.prompt_embeds,
-                &[n, tokens, width],
-            );
-        if let (Some(pooled), true) = (batch.pooled, self.session.input("text_embeds").is_some()) {
-            feed.push_f32("text_embeds", pooled, &[n, pooled.len() / n]);
+        p: &D::Buffer,
+    ) -> Result<Gradients<D::Buffer>> {
+        let (own, computes) = (device.memory(), self.session.memory());
+        if own != computes {
+            return Err(Error::Memory { own, computes });
         }
-        if self.session.input("time_ids").is_some() {
-            feed.push_f32("time_ids", batch.time_ids.repeat(n), &[n, 6]);
+        let (n, layout) = (batch.shape[0], factors.layout());
+        let mut grads = device.zeros(n * layout.total())?;
+        let (mut mse, mut ref_mse) = (device.zeros(n)?, device.zeros(n)?);
+
+        let kind = half_of(self.sample);
+        let halves = kind.map(|kind| device.to_half(batch.sample, kind));
+        let halves = halves.transpose()?;
+        let mut inputs = vec![
+            Bound {
+                dtype: self.sample,
+                ..Bound::f32(
+                    "sample",
+                    &batch.shape,
+                    match &halves {
+                        Some(halves) => device.halves_address(halves),
+                        None => device.address(batch.sample),
+                    },
+                )
+            },
+            Bound::f32("target", &batch.shape, device.address(batch.target)),
+        ];
+        let p = device.address(p);
+        let mut outputs = vec![
+            Bound::f32("mse", &[n], device.address_mut(&mut mse)),
+            Bound::f32("ref_mse", &[n], device.address_mut(&mut ref_mse)),
+        ];
+        let start = device.address_mut(&mut grads);
+        for (m, factor) in factors.list().iter().enumerate() {
+            let [rows, columns] = factor.shape;
+            let place = at(p, layout.range(m).start);
+            inputs.push(Bound::f32(&factor.name, &factor.shape, place));
+            let place = at(start, layout.batch_range(m, n).start);
+            outputs.push(Bound::f32(&self.outputs[m], &[n, rows, columns], place));
         }
-        for (factor, values) in factors.parts(p) {
-            feed.push_f32(factor.name.as_str(), values, &factor.shape);
-        }
-        let outputs = self.session.run(&feed)?;
-        let grads = factors
-            .list()
-            .iter()
-            .map(|f| outputs.f32_vec(&format!("grad.{}", f.name)))
-            .collect::<std::result::Result<_, _>>()?;
+        // SAFETY: the buffers lie in the session's memory, have the layout's sizes and live until
+        // the end of this function, which is behind the run on the one stream that both use; the
+        // outputs are this function's own.
+        unsafe { self.session.run_bound(&self.conditions(batch), &inputs, &outputs) }?;
         Ok(Gradients {
-            mse: outputs.f32_vec("mse")?,
-            ref_mse: outputs.f32_vec("ref_mse")?,
+            mse: device.download(&mse)?,
+            ref_mse: device.download(&ref_mse)?,
             grads,
         })
     }
+}
+
+/// The 16-bit format that an input takes, if it does.
+fn half_of(dtype: ElementType) -> Option<Half> {
+    match dtype {
+        ElementType::Float16 => Some(Half::F16),
+        ElementType::Bfloat16 => Some(Half::Bf16),
+        _ => None,
+    }
+}
+
+/// Address of number `index` of an fp32 buffer.
+fn at(start: u64, index: usize) -> u64 {
+    start + (index * size_of::<f32>()) as u64
 }

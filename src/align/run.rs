@@ -1,6 +1,7 @@
 //! A whole run: from folders to a LoRA, with everything that makes it resumable.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::checkpoint::{self, Plan, Skipped};
@@ -9,6 +10,7 @@ use super::factors::FactorSet;
 use super::log::{Line, Logs};
 use super::model::{GradientModel, UnetGrad};
 use super::output::{self, Output};
+use super::ranks::{self, Ranks};
 use super::source::Source;
 use super::trainer::{Record, Trainer};
 use super::{Error, Result, trace};
@@ -17,10 +19,11 @@ use crate::cli;
 use crate::data::axes::Axes;
 use crate::data::dataset::Dataset;
 use crate::data::pairs::{self, Pairs};
+use crate::device::cuda::Cuda;
 use crate::device::{Cpu, Device};
 use crate::diffusion::schedule::SchedulerConfig;
 use crate::fsio;
-use crate::runtime::{Ep, Runtime, SessionOptions};
+use crate::runtime::{self, ComputeStream, Ep, Runtime, SessionOptions};
 
 /// Where pairs come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +74,10 @@ pub struct Request {
 pub enum Event<'a> {
     /// Training is about to start or go on.
     Start {
+        /// Where the steps are computed.
+        device: String,
+        /// Processes that share the run.
+        ranks: usize,
         /// Updates done before.
         done: u32,
         /// Updates in all.
@@ -109,34 +116,85 @@ impl Request {
     }
 }
 
-/// Fine-tunes a LoRA, or goes on with an interrupted run.
+/// Fine-tunes a LoRA, or goes on with an interrupted run; `ranks` are the processes that share it.
 ///
-/// Everything that can be refused is refused before the output folder is touched.
+/// Everything that can be refused is refused before the output folder is touched. Only rank 0
+/// writes there.
 ///
 /// # Errors
 /// See [`Error`]; a run that fails has saved what it had.
-pub fn run(request: &Request, observe: &mut dyn FnMut(Event<'_>)) -> Result<Finish> {
+pub fn run(
+    request: &Request,
+    ranks: Box<dyn Ranks>,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<Finish> {
+    request.config.check()?;
+    let runtime = Runtime::load()?;
+    let options = &request.environment.session;
+    match cuda(&runtime, options)? {
+        Some(cuda) => {
+            let options = SessionOptions {
+                stream: Some(ComputeStream(Arc::clone(cuda.stream()))),
+                ..options.clone()
+            };
+            run_on(cuda, &runtime, &options, request, ranks, observe)
+        }
+        None => {
+            let options = SessionOptions {
+                ep: Ep::Cpu,
+                ..options.clone()
+            };
+            run_on(Cpu, &runtime, &options, request, ranks, observe)
+        }
+    }
+}
+
+/// The GPU of a run on CUDA or TensorRT; none for one on the CPU.
+fn cuda(runtime: &Runtime, options: &SessionOptions) -> Result<Option<Cuda>> {
+    if runtime::resolve(runtime, options)? == Ep::Cpu {
+        return Ok(None);
+    }
+    let number = usize::try_from(options.device).unwrap_or_default();
+    match Cuda::open(number) {
+        Ok(cuda) => Ok(Some(cuda)),
+        Err(reason) if options.ep == Ep::Auto => {
+            tracing::info!("training on the CPU: {reason}");
+            Ok(None)
+        }
+        Err(reason) => Err(reason.into()),
+    }
+}
+
+/// A run on a device.
+fn run_on<D: Device>(
+    device: D,
+    runtime: &Runtime,
+    options: &SessionOptions,
+    request: &Request,
+    ranks: Box<dyn Ranks>,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<Finish> {
     let Request {
         config,
         environment,
         ..
     } = request;
-    config.check()?;
-    let options = on_cpu(&environment.session)?;
     let bundle = Bundle::open(&request.model)?;
     bundle.path(Part::UnetGrad)?;
     let factors = FactorSet::new(bundle.lora()?, config.rank)?;
     let scheduler = SchedulerConfig::read(&bundle.dir().join(output::SCHEDULER))?;
     let dataset = Dataset::open(&request.data)?;
     let (pairs, pairs_hash) = find_pairs(request, &bundle, &dataset)?;
-    let runtime = Runtime::load()?;
-    let manifest = output::describe(config, &bundle, &dataset, pairs_hash, &runtime)?;
-    let model = UnetGrad::open(&runtime, &bundle, &options, &dataset)?;
+    let manifest = output::describe(config, &bundle, &dataset, pairs_hash, runtime)?;
+    let model = UnetGrad::open(runtime, &bundle, options, &dataset, &factors)?;
 
     let source = Source::new(dataset, pairs, &scheduler, config)?;
-    let mut out = Output::open(&request.out, manifest, environment.resume)?;
-    let micro_batch = environment.micro_batch.unwrap_or(config.batch);
-    let mut trainer = Trainer::new(Cpu, model, factors, config.clone(), source, micro_batch)?;
+    let micro_batch = micro_batch(request, ranks.as_ref())?;
+    let first = ranks.rank() == 0;
+    let open = || Output::open(&request.out, manifest, environment.resume);
+    let mut out = first.then(open).transpose()?;
+    let config = config.clone();
+    let mut trainer = Trainer::new(device, model, factors, config, source, micro_batch, ranks)?;
     if environment.resume {
         let (snapshot, skipped) = checkpoint::newest(&request.out, &trainer.factors)?;
         skipped.iter().for_each(|s| observe(Event::Skipped(s)));
@@ -144,34 +202,43 @@ pub fn run(request: &Request, observe: &mut dyn FnMut(Event<'_>)) -> Result<Fini
             trainer.restore(&snapshot)?;
         }
     }
-    out.begin(trainer.done(), config, trainer.source.pairs())?;
-    checkpoint::prune(&request.out, trainer.done(), request.plan())?;
+    // Behind this every rank has read its checkpoint, and old ones may go.
+    trainer.agree()?;
+    if let Some(out) = &mut out {
+        out.begin(trainer.done(), &request.config, trainer.source.pairs())?;
+        checkpoint::prune(&request.out, trainer.done(), request.plan())?;
+    }
     for reason in &trainer.source.pairs().left_out {
         observe(Event::LeftOut(reason));
     }
     let finish = train(&mut trainer, request, observe)?;
-    if finish == Finish::Done {
+    if let (Finish::Done, Some(out)) = (finish, out) {
         let snapshot = trainer.snapshot()?;
         out.conclude(&snapshot, &trainer.factors, trainer.source.pairs(), &bundle)?;
     }
     Ok(finish)
 }
 
-/// The session options of a training run, or why it can't run there.
-fn on_cpu(options: &SessionOptions) -> Result<SessionOptions> {
-    match options.ep {
-        Ep::Auto | Ep::Cpu => Ok(SessionOptions {
-            ep: Ep::Cpu,
-            ..options.clone()
-        }),
-        ep => Err(Error::Provider {
-            ep,
-            reason: match crate::device::cuda::probe() {
-                Err(missing) => missing.to_string(),
-                Ok(_) => "its device-resident step is not built yet".to_owned(),
-            },
-        }),
+/// Samples the network takes at once: by default a rank's share of the batch.
+fn micro_batch(request: &Request, ranks: &dyn Ranks) -> Result<usize> {
+    let (batch, ranks) = (request.config.batch, ranks.size());
+    let environment = &request.environment;
+    let size = environment.micro_batch.unwrap_or(batch.div_ceil(ranks));
+    if batch.div_ceil(size) < ranks {
+        return Err(Error::Option {
+            option: "micro-batch",
+            value: size.to_string(),
+            problem: format!("a batch of {batch} in such parts is too few for {ranks} ranks"),
+        });
     }
+    if ranks > 1 && environment.trace.is_some() {
+        return Err(Error::Option {
+            option: "trace",
+            value: "given".to_owned(),
+            problem: format!("a trace needs the whole batch in one process, there are {ranks}"),
+        });
+    }
+    Ok(size)
 }
 
 /// The pairs, and a hash of what they were made from.
@@ -203,19 +270,22 @@ fn train<D: Device, M: GradientModel<D>>(
 ) -> Result<Finish> {
     let (config, environment) = (&request.config, &request.environment);
     observe(Event::Start {
+        device: trainer.device.name(),
+        ranks: trainer.ranks.size(),
         done: trainer.done(),
         steps: config.steps,
         parameters: trainer.factors.parameters(),
         pairs: trainer.source.pairs().list.len(),
     });
-    let mut logs = Logs::open(&request.out, trainer.done())?;
+    let open = || Logs::open(&request.out, trainer.done());
+    let mut logs = (trainer.ranks.rank() == 0).then(open).transpose()?;
     if let Some(dir) = &environment.trace {
         fsio::create_dir_all(dir)?;
         fsio::remove_partial(dir)?;
     }
     while trainer.done() < config.steps {
-        if cli::interrupted() {
-            save(trainer, request, &logs, observe)?;
+        if ranks::any(trainer.ranks.as_mut(), cli::interrupted())? {
+            save(trainer, request, logs.as_ref(), observe)?;
             return Ok(Finish::Interrupted(trainer.done()));
         }
         let start = Instant::now();
@@ -223,33 +293,37 @@ fn train<D: Device, M: GradientModel<D>>(
         let report = match trainer.step(record.as_mut()) {
             Ok(report) => report,
             Err(error @ (Error::NonFinite { .. } | Error::NonFiniteBatch { .. })) => {
-                save(trainer, request, &logs, observe)?;
+                save(trainer, request, logs.as_ref(), observe)?;
                 return Err(error);
             }
             Err(error) => return Err(error),
         };
         let line = Line::new(&report, start.elapsed().as_secs_f64());
-        logs.append(&line)?;
+        if let Some(logs) = &mut logs {
+            logs.append(&line)?;
+        }
         if let (Some(dir), Some(record)) = (&environment.trace, &record) {
             trace::write(dir, config, &trainer.factors, &report, record)?;
         }
         observe(Event::Step(&line));
         if request.plan().saves(report.step) {
-            save(trainer, request, &logs, observe)?;
+            save(trainer, request, logs.as_ref(), observe)?;
         }
     }
     Ok(Finish::Done)
 }
 
+/// Writes a checkpoint, on rank 0.
 fn save<D: Device, M: GradientModel<D>>(
-    trainer: &Trainer<D, M>,
+    trainer: &mut Trainer<D, M>,
     request: &Request,
-    logs: &Logs,
+    logs: Option<&Logs>,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<()> {
+    let snapshot = trainer.agree()?;
+    let Some(logs) = logs else { return Ok(()) };
     // The log must not be shorter than the checkpoint says.
     logs.sync()?;
-    let snapshot = trainer.snapshot()?;
     let dir = checkpoint::save(&request.out, &trainer.factors, &snapshot, request.plan())?;
     observe(Event::Saved(&dir));
     Ok(())

@@ -7,9 +7,12 @@
 //! batch, so does the run. (ONNX Runtime's CPU provider usually doesn't: its matrix products block
 //! differently for different batch sizes. The results then agree to rounding.)
 
+use std::ops::Range;
+
 use super::config::Config;
 use super::factors::FactorSet;
 use super::model::{Batch, GradientModel, Gradients};
+use super::ranks::{self, Ranks};
 use super::source::{Role, Sample, Source};
 use super::{Error, Result};
 use crate::device::exact::{neg_log_sigmoid, sigmoid_neg};
@@ -87,6 +90,8 @@ pub struct Trainer<D: Device, M> {
     pub source: Source,
     /// Samples the network takes at once.
     pub micro_batch: usize,
+    /// The processes that share the run.
+    pub ranks: Box<dyn Ranks>,
     state: State<D::Buffer>,
     ema: Option<D::Buffer>,
     done: u32,
@@ -115,6 +120,7 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
         config: Config,
         source: Source,
         micro_batch: usize,
+        ranks: Box<dyn Ranks>,
     ) -> Result<Self> {
         let p = factors.init(config.init, config.seed);
         let zeros = vec![0.0; p.len()];
@@ -131,6 +137,7 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
             config,
             source,
             micro_batch: micro_batch.max(1),
+            ranks,
             state,
             ema,
             done: 0,
@@ -157,6 +164,16 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
             },
             ema: self.ema.as_ref().map(get).transpose()?,
         })
+    }
+
+    /// The run's numbers, which all ranks hold alike.
+    ///
+    /// # Errors
+    /// [`Error::Diverged`]; when the device refuses.
+    pub fn agree(&mut self) -> Result<Snapshot> {
+        let snapshot = self.snapshot()?;
+        ranks::agree(self.ranks.as_mut(), &snapshot.state.p, self.done)?;
+        Ok(snapshot)
     }
 
     /// Goes on from numbers taken by [`Trainer::snapshot`].
@@ -188,23 +205,21 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
         if let Some(record) = record.as_deref_mut() {
             *record = self.begin_record(&samples)?;
         }
+        let own = self.own(samples.len());
         let (mut mse, mut ref_mse) = (Vec::new(), Vec::new());
         let mut kept = Vec::new();
-        for part in samples.chunks(self.micro_batch) {
+        for part in samples[own.clone()].chunks(self.micro_batch) {
             let out = self.run(part, record.as_deref_mut())?;
             mse.extend(out.mse);
             ref_mse.extend(out.ref_mse);
             kept.push(out.grads);
         }
+        let mse = self.ranks.gather(&mse)?.concat();
+        let ref_mse = self.ranks.gather(&ref_mse)?.concat();
         self.check_finite(&samples, "mse", &mse)?;
         self.check_finite(&samples, "ref_mse", &ref_mse)?;
         let (weights, preserve) = self.weigh(&mse, &ref_mse)?;
-        let zeros = vec![0.0; self.factors.layout().total()];
-        let mut sum = self.device.upload(&zeros)?;
-        for (grads, c) in kept.iter().zip(weights.c.chunks(self.micro_batch)) {
-            self.device
-                .accumulate(grads, self.factors.layout(), c, &mut sum)?;
-        }
+        let sum = self.sum(&kept, &weights.c[own])?;
         let clip = self.device.global_norm(&sum, self.config.grad_clip)?;
         if !clip.norm.is_finite() {
             return Err(self.blame(&samples, &kept, &weights, clip));
@@ -234,6 +249,38 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
             lr,
             samples: samples.len(),
         })
+    }
+
+    /// The samples of a step that this rank takes: whole micro-batches.
+    fn own(&self, samples: usize) -> Range<usize> {
+        let size = self.micro_batch;
+        let parts = ranks::share(self.ranks.as_ref(), samples.div_ceil(size));
+        parts.start * size..(parts.end * size).min(samples)
+    }
+
+    /// The weighted gradients of all samples, added in their order: to what the rank before has
+    /// added. `c` are the factors of this rank's samples.
+    fn sum(&mut self, kept: &[D::Buffer], c: &[f32]) -> Result<D::Buffer> {
+        let total = self.factors.layout().total();
+        let mut host = Vec::new();
+        let mut sum = if self.ranks.rank() == 0 {
+            self.device.zeros(total)?
+        } else {
+            host.resize(total, 0.0);
+            self.ranks.receive(&mut host)?;
+            self.device.upload(&host)?
+        };
+        for (grads, c) in kept.iter().zip(c.chunks(self.micro_batch)) {
+            self.device
+                .accumulate(grads, self.factors.layout(), c, &mut sum)?;
+        }
+        if self.ranks.size() > 1 {
+            host = self.device.download(&sum)?;
+            self.ranks.send(&host)?;
+            self.ranks.spread(&mut host)?;
+            sum = self.device.upload(&host)?;
+        }
+        Ok(sum)
     }
 
     /// Factors of all samples, pairs first, and the unweighted loss of preserved ones, if any.
@@ -291,7 +338,8 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
             pooled: (!arrays.pooled.is_empty()).then_some(arrays.pooled.as_slice()),
             time_ids: dataset.time_ids(),
         };
-        self.model.run(&batch, &self.factors, &self.state.p)
+        self.model
+            .run(&self.device, &batch, &self.factors, &self.state.p)
     }
 
     fn begin_record(&self, samples: &[Sample]) -> Result<Record> {
@@ -326,26 +374,28 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
         }
     }
 
-    /// Finds the sample whose gradient made the norm infinite or NaN.
+    /// Finds the sample whose gradient made the norm infinite or NaN, if it is one of this rank's.
     fn blame(
         &self,
         samples: &[Sample],
-        kept: &[Vec<D::Buffer>],
+        kept: &[D::Buffer],
         weights: &Weights,
         clip: Clip,
     ) -> Error {
         let layout = self.factors.layout();
-        for (k, grads) in kept.iter().enumerate() {
-            let first = k * self.micro_batch;
-            for (m, grad) in grads.iter().enumerate() {
-                let Ok(values) = self.device.download(grad) else {
-                    continue;
-                };
-                for (i, own) in values.chunks(layout.range(m).len().max(1)).enumerate() {
-                    let counts = weights.c[first + i] != 0.0;
-                    if let Some(&bad) = own.iter().find(|v| counts && !v.is_finite()) {
-                        let output = format!("grad.{}", self.factors.list()[m].name);
-                        return self.non_finite(&samples[first + i], output, bad);
+        let own = self.own(samples.len());
+        let parts = samples[own.clone()].chunks(self.micro_batch);
+        let factors = weights.c[own].chunks(self.micro_batch);
+        for ((part, c), grads) in parts.zip(factors).zip(kept) {
+            let Ok(values) = self.device.download(grads) else {
+                continue;
+            };
+            for (m, factor) in self.factors.list().iter().enumerate() {
+                let own = &values[layout.batch_range(m, part.len())];
+                for (i, own) in own.chunks(layout.range(m).len().max(1)).enumerate() {
+                    let bad = own.iter().find(|v| c[i] != 0.0 && !v.is_finite());
+                    if let Some(&bad) = bad {
+                        return self.non_finite(&part[i], format!("grad.{}", factor.name), bad);
                     }
                 }
             }

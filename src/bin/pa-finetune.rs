@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use indicatif::ProgressBar;
 use popalign::align::config::LoraInit;
+use popalign::align::ranks::Alone;
 use popalign::align::schedule::LrSchedule;
 use popalign::align::{Config, Environment, Event, Finish, LossKind, PairSource, Request, run};
 use popalign::cli::{self, Common, Outcome};
@@ -194,7 +195,7 @@ fn finetune(args: &Args) -> anyhow::Result<Outcome> {
         bar,
         steps: args.steps,
     };
-    let finish = run(&args.request(), &mut |event| shown.show(&event));
+    let finish = run(&args.request(), Box::new(Alone), &mut |event| shown.show(&event));
     shown.bar.finish_and_clear();
     match finish? {
         Finish::Done => {
@@ -220,6 +221,8 @@ impl Shown {
     fn show(&mut self, event: &Event<'_>) {
         match event {
             Event::Start {
+                device,
+                ranks,
                 done,
                 steps,
                 parameters,
@@ -233,13 +236,17 @@ impl Shown {
                 } else {
                     String::new()
                 };
+                let shared = match ranks {
+                    1 => String::new(),
+                    ranks => format!(" and {} other ranks", ranks - 1),
+                };
                 tracing::info!(
-                    "{parameters} parameters, {pairs} pairs, {steps} steps on cpu{from}"
+                    "{parameters} parameters, {pairs} pairs, {steps} steps on {device}{shared}{from}"
                 );
                 cli::event(
                     self.json,
                     &json!({"event": "start", "done": done, "steps": steps,
-                        "parameters": parameters, "pairs": pairs, "device": "cpu"}),
+                        "parameters": parameters, "pairs": pairs, "device": device, "ranks": ranks}),
                 );
             }
             Event::LeftOut(reason) => tracing::warn!("left out: {reason}"),

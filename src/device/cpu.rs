@@ -173,24 +173,24 @@ fn sign(side: usize) -> f64 {
     if side == 0 { 1.0 } else { -1.0 }
 }
 
-/// Twin of `pa_accumulate`: adds `c_i grads[m][i, k]` to `sum` at the factor's place.
+/// Twin of `pa_accumulate`: adds `c_i grad_m[i, k]` to `sum` at the factor's place; `grads` holds
+/// [batch, elements] of each factor, factor after factor.
 ///
 /// # Panics
-/// When a gradient does not hold [batch, elements of its factor].
-pub fn accumulate(grads: &[impl AsRef<[f32]> + Sync], layout: &Layout, c: &[f32], sum: &mut [f32]) {
+/// When a buffer does not fit the layout and the batch.
+pub fn accumulate(grads: &[f32], layout: &Layout, c: &[f32], sum: &mut [f32]) {
     assert!(
-        grads.len() == layout.factors() && sum.len() == layout.total(),
-        "gradients of {} factors",
+        grads.len() == c.len() * layout.total() && sum.len() == layout.total(),
+        "gradients of a batch of {} and {} factors",
+        c.len(),
         layout.factors()
     );
-    let mut places = Vec::with_capacity(grads.len());
+    let mut places = Vec::with_capacity(layout.factors());
     let mut rest = sum;
-    for (m, grad) in grads.iter().enumerate() {
-        let n = layout.range(m).len();
-        assert!(grad.as_ref().len() == c.len() * n, "gradient of factor {m}");
-        let (place, tail) = rest.split_at_mut(n);
+    for m in 0..layout.factors() {
+        let (place, tail) = rest.split_at_mut(layout.range(m).len());
         rest = tail;
-        places.push((grad.as_ref(), place));
+        places.push((&grads[layout.batch_range(m, c.len())], place));
     }
     places.into_par_iter().for_each(|(grad, place)| {
         let n = place.len();

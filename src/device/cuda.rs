@@ -12,12 +12,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cudarc::driver::{
-    CudaContext, CudaFunction, CudaSlice, CudaStream, DevicePtr, DeviceRepr, DriverError,
+    CudaContext, CudaFunction, CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DeviceRepr, DriverError,
     LaunchConfig, PushKernelArg, ValidAsZeroBits,
 };
 
+use super::cpu::Half;
 use super::sources::{SOURCES, nvrtc_present};
 use super::{AdamWStep, Clip, Device, Diffuse, Diffused, Error, Layout, Loss, State, Weights};
+use crate::runtime::Memory;
 
 /// Threads of a block: `LANES` of `kernels/common.cuh`.
 const THREADS: u32 = 256;
@@ -69,6 +71,7 @@ pub fn probe() -> Result<usize, Error> {
 pub struct Cuda {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
+    memory: Memory,
     functions: BTreeMap<&'static str, CudaFunction>,
 }
 
@@ -123,8 +126,18 @@ impl Cuda {
         Ok(Self {
             context,
             stream,
+            memory: Memory::Cuda(ordinal as i32),
             functions,
         })
+    }
+
+    /// Says that the device's buffers can be read and written as the host's own.
+    ///
+    /// # Safety
+    /// It must be true. No GPU keeps this promise for the memory that is allocated here; a stand-in
+    /// for the driver in a test does.
+    pub unsafe fn assume_host_memory(&mut self) {
+        self.memory = Memory::Host;
     }
 
     /// The stream of all work here; ONNX Runtime is given the same one.
@@ -132,7 +145,7 @@ impl Cuda {
         &self.stream
     }
 
-    fn zeros<T: DeviceRepr + ValidAsZeroBits>(&self, n: usize) -> Result<CudaSlice<T>, Error> {
+    fn cleared<T: DeviceRepr + ValidAsZeroBits>(&self, n: usize) -> Result<CudaSlice<T>, Error> {
         // A device allocation of no bytes is an error; one element serves.
         self.stream
             .alloc_zeros(n.max(1))
@@ -152,11 +165,49 @@ fn blocks_for(elements: usize) -> usize {
 
 impl Device for Cuda {
     type Buffer = CudaSlice<f32>;
+    type Halves = CudaSlice<u16>;
 
     fn name(&self) -> String {
         self.context
             .name()
             .unwrap_or_else(|_| format!("cuda:{}", self.context.ordinal()))
+    }
+
+    fn memory(&self) -> Memory {
+        self.memory
+    }
+
+    // The guards that these drop record events for other streams; all work is on this one, ONNX
+    // Runtime's too.
+    fn address(&self, buffer: &CudaSlice<f32>) -> u64 {
+        buffer.device_ptr(&self.stream).0
+    }
+
+    fn address_mut(&self, buffer: &mut CudaSlice<f32>) -> u64 {
+        buffer.device_ptr_mut(&self.stream).0
+    }
+
+    fn halves_address(&self, halves: &CudaSlice<u16>) -> u64 {
+        halves.device_ptr(&self.stream).0
+    }
+
+    fn zeros(&self, n: usize) -> Result<CudaSlice<f32>, Error> {
+        self.cleared(n)
+    }
+
+    fn to_half(&self, buffer: &CudaSlice<f32>, kind: Half) -> Result<CudaSlice<u16>, Error> {
+        let mut halves = self.cleared::<u16>(buffer.len())?;
+        let (n, kind) = (buffer.len() as i64, kind as u32);
+        launch!(
+            self,
+            "pa_to_half",
+            blocks_for(buffer.len()),
+            buffer,
+            &mut halves,
+            &n,
+            &kind,
+        )?;
+        Ok(halves)
     }
 
     fn upload(&self, host: &[f32]) -> Result<CudaSlice<f32>, Error> {
@@ -181,9 +232,9 @@ impl Device for Cuda {
         let (prompt_id, image_id) = (ids(|a| a.0)?, ids(|a| a.1)?);
         let (signal, sigma) = (self.put(call.signal)?, self.put(call.sigma)?);
         let mut out = Diffused {
-            noise: self.zeros(batch * n)?,
-            sample: self.zeros(batch * n)?,
-            target: self.zeros(batch * n)?,
+            noise: self.cleared(batch * n)?,
+            sample: self.cleared(batch * n)?,
+            target: self.cleared(batch * n)?,
         };
         let (batch64, n64) = (batch as i64, n as i64);
         let tag = (u32::from(call.purpose as u8) << 24) | call.step;
@@ -216,7 +267,7 @@ impl Device for Cuda {
             Loss::Sft { beta } => (2, beta, 0.0),
         };
         let (mse_d, ref_d) = (self.put(mse)?, self.put(ref_mse)?);
-        let (mut c, mut summary) = (self.zeros::<f32>(mse.len())?, self.zeros::<f64>(4)?);
+        let (mut c, mut summary) = (self.cleared::<f32>(mse.len())?, self.cleared::<f64>(4)?);
         let pairs = (mse.len() / 2) as i64;
         launch!(
             self,
@@ -246,23 +297,19 @@ impl Device for Cuda {
 
     fn accumulate(
         &self,
-        grads: &[CudaSlice<f32>],
+        grads: &CudaSlice<f32>,
         layout: &Layout,
         c: &[f32],
         sum: &mut CudaSlice<f32>,
     ) -> Result<(), Error> {
-        // The guards record, when dropped after the launch, that the buffers were read.
-        let (pointers, _guards): (Vec<u64>, Vec<_>) =
-            grads.iter().map(|g| g.device_ptr(&self.stream)).unzip();
         let offsets: Vec<i64> = layout.offsets().iter().map(|&o| o as i64).collect();
-        let (table, offsets) = (self.put(&pointers)?, self.put(&offsets)?);
-        let c_d = self.put(c)?;
+        let (offsets, c_d) = (self.put(&offsets)?, self.put(c)?);
         let (factors, batch) = (layout.factors() as i64, c.len() as i64);
         launch!(
             self,
             "pa_accumulate",
             blocks_for(layout.total()),
-            &table,
+            grads,
             &offsets,
             &factors,
             &c_d,
@@ -274,9 +321,9 @@ impl Device for Cuda {
     fn global_norm(&self, grad: &CudaSlice<f32>, max_norm: f64) -> Result<Clip, Error> {
         let chunks = grad.len().div_ceil(CHUNK);
         let (n, chunks64) = (grad.len() as i64, chunks as i64);
-        let mut partial = self.zeros::<f64>(chunks)?;
+        let mut partial = self.cleared::<f64>(chunks)?;
         launch!(self, "pa_square_sums", chunks, grad, &n, &mut partial)?;
-        let mut clip = self.zeros::<f32>(2)?;
+        let mut clip = self.cleared::<f32>(2)?;
         launch!(
             self, "pa_norm", 1usize, &partial, &chunks64, &max_norm, &mut clip
         )?;

@@ -13,7 +13,10 @@ pub mod sources;
 
 use std::ops::Range;
 
+use cpu::Half;
 use philox::Purpose;
+
+use crate::runtime::Memory;
 
 /// Why a device could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +64,12 @@ impl Layout {
     /// Number of factors.
     pub fn factors(&self) -> usize {
         self.offsets.len() - 1
+    }
+
+    /// Place of factor `m`'s gradients of a batch among those of all factors: each factor's are
+    /// [batch, elements], factor after factor.
+    pub fn batch_range(&self, m: usize, batch: usize) -> Range<usize> {
+        batch * self.offsets[m]..batch * self.offsets[m + 1]
     }
 
     /// Elements of all factors.
@@ -234,9 +243,23 @@ pub struct State<B> {
 pub trait Device {
     /// A buffer in the device's memory.
     type Buffer;
+    /// A buffer of 16-bit numbers.
+    type Halves;
 
     /// What to call the device in logs.
     fn name(&self) -> String;
+    /// Where its buffers lie.
+    fn memory(&self) -> Memory;
+    /// Address of a buffer's first number.
+    fn address(&self, buffer: &Self::Buffer) -> u64;
+    /// Address that a buffer's numbers are written to.
+    fn address_mut(&self, buffer: &mut Self::Buffer) -> u64;
+    /// Address of a buffer's first number.
+    fn halves_address(&self, halves: &Self::Halves) -> u64;
+    /// A buffer of `n` zeros.
+    fn zeros(&self, n: usize) -> Result<Self::Buffer, Error>;
+    /// Rounds numbers to a 16-bit format.
+    fn to_half(&self, buffer: &Self::Buffer, kind: Half) -> Result<Self::Halves, Error>;
     /// Copies numbers to the device.
     fn upload(&self, host: &[f32]) -> Result<Self::Buffer, Error>;
     /// Copies numbers from the device.
@@ -249,10 +272,11 @@ pub trait Device {
     ) -> Result<Diffused<Self::Buffer>, Error>;
     /// Per-sample factors of a loss from the errors of the global batch.
     fn weights(&self, loss: &Loss, mse: &[f32], ref_mse: &[f32]) -> Result<Weights, Error>;
-    /// Adds the weighted per-sample gradients to `sum`; `grads[m]` is [batch, factor m].
+    /// Adds the weighted per-sample gradients to `sum`; `grads` holds those of every factor at
+    /// its [`Layout::batch_range`].
     fn accumulate(
         &self,
-        grads: &[Self::Buffer],
+        grads: &Self::Buffer,
         layout: &Layout,
         c: &[f32],
         sum: &mut Self::Buffer,
@@ -277,9 +301,34 @@ pub struct Cpu;
 
 impl Device for Cpu {
     type Buffer = Vec<f32>;
+    type Halves = Vec<u16>;
 
     fn name(&self) -> String {
         "cpu".to_owned()
+    }
+
+    fn memory(&self) -> Memory {
+        Memory::Host
+    }
+
+    fn address(&self, buffer: &Vec<f32>) -> u64 {
+        buffer.as_ptr() as u64
+    }
+
+    fn address_mut(&self, buffer: &mut Vec<f32>) -> u64 {
+        buffer.as_mut_ptr() as u64
+    }
+
+    fn halves_address(&self, halves: &Vec<u16>) -> u64 {
+        halves.as_ptr() as u64
+    }
+
+    fn zeros(&self, n: usize) -> Result<Vec<f32>, Error> {
+        Ok(vec![0.0; n])
+    }
+
+    fn to_half(&self, buffer: &Vec<f32>, kind: Half) -> Result<Vec<u16>, Error> {
+        Ok(cpu::to_half(buffer, kind))
     }
 
     fn upload(&self, host: &[f32]) -> Result<Vec<f32>, Error> {
@@ -313,7 +362,7 @@ impl Device for Cpu {
 
     fn accumulate(
         &self,
-        grads: &[Vec<f32>],
+        grads: &Vec<f32>,
         layout: &Layout,
         c: &[f32],
         sum: &mut Vec<f32>,

@@ -6,16 +6,18 @@
 
 use std::path::PathBuf;
 
+mod bound;
 mod engine_cache;
 mod feed;
 mod library;
 mod providers;
 mod session;
 
+pub use bound::{Bound, Memory};
 pub use feed::{Feed, Outputs};
 pub use library::Runtime;
 pub use ort::value::TensorElementType as ElementType;
-pub use session::{Session, SessionOptions, TensorRt, TensorSpec, resolve};
+pub use session::{ComputeStream, Session, SessionOptions, TensorRt, TensorSpec, resolve};
 
 /// Which execution provider runs the graphs.
 #[derive(

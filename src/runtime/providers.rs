@@ -63,6 +63,12 @@ fn with_tensorrt(
     let mut trt = ep::TensorRT::default()
         .with_device_id(options.device)
         .with_fp16(wanted.fp16);
+    if let Some(stream) = stream(options) {
+        // SAFETY: the session keeps the stream until it is gone itself.
+        #[expect(unsafe_code, reason = "a stream is handed over by its address")]
+        let shared = unsafe { trt.with_compute_stream(stream) };
+        trt = shared;
+    }
     if let Some(engines) = engines {
         let engines = engines.display();
         trt = trt
@@ -91,11 +97,23 @@ fn with_tensorrt(
 /// winner differs from run to run). SkipLayerNormalization's fast kernel sums in fp16; its strict
 /// one keeps statistics in fp32, as everywhere here.
 fn cuda(options: &SessionOptions) -> ep::CUDA {
-    ep::CUDA::default()
+    let cuda = ep::CUDA::default()
         .with_device_id(options.device)
         .with_tf32(false)
         .with_skip_layer_norm_strict_mode(true)
-        .with_arbitrary_config("cudnn_conv_algo_search", "HEURISTIC")
+        .with_arbitrary_config("cudnn_conv_algo_search", "HEURISTIC");
+    match stream(options) {
+        // SAFETY: the session keeps the stream until it is gone itself.
+        #[expect(unsafe_code, reason = "a stream is handed over by its address")]
+        Some(stream) => unsafe { cuda.with_compute_stream(stream) },
+        None => cuda,
+    }
+}
+
+/// The address of the stream to share.
+fn stream(options: &SessionOptions) -> Option<*mut ()> {
+    let stream = options.stream.as_ref()?;
+    Some(stream.0.cu_stream().cast())
 }
 
 /// Whether the library was built with this provider. (That it was does not mean it can run.)

@@ -5,12 +5,15 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use cudarc::driver::CudaStream;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session as OrtSession, SessionInputValue};
 use ort::value::{TensorElementType, ValueType};
 
 use super::feed::OutputNames;
-use super::{Ep, Error, Feed, Outputs, Result, Runtime, engine_cache, library, providers};
+use super::{
+    Ep, Error, Feed, Memory, Outputs, Result, Runtime, engine_cache, library, providers,
+};
 
 /// How a graph is to be run.
 #[derive(Debug, Clone)]
@@ -30,9 +33,15 @@ pub struct SessionOptions {
     /// What identifies the weights behind the graph, if the caller knows (a bundle does). Without
     /// it TensorRT's engine cache hashes the weight files.
     pub weights_hash: Option<String>,
+    /// The CUDA stream that CUDA and TensorRT queue their work on; their own by default.
+    pub stream: Option<ComputeStream>,
     /// TensorRT only.
     pub tensorrt: TensorRt,
 }
+
+/// A CUDA stream that sessions share with somebody else's work, kept alive by them.
+#[derive(Debug, Clone)]
+pub struct ComputeStream(pub Arc<CudaStream>);
 
 /// Options that only TensorRT has.
 #[derive(Debug, Clone, Default)]
@@ -66,6 +75,7 @@ impl SessionOptions {
             spin: true,
             optimize: true,
             weights_hash: None,
+            stream: None,
             tensorrt: TensorRt::default(),
         }
     }
@@ -121,9 +131,12 @@ impl TensorSpec {
 /// A loaded graph.
 #[derive(Debug)]
 pub struct Session {
-    inner: OrtSession,
+    pub(super) inner: OrtSession,
     path: Arc<Path>,
     ep: Ep,
+    memory: Memory,
+    /// Dropped after the session, which may still use it while it is dropped.
+    _stream: Option<ComputeStream>,
     inputs: Vec<TensorSpec>,
     optional: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
@@ -163,6 +176,8 @@ impl Session {
             inner,
             path: path.into(),
             ep,
+            memory: Memory::of(ep, options.device),
+            _stream: options.stream.clone(),
             inputs,
             optional,
             outputs,
@@ -179,6 +194,11 @@ impl Session {
     /// The provider it runs on, never [`Ep::Auto`].
     pub fn ep(&self) -> Ep {
         self.ep
+    }
+
+    /// Where it computes.
+    pub fn memory(&self) -> Memory {
+        self.memory
     }
 
     /// Whether the graph takes or gives fp16, whose numbers end at 65504.
@@ -204,13 +224,7 @@ impl Session {
 
     /// The required or optional input of that name.
     pub fn input(&self, name: &str) -> Option<&TensorSpec> {
-        let index = *self.by_name.get(name)?;
-        let required = self.inputs.len();
-        Some(if index < required {
-            &self.inputs[index]
-        } else {
-            &self.optional[index - required]
-        })
+        Some(self.spec(*self.by_name.get(name)?))
     }
 
     /// Runs the graph. Arrays whose type is the declared one are not copied; others are cast.
@@ -220,7 +234,9 @@ impl Session {
     /// [`Error::InputType`] for what doesn't fit the graph, [`Error::Run`] with ONNX Runtime's
     /// reason.
     pub fn run(&mut self, feed: &Feed<'_>) -> Result<Outputs> {
-        let values = self.bind(feed)?;
+        let mut given = self.nothing_given();
+        let values = self.bind(feed, &mut given)?;
+        self.all_given(&given)?;
         let outputs = self.inner.run(values).map_err(|e| Error::Run {
             path: self.path.to_path_buf(),
             reason: e.to_string(),
@@ -233,54 +249,78 @@ impl Session {
         ))
     }
 
+    /// For each declared input whether it has been given a value: none.
+    pub(super) fn nothing_given(&self) -> Vec<bool> {
+        vec![false; self.inputs.len() + self.optional.len()]
+    }
+
     /// Checks the feed against the declared inputs and makes ONNX Runtime's views of it.
-    fn bind<'a>(&self, feed: &'a Feed<'a>) -> Result<Vec<(Cow<'a, str>, SessionInputValue<'a>)>> {
-        let path = || self.path.to_path_buf();
-        let unexpected = |name: &str, problem: &str| Error::UnexpectedInput {
-            path: path(),
-            name: name.to_owned(),
-            problem: problem.to_owned(),
-        };
-        let mut given = vec![false; self.inputs.len() + self.optional.len()];
+    pub(super) fn bind<'a>(
+        &self,
+        feed: &'a Feed<'a>,
+        given: &mut [bool],
+    ) -> Result<Vec<(Cow<'a, str>, SessionInputValue<'a>)>> {
         let mut values = Vec::with_capacity(feed.len());
         for entry in feed.entries() {
             let name = entry.name();
-            let index = *self
-                .by_name
-                .get(name)
-                .ok_or_else(|| unexpected(name, "not one of the graph's"))?;
-            if std::mem::replace(&mut given[index], true) {
-                return Err(unexpected(name, "given twice"));
-            }
-            let required = self.inputs.len();
-            let spec = self
-                .inputs
-                .get(index)
-                .unwrap_or_else(|| &self.optional[index - required]);
-            if !spec.accepts(entry.shape()) {
-                return Err(Error::InputShape {
-                    path: path(),
-                    name: name.to_owned(),
-                    found: entry.shape().to_vec(),
-                    expected: spec.shape_text(),
-                });
-            }
+            let spec = self.take_input(name, entry.shape(), given)?;
             let value = entry
                 .value(spec.dtype)
                 .map_err(|problem| Error::InputType {
-                    path: path(),
+                    path: self.path.to_path_buf(),
                     name: name.to_owned(),
                     problem,
                 })?;
             values.push((Cow::Borrowed(name), value));
         }
+        Ok(values)
+    }
+
+    /// The declared input of that name, which no value was given yet and which takes this shape.
+    pub(super) fn take_input(
+        &self,
+        name: &str,
+        shape: &[usize],
+        given: &mut [bool],
+    ) -> Result<&TensorSpec> {
+        let unexpected = |problem: &str| Error::UnexpectedInput {
+            path: self.path.to_path_buf(),
+            name: name.to_owned(),
+            problem: problem.to_owned(),
+        };
+        let index = self.by_name.get(name);
+        let &index = index.ok_or_else(|| unexpected("not one of the graph's"))?;
+        if std::mem::replace(&mut given[index], true) {
+            return Err(unexpected("given twice"));
+        }
+        let spec = self.spec(index);
+        if spec.accepts(shape) {
+            return Ok(spec);
+        }
+        Err(Error::InputShape {
+            path: self.path.to_path_buf(),
+            name: name.to_owned(),
+            found: shape.to_vec(),
+            expected: spec.shape_text(),
+        })
+    }
+
+    /// Checks that every required input has a value.
+    pub(super) fn all_given(&self, given: &[bool]) -> Result<()> {
         match given[..self.inputs.len()].iter().position(|&g| !g) {
             Some(missing) => Err(Error::MissingInput {
-                path: path(),
+                path: self.path.to_path_buf(),
                 name: self.inputs[missing].name.clone(),
             }),
-            None => Ok(values),
+            None => Ok(()),
         }
+    }
+
+    /// The required or, after them, optional input of that number.
+    fn spec(&self, index: usize) -> &TensorSpec {
+        let required = self.inputs.len();
+        let own = self.inputs.get(index);
+        own.unwrap_or_else(|| &self.optional[index - required])
     }
 }
 

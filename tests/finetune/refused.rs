@@ -56,7 +56,10 @@ fn options_that_cannot_be() {
             ["--lora", "4"],
             "--lora 4: the bundle's training graph was exported for ranks up to 3",
         ),
-        (["--ep", "cuda"], "--ep cuda is not available"),
+        (
+            ["--ep", "cuda"],
+            "the cuda execution provider cannot run here",
+        ),
     ] {
         // Options of the world come first; clap takes each once.
         let mut command = Command::new(env!("CARGO_BIN_EXE_pa-finetune"));

@@ -1,0 +1,102 @@
+//! Several processes on one run, one for each GPU.
+//!
+//! Every rank holds the same LoRA and takes its share of a batch's micro-batches. What they exchange
+//! makes the step that of the whole batch: all errors, so that the offset μ is the batch's, and the
+//! sum of gradients. That sum is passed from rank to rank, each adding its samples to what it was
+//! given, so the additions happen in the order of one process; where the micro-batches are the same
+//! too, so is every bit of the LoRA, for any number of ranks. (A tree of partial sums would be
+//! faster by milliseconds of a step of seconds, and would tie the result to the number of ranks.)
+
+use super::{Error, Result};
+use crate::fsio;
+
+/// The processes of a run, seen from one of them. Every rank calls the same methods in the same
+/// order.
+pub trait Ranks: std::fmt::Debug {
+    /// This process's number, from 0.
+    fn rank(&self) -> usize;
+    /// How many there are.
+    fn size(&self) -> usize;
+    /// Everyone's numbers, in order of rank. Ranks may give different counts.
+    ///
+    /// # Errors
+    /// [`Error::Ranks`], here and below, if a message cannot be passed.
+    fn gather(&mut self, own: &[f32]) -> Result<Vec<Vec<f32>>>;
+    /// Fills `buffer` with what the rank before sent.
+    ///
+    /// # Errors
+    /// See [`Ranks::gather`].
+    fn receive(&mut self, buffer: &mut [f32]) -> Result<()>;
+    /// Sends to the next rank.
+    ///
+    /// # Errors
+    /// See [`Ranks::gather`].
+    fn send(&mut self, buffer: &[f32]) -> Result<()>;
+    /// Fills everyone's `buffer` with the last rank's.
+    ///
+    /// # Errors
+    /// See [`Ranks::gather`].
+    fn spread(&mut self, buffer: &mut [f32]) -> Result<()>;
+}
+
+/// The only process of its run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Alone;
+
+impl Ranks for Alone {
+    fn rank(&self) -> usize {
+        0
+    }
+
+    fn size(&self) -> usize {
+        1
+    }
+
+    fn gather(&mut self, own: &[f32]) -> Result<Vec<Vec<f32>>> {
+        Ok(vec![own.to_vec()])
+    }
+
+    fn receive(&mut self, _: &mut [f32]) -> Result<()> {
+        Ok(())
+    }
+
+    fn send(&mut self, _: &[f32]) -> Result<()> {
+        Ok(())
+    }
+
+    fn spread(&mut self, _: &mut [f32]) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// The share of `parts` that a rank takes: neighbours, in order of rank.
+pub fn share(ranks: &dyn Ranks, parts: usize) -> std::ops::Range<usize> {
+    let at = |rank| rank * parts / ranks.size();
+    at(ranks.rank())..at(ranks.rank() + 1)
+}
+
+/// Whether any rank says yes.
+///
+/// # Errors
+/// See [`Ranks::gather`].
+pub fn any(ranks: &mut dyn Ranks, yes: bool) -> Result<bool> {
+    let all = ranks.gather(&[f32::from(u8::from(yes))])?;
+    Ok(all.concat().iter().any(|&said| said != 0.0))
+}
+
+/// Checks that all ranks hold the same numbers.
+///
+/// # Errors
+/// [`Error::Diverged`].
+pub fn agree(ranks: &mut dyn Ranks, numbers: &[f32], step: u32) -> Result<()> {
+    if ranks.size() == 1 {
+        return Ok(());
+    }
+    let digest = fsio::sha256_bytes(bytemuck::cast_slice(numbers));
+    let own: Vec<f32> = digest.bytes().map(f32::from).collect();
+    let all = ranks.gather(&own)?;
+    match all.iter().position(|other| *other != all[0]) {
+        None => Ok(()),
+        Some(rank) => Err(Error::Diverged { step, rank }),
+    }
+}

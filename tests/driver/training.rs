@@ -1,0 +1,83 @@
+//! A run whose numbers stay on the device, against the same run on the CPU. ONNX Runtime's CPU
+//! provider computes the training graph for both, reading and writing the "device's" memory, so
+//! every bit of both runs must agree.
+
+use popalign::align::Config;
+use popalign::align::factors::FactorSet;
+use popalign::align::model::UnetGrad;
+use popalign::align::ranks::Alone;
+use popalign::align::source::Source;
+use popalign::align::trainer::{Record, Trainer};
+use popalign::bundle::Bundle;
+use popalign::data::dataset::Dataset;
+use popalign::data::pairs;
+use popalign::device::cuda::Cuda;
+use popalign::device::{Cpu, Device};
+use popalign::diffusion::schedule::SchedulerConfig;
+use popalign::runtime::{Runtime, SessionOptions};
+
+use crate::stand_in;
+use crate::world::World;
+
+const STEPS: u32 = 3;
+
+fn config() -> Config {
+    Config {
+        rank: 2,
+        batch: 6,
+        lr: 1e-3,
+        warmup: 0,
+        steps: STEPS,
+        ema: Some(0.9),
+        preserve: 0.2,
+        ..Config::default()
+    }
+}
+
+fn trainer<D: Device>(device: D, world: &World) -> Trainer<D, UnetGrad> {
+    let config = config();
+    let bundle = Bundle::open(&world.bundle()).unwrap();
+    let factors = FactorSet::new(bundle.lora().unwrap(), config.rank).unwrap();
+    let dataset = Dataset::open(&world.data()).unwrap();
+    let pairs = pairs::draw(&dataset, None, 1, 50).unwrap();
+    let runtime = Runtime::load().unwrap();
+    let options = SessionOptions::default();
+    let model = UnetGrad::open(&runtime, &bundle, &options, &dataset, &factors).unwrap();
+    let scheduler = bundle.dir().join("scheduler/scheduler_config.json");
+    let scheduler = SchedulerConfig::read(&scheduler).unwrap();
+    let source = Source::new(dataset, pairs, &scheduler, &config).unwrap();
+    Trainer::new(device, model, factors, config, source, 4, Box::new(Alone)).unwrap()
+}
+
+pub(crate) fn a_run(cuda: Cuda) {
+    let world = World::new();
+    let mut there = trainer(cuda, &world);
+    let mut here = trainer(Cpu, &world);
+    for _ in 0..STEPS {
+        let (mut a, mut b) = (Record::default(), Record::default());
+        let (at, bt) = (there.step(Some(&mut a)).unwrap(), here.step(Some(&mut b)).unwrap());
+        assert_eq!(at, bt);
+        for (name, a, b) in [
+            ("sample", a.sample, b.sample),
+            ("mse", a.mse, b.mse),
+            ("grad", a.grad, b.grad),
+            ("after", a.after, b.after),
+        ] {
+            assert!(a.iter().any(|v| *v != 0.0), "{name} is all zeros");
+            assert_eq!(a, b, "{name}");
+        }
+    }
+    assert_eq!(there.snapshot().unwrap(), here.snapshot().unwrap());
+    only_scalars_come_back(&mut there);
+}
+
+/// Without a record a step copies errors, the loss and a norm to the host, no latents or gradients.
+fn only_scalars_come_back(trainer: &mut Trainer<Cuda, UnetGrad>) {
+    let before = stand_in::counters().to_host;
+    let report = trainer.step(None).unwrap();
+    let copied = stand_in::counters().to_host - before;
+    let errors = 2 * 4 * report.samples as u64;
+    let weights = 4 * trainer.config.batch as u64 + 4 * 8;
+    let norm = 2 * 4;
+    assert_eq!(copied, errors + weights + norm);
+}

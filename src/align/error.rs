@@ -148,7 +148,9 @@ pub enum Error {
         value: f64,
     },
     /// The training graph runs in other memory than that of the device's buffers.
-    #[error("the training graph computes in {computes:?} memory, the factors are in {own:?} memory")]
+    #[error(
+        "the training graph computes in {computes:?} memory, the factors are in {own:?} memory"
+    )]
     Memory {
         /// Where the buffers lie.
         own: crate::runtime::Memory,

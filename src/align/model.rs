@@ -211,7 +211,10 @@ impl<D: Device> GradientModel<D> for UnetGrad {
         // SAFETY: the buffers lie in the session's memory, have the layout's sizes and live until
         // the end of this function, which is behind the run on the one stream that both use; the
         // outputs are this function's own.
-        unsafe { self.session.run_bound(&self.conditions(batch), &inputs, &outputs) }?;
+        unsafe {
+            self.session
+                .run_bound(&self.conditions(batch), &inputs, &outputs)
+        }?;
         Ok(Gradients {
             mse: device.download(&mse)?,
             ref_mse: device.download(&ref_mse)?,

@@ -1,12 +1,12 @@
 //! `pa-finetune`: trains a LoRA on preference pairs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
 use indicatif::ProgressBar;
 use popalign::align::config::LoraInit;
-use popalign::align::ranks::Alone;
+use popalign::align::ranks::{self, Alone, Ranks};
 use popalign::align::schedule::LrSchedule;
 use popalign::align::{Config, Environment, Event, Finish, LossKind, PairSource, Request, run};
 use popalign::cli::{self, Common, Outcome};
@@ -122,6 +122,10 @@ struct Args {
     /// Write everything of each step into this folder, to compute it again elsewhere
     #[arg(long, value_name = "DIR")]
     trace: Option<PathBuf>,
+    /// Share the run with the other processes that mpirun or srun started, each on the device of
+    /// its number among those of its machine, counted from --device
+    #[arg(long)]
+    mpi: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -133,6 +137,14 @@ enum Optimizer {
 }
 
 impl Args {
+    fn session(&self) -> SessionOptions {
+        let mut session = SessionOptions::from(&self.common);
+        if self.mpi {
+            session.device += ranks::local() as i32;
+        }
+        session
+    }
+
     fn request(&self) -> Request {
         let Optimizer::Adamw = self.optimizer;
         Request {
@@ -167,7 +179,7 @@ impl Args {
                 pair_seed: self.pair_seed.unwrap_or(self.common.seed),
             },
             environment: Environment {
-                session: SessionOptions::from(&self.common),
+                session: self.session(),
                 micro_batch: self.micro_batch.map(|n| n as usize),
                 save_every: self.save_every,
                 keep: self.keep_checkpoints as usize,
@@ -188,27 +200,49 @@ fn finetune(args: &Args) -> anyhow::Result<Outcome> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build_global()?;
-    let bar = cli::progress("{bar:30} {pos}/{len} {per_sec} {eta} left  {msg}");
-    let json = args.common.json;
+    if args.mpi {
+        shared(args)
+    } else {
+        train(args, Box::new(Alone))
+    }
+}
+
+#[cfg(feature = "mpi")]
+fn shared(args: &Args) -> anyhow::Result<Outcome> {
+    ranks::mpi::with(|ranks| train(args, ranks))
+}
+
+#[cfg(not(feature = "mpi"))]
+fn shared(_: &Args) -> anyhow::Result<Outcome> {
+    anyhow::bail!("this pa-finetune was built without MPI; build it with --features mpi")
+}
+
+/// Trains, and shows what happens where rank 0 is.
+fn train(args: &Args, ranks: Box<dyn Ranks>) -> anyhow::Result<Outcome> {
+    let first = ranks.rank() == 0;
     let mut shown = Shown {
-        json,
-        bar,
+        json: args.common.json,
+        bar: match first {
+            true => cli::progress("{bar:30} {pos}/{len} {per_sec} {eta} left  {msg}"),
+            false => ProgressBar::hidden(),
+        },
         steps: args.steps,
     };
-    let finish = run(&args.request(), Box::new(Alone), &mut |event| shown.show(&event));
+    let mut observe = |event: Event<'_>| {
+        if first {
+            shown.show(&event);
+        }
+    };
+    let finish = run(&args.request(), ranks, &mut observe);
     shown.bar.finish_and_clear();
-    match finish? {
-        Finish::Done => {
-            tracing::info!("{}: the LoRA is written", args.out.display());
-            cli::event(json, &json!({"event": "done", "out": args.out}));
-            Ok(Outcome::Done)
-        }
-        Finish::Interrupted(step) => {
-            tracing::info!("stopped after step {step}; --resume goes on from there");
-            cli::event(json, &json!({"event": "interrupted", "step": step}));
-            Ok(Outcome::Interrupted)
-        }
+    let finish = finish?;
+    if first {
+        shown.finish(finish, &args.out);
     }
+    Ok(match finish {
+        Finish::Done => Outcome::Done,
+        Finish::Interrupted(_) => Outcome::Interrupted,
+    })
 }
 
 struct Shown {
@@ -218,6 +252,19 @@ struct Shown {
 }
 
 impl Shown {
+    fn finish(&self, finish: Finish, out: &Path) {
+        match finish {
+            Finish::Done => {
+                tracing::info!("{}: the LoRA is written", out.display());
+                cli::event(self.json, &json!({"event": "done", "out": out}));
+            }
+            Finish::Interrupted(step) => {
+                tracing::info!("stopped after step {step}; --resume goes on from there");
+                cli::event(self.json, &json!({"event": "interrupted", "step": step}));
+            }
+        }
+    }
+
     fn show(&mut self, event: &Event<'_>) {
         match event {
             Event::Start {
@@ -238,7 +285,7 @@ impl Shown {
                 };
                 let shared = match ranks {
                     1 => String::new(),
-                    ranks => format!(" and {} other ranks", ranks - 1),
+                    ranks => format!(" in {ranks} ranks"),
                 };
                 tracing::info!(
                     "{parameters} parameters, {pairs} pairs, {steps} steps on {device}{shared}{from}"

@@ -11,9 +11,7 @@ use ort::session::{Session as OrtSession, SessionInputValue};
 use ort::value::{TensorElementType, ValueType};
 
 use super::feed::OutputNames;
-use super::{
-    Ep, Error, Feed, Memory, Outputs, Result, Runtime, engine_cache, library, providers,
-};
+use super::{Ep, Error, Feed, Memory, Outputs, Result, Runtime, engine_cache, library, providers};
 
 /// How a graph is to be run.
 #[derive(Debug, Clone)]

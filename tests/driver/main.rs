@@ -27,11 +27,15 @@ fn the_launch_code_gives_the_cpu_twins_bits() {
     stand_in::install();
     assert_eq!(cuda::probe().unwrap(), 1);
     let error = Cuda::open(1).unwrap_err().to_string();
-    assert!(error.contains("device 1 was asked for, there are 1"), "{error}");
+    assert!(
+        error.contains("device 1 was asked for, there are 1"),
+        "{error}"
+    );
 
     operations::every_operation(&open());
     operations::memory_that_runs_out(&open());
     training::a_run(open());
+    training::a_run_in_half_precision(open());
 
     let left = stand_in::counters();
     assert_eq!((left.live_bytes, left.live_blocks), (0, 0), "memory leaks");

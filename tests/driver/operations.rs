@@ -36,9 +36,7 @@ fn results<D: Device>(device: &D, n: usize) -> Results {
     let grads = device.upload(&values(1, 3 * layout.total())).unwrap();
     let mut sum = device.zeros(layout.total()).unwrap();
     let c = [0.5, 0.0, -1.25];
-    device
-        .accumulate(&grads, &layout, &c, &mut sum)
-        .unwrap();
+    device.accumulate(&grads, &layout, &c, &mut sum).unwrap();
     out.push(("accumulate", get(&sum)));
 
     let clip = device.global_norm(&sum, 1.0).unwrap();
@@ -109,7 +107,9 @@ fn weights<D: Device>(device: &D, n: usize, out: &mut Results) {
         let weights = device.weights(&loss, &errors(5), &errors(6)).unwrap();
         out.push(("c", bits(&weights.c)));
         let summary = [weights.loss, weights.mu, weights.accuracy, weights.margin];
-        let halves = summary.map(f64::to_bits).map(|b| [b as u32, (b >> 32) as u32]);
+        let halves = summary
+            .map(f64::to_bits)
+            .map(|b| [b as u32, (b >> 32) as u32]);
         out.push(("summary", halves.concat()));
     }
 }
@@ -119,7 +119,10 @@ pub(crate) fn memory_that_runs_out(cuda: &Cuda) {
     let before = stand_in::counters().live_bytes;
     stand_in::limit(before + 1000);
     let error = cuda.zeros(10_000).unwrap_err().to_string();
-    assert!(error.contains("allocate") && error.contains("memory"), "{error}");
+    assert!(
+        error.contains("allocate") && error.contains("memory"),
+        "{error}"
+    );
     stand_in::limit(u64::MAX);
     let kept = cuda.upload(&[1.0, 2.0]).unwrap();
     assert_eq!(cuda.download(&kept).unwrap(), [1.0, 2.0]);
@@ -127,5 +130,10 @@ pub(crate) fn memory_that_runs_out(cuda: &Cuda) {
         norm: 1.0,
         factor: 1.0,
     };
-    assert_eq!(cuda.global_norm(&cuda.zeros(3).unwrap(), 1.0).unwrap().factor, clip.factor);
+    assert_eq!(
+        cuda.global_norm(&cuda.zeros(3).unwrap(), 1.0)
+            .unwrap()
+            .factor,
+        clip.factor
+    );
 }

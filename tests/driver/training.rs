@@ -49,13 +49,25 @@ fn trainer<D: Device>(device: D, world: &World) -> Trainer<D, UnetGrad> {
     Trainer::new(device, model, factors, config, source, 4, Box::new(Alone)).unwrap()
 }
 
+/// A graph in fp16 takes its noisy latents rounded on the device.
+pub(crate) fn a_run_in_half_precision(cuda: Cuda) {
+    let world = World::new();
+    world.export(&["--lora-rank", "3", "--dtype", "fp16"]);
+    let (mut there, mut here) = (trainer(cuda, &world), trainer(Cpu, &world));
+    assert_eq!(there.step(None).unwrap(), here.step(None).unwrap());
+    assert_eq!(there.snapshot().unwrap(), here.snapshot().unwrap());
+}
+
 pub(crate) fn a_run(cuda: Cuda) {
     let world = World::new();
     let mut there = trainer(cuda, &world);
     let mut here = trainer(Cpu, &world);
     for _ in 0..STEPS {
         let (mut a, mut b) = (Record::default(), Record::default());
-        let (at, bt) = (there.step(Some(&mut a)).unwrap(), here.step(Some(&mut b)).unwrap());
+        let (at, bt) = (
+            there.step(Some(&mut a)).unwrap(),
+            here.step(Some(&mut b)).unwrap(),
+        );
         assert_eq!(at, bt);
         for (name, a, b) in [
             ("sample", a.sample, b.sample),

@@ -7,6 +7,9 @@
 //! too, so is every bit of the LoRA, for any number of ranks. (A tree of partial sums would be
 //! faster by milliseconds of a step of seconds, and would tie the result to the number of ranks.)
 
+#[cfg(feature = "mpi")]
+pub mod mpi;
+
 use super::{Error, Result};
 use crate::fsio;
 
@@ -99,4 +102,17 @@ pub fn agree(ranks: &mut dyn Ranks, numbers: &[f32], step: u32) -> Result<()> {
         None => Ok(()),
         Some(rank) => Err(Error::Diverged { step, rank }),
     }
+}
+
+/// This process's number among those of its machine, as MPI's and Slurm's launchers tell it; 0
+/// without one.
+pub fn local() -> usize {
+    [
+        "OMPI_COMM_WORLD_LOCAL_RANK",
+        "MPI_LOCALRANKID",
+        "SLURM_LOCALID",
+    ]
+    .into_iter()
+    .find_map(|name| std::env::var(name).ok()?.parse().ok())
+    .unwrap_or_default()
 }

@@ -1,0 +1,227 @@
+//! A run shared between ranks: the same LoRA, bit for bit, as in one process. Ranks are threads here,
+//! and processes under `mpirun` where the build has MPI.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Barrier, Mutex};
+
+use popalign::align::factors::FactorSet;
+use popalign::align::model::UnetGrad;
+use popalign::align::ranks::{Alone, Ranks};
+use popalign::align::source::Source;
+use popalign::align::trainer::{Snapshot, Trainer};
+use popalign::align::{Config, Error, Result};
+use popalign::bundle::Bundle;
+use popalign::data::dataset::Dataset;
+use popalign::data::pairs;
+use popalign::device::Cpu;
+use popalign::diffusion::schedule::SchedulerConfig;
+use popalign::runtime::{Runtime, SessionOptions};
+
+use crate::world::World;
+
+const STEPS: u32 = 4;
+const BATCH: usize = 8;
+
+/// A rank that is a thread.
+#[derive(Debug)]
+struct Thread {
+    rank: usize,
+    size: usize,
+    board: Arc<(Mutex<Vec<Vec<f32>>>, Barrier)>,
+    before: Option<Receiver<Vec<f32>>>,
+    next: Option<Sender<Vec<f32>>>,
+}
+
+/// `size` ranks that know each other.
+fn threads(size: usize) -> Vec<Thread> {
+    let board = Arc::new((Mutex::new(vec![Vec::new(); size]), Barrier::new(size)));
+    let mut before = None;
+    let rank = |rank| {
+        let (to, from) = channel();
+        let last = rank + 1 == size;
+        Thread {
+            rank,
+            size,
+            board: Arc::clone(&board),
+            before: std::mem::replace(&mut before, Some(from)),
+            next: (!last).then_some(to),
+        }
+    };
+    (0..size).map(rank).collect()
+}
+
+impl Ranks for Thread {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn size(&self) -> usize {
+        self.size
+    }
+
+    fn gather(&mut self, own: &[f32]) -> Result<Vec<Vec<f32>>> {
+        let (board, barrier) = &*self.board;
+        board.lock().unwrap()[self.rank] = own.to_vec();
+        barrier.wait();
+        let all = board.lock().unwrap().clone();
+        barrier.wait();
+        Ok(all)
+    }
+
+    fn receive(&mut self, buffer: &mut [f32]) -> Result<()> {
+        if let Some(before) = &self.before {
+            buffer.copy_from_slice(&before.recv().unwrap());
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, buffer: &[f32]) -> Result<()> {
+        if let Some(next) = &self.next {
+            next.send(buffer.to_vec()).unwrap();
+        }
+        Ok(())
+    }
+
+    fn spread(&mut self, buffer: &mut [f32]) -> Result<()> {
+        let all = self.gather(buffer)?;
+        buffer.copy_from_slice(&all[self.size - 1]);
+        Ok(())
+    }
+}
+
+fn trainer(world: &World, micro_batch: usize, ranks: Box<dyn Ranks>) -> Trainer<Cpu, UnetGrad> {
+    let config = Config {
+        rank: 2,
+        batch: BATCH,
+        lr: 1e-3,
+        warmup: 0,
+        steps: STEPS,
+        preserve: 0.5,
+        ..Config::default()
+    };
+    let bundle = Bundle::open(&world.bundle()).unwrap();
+    let factors = FactorSet::new(bundle.lora().unwrap(), config.rank).unwrap();
+    let dataset = Dataset::open(&world.data()).unwrap();
+    let pairs = pairs::draw(&dataset, None, 1, 50).unwrap();
+    let options = SessionOptions {
+        threads: 1,
+        ..SessionOptions::default()
+    };
+    let runtime = Runtime::load().unwrap();
+    let model = UnetGrad::open(&runtime, &bundle, &options, &dataset, &factors).unwrap();
+    let scheduler = bundle.dir().join("scheduler/scheduler_config.json");
+    let scheduler = SchedulerConfig::read(&scheduler).unwrap();
+    let source = Source::new(dataset, pairs, &scheduler, &config).unwrap();
+    Trainer::new(Cpu, model, factors, config, source, micro_batch, ranks).unwrap()
+}
+
+fn trained(mut trainer: Trainer<Cpu, UnetGrad>) -> Snapshot {
+    for _ in 0..STEPS {
+        trainer.step(None).unwrap();
+    }
+    trainer.agree().unwrap()
+}
+
+/// What every one of `size` ranks ends with.
+fn shared(world: &World, micro_batch: usize, size: usize) -> Vec<Snapshot> {
+    std::thread::scope(|scope| {
+        let run = |ranks: Thread| {
+            scope.spawn(move || trained(trainer(world, micro_batch, Box::new(ranks))))
+        };
+        let running: Vec<_> = threads(size).into_iter().map(run).collect();
+        running.into_iter().map(|t| t.join().unwrap()).collect()
+    })
+}
+
+/// The batch of 8 and its 2 preserved pictures: 2, 3 and 4 ranks get unequal numbers of parts.
+#[test]
+fn any_number_of_ranks_gives_one_process_bits() {
+    let world = World::new();
+    for micro_batch in [1, 2] {
+        let alone = trained(trainer(&world, micro_batch, Box::new(Alone)));
+        assert!(alone.state.p.iter().any(|v| *v != 0.0));
+        for size in [2, 3, 4] {
+            for (rank, own) in shared(&world, micro_batch, size).iter().enumerate() {
+                assert_eq!(
+                    *own, alone,
+                    "rank {rank} of {size}, micro-batch {micro_batch}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn ranks_that_differ_are_found_out() {
+    let differ = |rank: usize| move |numbers: &mut [f32; 2]| numbers[1] = rank as f32;
+    let verdicts: Vec<_> = std::thread::scope(|scope| {
+        let run = |mut ranks: Thread| {
+            scope.spawn(move || {
+                let mut numbers = [1.0, 0.0];
+                differ(ranks.rank() / 2)(&mut numbers);
+                popalign::align::ranks::agree(&mut ranks, &numbers, 7)
+            })
+        };
+        let running: Vec<_> = threads(3).into_iter().map(run).collect();
+        running.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    for verdict in verdicts {
+        let error = verdict.unwrap_err();
+        assert!(
+            matches!(error, Error::Diverged { step: 7, rank: 2 }),
+            "{error}"
+        );
+    }
+}
+
+#[cfg(not(feature = "mpi"))]
+#[test]
+fn a_build_without_mpi_says_so() {
+    let output = World::new().run(&["--mpi", "--steps", "1"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(crate::world::stderr(&output).contains("--features mpi"));
+}
+
+/// Under `mpirun` with two processes: the same files as one process writes. A rank that fails takes
+/// the other with it.
+#[cfg(feature = "mpi")]
+#[test]
+fn mpirun_gives_one_process_files() {
+    use std::process::Command;
+
+    use crate::world::{files, stderr, succeeded};
+
+    let world = World::new();
+    let options = [
+        "--steps",
+        "6",
+        "--batch",
+        "8",
+        "--micro-batch",
+        "2",
+        "--save-every",
+        "3",
+        "--threads",
+        "1",
+    ];
+    world.trained(&options);
+    let mpirun = |options: &[&str]| {
+        let out = world.dir().join("shared");
+        let own = world.command_into(&out, options);
+        let mut command = Command::new("mpirun");
+        command.args(["--allow-run-as-root", "--oversubscribe", "-n", "2"]);
+        command
+            .arg(own.get_program())
+            .args(own.get_args())
+            .arg("--mpi");
+        (out, command.output().unwrap())
+    };
+    let (out, output) = mpirun(&options);
+    succeeded(&output);
+    assert!(stderr(&output).contains("in 2 ranks"));
+    assert_eq!(files(&world.out()), files(&out));
+
+    let (_, output) = mpirun(&options);
+    assert_ne!(output.status.code(), Some(0), "the folder is taken");
+    assert!(stderr(&output).contains("--resume"), "{}", stderr(&output));
+}

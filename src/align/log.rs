@@ -42,11 +42,14 @@ pub struct Line {
     pub samples_per_second: f64,
     /// Duration of this step.
     pub seconds: f64,
+    /// The part of it that ONNX Runtime took.
+    #[serde(default)]
+    pub runtime_seconds: f64,
 }
 
 impl Line {
-    /// The line of a step that took `seconds`.
-    pub fn new(report: &Report, seconds: f64) -> Self {
+    /// The line of a step that took `seconds`, of which `runtime` in ONNX Runtime.
+    pub fn new(report: &Report, seconds: f64, runtime: f64) -> Self {
         Self {
             step: report.step,
             loss: report.loss,
@@ -58,6 +61,7 @@ impl Line {
             lr: report.lr,
             samples_per_second: report.samples as f64 / seconds.max(1e-9),
             seconds,
+            runtime_seconds: runtime,
         }
     }
 }

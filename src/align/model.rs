@@ -5,6 +5,8 @@
     reason = "ONNX Runtime is given the addresses of the device's buffers"
 )]
 
+use std::time::Duration;
+
 use super::factors::FactorSet;
 use super::{Error, Result};
 use crate::bundle::{Bundle, Part};
@@ -52,6 +54,9 @@ pub struct Gradients<B> {
 pub trait GradientModel<D: Device> {
     /// Whether it computes in fp16, whose numbers end at 65504.
     fn is_fp16(&self) -> bool;
+
+    /// Time spent in the network so far.
+    fn busy(&self) -> Duration;
 
     /// Runs a batch with the factors in `p`.
     ///
@@ -161,6 +166,10 @@ fn unet_multiple(bundle: &Bundle) -> Result<usize> {
 impl<D: Device> GradientModel<D> for UnetGrad {
     fn is_fp16(&self) -> bool {
         self.session.is_fp16()
+    }
+
+    fn busy(&self) -> Duration {
+        self.session.busy()
     }
 
     fn run(

@@ -288,7 +288,7 @@ fn train<D: Device, M: GradientModel<D>>(
             save(trainer, request, logs.as_ref(), observe)?;
             return Ok(Finish::Interrupted(trainer.done()));
         }
-        let start = Instant::now();
+        let (start, busy) = (Instant::now(), trainer.model.busy());
         let mut record = environment.trace.as_ref().map(|_| Record::default());
         let report = match trainer.step(record.as_mut()) {
             Ok(report) => report,
@@ -298,7 +298,12 @@ fn train<D: Device, M: GradientModel<D>>(
             }
             Err(error) => return Err(error),
         };
-        let line = Line::new(&report, start.elapsed().as_secs_f64());
+        let runtime = trainer.model.busy() - busy;
+        let line = Line::new(
+            &report,
+            start.elapsed().as_secs_f64(),
+            runtime.as_secs_f64(),
+        );
         if let Some(logs) = &mut logs {
             logs.append(&line)?;
         }

@@ -13,6 +13,7 @@
 
 use std::ffi::{CString, c_void};
 use std::ptr::{self, NonNull};
+use std::time::Instant;
 
 use ort::AsPointer;
 use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
@@ -161,8 +162,11 @@ impl Session {
                 binding.bind(bind, array.name, view.0.as_ptr())?;
             }
         }
+        let start = Instant::now();
         // SAFETY: the session and the binding are alive and nobody else has them; no run options.
-        checked(unsafe { (api.RunWithBinding)(session, ptr::null(), binding.0.as_ptr()) })
+        let status = unsafe { (api.RunWithBinding)(session, ptr::null(), binding.0.as_ptr()) };
+        self.busy += start.elapsed();
+        checked(status)
     }
 }
 

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use cudarc::driver::CudaStream;
 use ort::session::builder::GraphOptimizationLevel;
@@ -141,6 +142,7 @@ pub struct Session {
     output_names: Arc<OutputNames>,
     /// Position of each name in `inputs`, then in `optional`.
     by_name: HashMap<String, usize>,
+    pub(super) busy: Duration,
 }
 
 impl Session {
@@ -181,6 +183,7 @@ impl Session {
             outputs,
             output_names,
             by_name,
+            busy: Duration::ZERO,
         })
     }
 
@@ -192,6 +195,11 @@ impl Session {
     /// The provider it runs on, never [`Ep::Auto`].
     pub fn ep(&self) -> Ep {
         self.ep
+    }
+
+    /// Time spent in ONNX Runtime's runs so far.
+    pub fn busy(&self) -> Duration {
+        self.busy
     }
 
     /// Where it computes.
@@ -235,10 +243,12 @@ impl Session {
         let mut given = self.nothing_given();
         let values = self.bind(feed, &mut given)?;
         self.all_given(&given)?;
+        let start = Instant::now();
         let outputs = self.inner.run(values).map_err(|e| Error::Run {
             path: self.path.to_path_buf(),
             reason: e.to_string(),
         })?;
+        self.busy += start.elapsed();
         let values = outputs.into_iter().map(|(_, value)| value).collect();
         Ok(Outputs::new(
             Arc::clone(&self.path),

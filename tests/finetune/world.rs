@@ -301,7 +301,7 @@ pub(crate) fn log(path: &Path) -> Vec<Value> {
     assert!(text.ends_with('\n'));
     let line = |line: &str| {
         let mut value: Value = serde_json::from_str(line).unwrap();
-        for key in ["seconds", "samples_per_second"] {
+        for key in ["seconds", "runtime_seconds", "samples_per_second"] {
             assert!(value.as_object_mut().unwrap().remove(key).is_some());
         }
         value

@@ -127,7 +127,8 @@ fn log_lines_and_events_are_those_of_each_step() {
             "grad_norm",
             "lr",
             "samples_per_second",
-            "seconds"
+            "seconds",
+            "runtime_seconds"
         ]
     );
     let lines = log(&path);

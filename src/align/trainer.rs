@@ -17,7 +17,7 @@ use super::source::{Role, Sample, Source};
 use super::{Error, Result};
 use crate::device::exact::{neg_log_sigmoid, sigmoid_neg};
 use crate::device::philox::Purpose;
-use crate::device::{Clip, Device, Diffuse, State, Weights};
+use crate::device::{Clip, Device, Diffuse, Link, State, Weights};
 
 /// What a step says of itself.
 #[derive(Debug, Clone, PartialEq)]
@@ -92,6 +92,8 @@ pub struct Trainer<D: Device, M> {
     pub micro_batch: usize,
     /// The processes that share the run.
     pub ranks: Box<dyn Ranks>,
+    /// The way from device to device, where there is one.
+    link: Option<Box<dyn Link<D::Buffer>>>,
     state: State<D::Buffer>,
     ema: Option<D::Buffer>,
     done: u32,
@@ -120,8 +122,9 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
         config: Config,
         source: Source,
         micro_batch: usize,
-        ranks: Box<dyn Ranks>,
+        mut ranks: Box<dyn Ranks>,
     ) -> Result<Self> {
+        let link = ranks::link(ranks.as_mut(), &device)?;
         let p = factors.init(config.init, config.seed);
         let zeros = vec![0.0; p.len()];
         let state = State {
@@ -138,6 +141,7 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
             source,
             micro_batch: micro_batch.max(1),
             ranks,
+            link,
             state,
             ema,
             done: 0,
@@ -261,24 +265,33 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
     /// The weighted gradients of all samples, added in their order: to what the rank before has
     /// added. `c` are the factors of this rank's samples.
     fn sum(&mut self, kept: &[D::Buffer], c: &[f32]) -> Result<D::Buffer> {
-        let total = self.factors.layout().total();
-        let mut host = Vec::new();
-        let mut sum = if self.ranks.rank() == 0 {
-            self.device.zeros(total)?
-        } else {
-            host.resize(total, 0.0);
-            self.ranks.receive(&mut host)?;
-            self.device.upload(&host)?
-        };
+        let mut sum = self.device.zeros(self.factors.layout().total())?;
+        if self.ranks.rank() > 0 {
+            match &self.link {
+                Some(link) => link.receive(&mut sum)?,
+                None => {
+                    let mut host = vec![0.0; self.factors.layout().total()];
+                    self.ranks.receive(&mut host)?;
+                    sum = self.device.upload(&host)?;
+                }
+            }
+        }
         for (grads, c) in kept.iter().zip(c.chunks(self.micro_batch)) {
             self.device
                 .accumulate(grads, self.factors.layout(), c, &mut sum)?;
         }
-        if self.ranks.size() > 1 {
-            host = self.device.download(&sum)?;
-            self.ranks.send(&host)?;
-            self.ranks.spread(&mut host)?;
-            sum = self.device.upload(&host)?;
+        match &self.link {
+            _ if self.ranks.size() == 1 => {}
+            Some(link) => {
+                link.send(&sum)?;
+                link.spread(&mut sum)?;
+            }
+            None => {
+                let mut host = self.device.download(&sum)?;
+                self.ranks.send(&host)?;
+                self.ranks.spread(&mut host)?;
+                sum = self.device.upload(&host)?;
+            }
         }
         Ok(sum)
     }

@@ -18,7 +18,10 @@ use cudarc::driver::{
 
 use super::cpu::Half;
 use super::sources::{SOURCES, nvrtc_present};
-use super::{AdamWStep, Clip, Device, Diffuse, Diffused, Error, Layout, Loss, State, Weights};
+use super::{
+    AdamWStep, Clip, Device, Diffuse, Diffused, Error, Layout, Link, Loss, Meeting, State, Weights,
+    nccl,
+};
 use crate::runtime::Memory;
 
 /// Threads of a block: `LANES` of `kernels/common.cuh`.
@@ -384,5 +387,18 @@ impl Device for Cuda {
             &n,
             &one_minus_decay
         )
+    }
+
+    fn meeting(&self) -> Result<Option<Meeting>, Error> {
+        nccl::present().then(nccl::meeting).transpose()
+    }
+
+    fn link(
+        &self,
+        meeting: &Meeting,
+        rank: usize,
+        size: usize,
+    ) -> Result<Box<dyn Link<CudaSlice<f32>>>, Error> {
+        Ok(Box::new(nccl::meet(&self.stream, meeting, rank, size)?))
     }
 }

@@ -8,6 +8,7 @@
 pub mod cpu;
 pub mod cuda;
 pub(crate) mod exact;
+mod nccl;
 pub mod philox;
 pub mod sources;
 
@@ -238,6 +239,23 @@ pub struct State<B> {
     pub v: B,
 }
 
+/// Bytes of a [`Meeting`]: those of NCCL's unique id.
+pub const MEETING: usize = 128;
+
+/// Where ranks find each other to [`Device::link`] up.
+pub type Meeting = [u8; MEETING];
+
+/// Passes buffers between the devices of ranks without the host. All ranks call the same methods in
+/// the same order, with buffers of one size.
+pub trait Link<B>: std::fmt::Debug {
+    /// Fills `buffer` with what the rank before sent; the first rank's stays as it is.
+    fn receive(&self, buffer: &mut B) -> Result<(), Error>;
+    /// Sends to the next rank, if there is one.
+    fn send(&self, buffer: &B) -> Result<(), Error>;
+    /// Fills everyone's `buffer` with the last rank's.
+    fn spread(&self, buffer: &mut B) -> Result<(), Error>;
+}
+
 /// A place where training steps are computed: buffers of single-precision numbers and the
 /// operations between the network's runs.
 pub trait Device {
@@ -293,6 +311,23 @@ pub trait Device {
     ) -> Result<(), Error>;
     /// Moves an average towards the parameters.
     fn ema(&self, p: &Self::Buffer, average: &mut Self::Buffer, decay: f64) -> Result<(), Error>;
+
+    /// A place for ranks to meet, if their devices can pass buffers to each other here.
+    fn meeting(&self) -> Result<Option<Meeting>, Error> {
+        Ok(None)
+    }
+
+    /// Meets the other ranks; returns when all of them have come.
+    fn link(
+        &self,
+        _meeting: &Meeting,
+        _rank: usize,
+        _size: usize,
+    ) -> Result<Box<dyn Link<Self::Buffer>>, Error> {
+        Err(Error::Unavailable {
+            reason: format!("{} has no link to other ranks", self.name()),
+        })
+    }
 }
 
 /// The CPU, through the twins of the kernels.

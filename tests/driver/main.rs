@@ -8,6 +8,8 @@
 
 mod operations;
 mod stand_in;
+#[path = "../finetune/threads.rs"]
+mod threads;
 mod training;
 #[path = "../finetune/world.rs"]
 #[expect(dead_code, reason = "the other tests use more of it")]
@@ -35,6 +37,7 @@ fn the_launch_code_gives_the_cpu_twins_bits() {
     operations::every_operation(&open());
     operations::memory_that_runs_out(&open());
     training::a_run(open());
+    training::a_run_on_two_devices();
     training::a_run_in_half_precision(open());
 
     let left = stand_in::counters();

@@ -5,7 +5,7 @@
 use popalign::align::Config;
 use popalign::align::factors::FactorSet;
 use popalign::align::model::UnetGrad;
-use popalign::align::ranks::Alone;
+use popalign::align::ranks::{Alone, Ranks};
 use popalign::align::source::Source;
 use popalign::align::trainer::{Record, Trainer};
 use popalign::bundle::Bundle;
@@ -16,8 +16,9 @@ use popalign::device::{Cpu, Device};
 use popalign::diffusion::schedule::SchedulerConfig;
 use popalign::runtime::{Runtime, SessionOptions};
 
-use crate::stand_in;
+use crate::threads::threads;
 use crate::world::World;
+use crate::{open, stand_in};
 
 const STEPS: u32 = 3;
 
@@ -35,6 +36,10 @@ fn config() -> Config {
 }
 
 fn trainer<D: Device>(device: D, world: &World) -> Trainer<D, UnetGrad> {
+    shared(device, world, Box::new(Alone))
+}
+
+fn shared<D: Device>(device: D, world: &World, ranks: Box<dyn Ranks>) -> Trainer<D, UnetGrad> {
     let config = config();
     let bundle = Bundle::open(&world.bundle()).unwrap();
     let factors = FactorSet::new(bundle.lora().unwrap(), config.rank).unwrap();
@@ -46,7 +51,34 @@ fn trainer<D: Device>(device: D, world: &World) -> Trainer<D, UnetGrad> {
     let scheduler = bundle.dir().join("scheduler/scheduler_config.json");
     let scheduler = SchedulerConfig::read(&scheduler).unwrap();
     let source = Source::new(dataset, pairs, &scheduler, &config).unwrap();
-    Trainer::new(device, model, factors, config, source, 4, Box::new(Alone)).unwrap()
+    Trainer::new(device, model, factors, config, source, 4, ranks).unwrap()
+}
+
+/// Two ranks whose gradients pass through NCCL have the bits of one process, on the CPU.
+pub(crate) fn a_run_on_two_devices() {
+    let world = World::new();
+    let mut alone = trainer(Cpu, &world);
+    for _ in 0..STEPS {
+        alone.step(None).unwrap();
+    }
+    let expected = alone.snapshot().unwrap();
+    std::thread::scope(|scope| {
+        for ranks in threads(2) {
+            let (world, expected) = (&world, &expected);
+            scope.spawn(move || {
+                let mut own = shared(open(), world, Box::new(ranks));
+                let before = stand_in::counters().to_host;
+                own.step(None).unwrap();
+                // Less than its factors: no gradient went through the host.
+                let copied = stand_in::counters().to_host - before;
+                assert!(copied < 4 * own.factors.layout().total() as u64, "{copied}");
+                for _ in 1..STEPS {
+                    own.step(None).unwrap();
+                }
+                assert_eq!(own.agree().unwrap(), *expected);
+            });
+        }
+    });
 }
 
 /// A graph in fp16 takes its noisy latents rounded on the device.

@@ -6,6 +6,7 @@ mod half;
 mod ranks;
 mod refused;
 mod resume;
+mod threads;
 mod torch;
 mod trace;
 mod world;

@@ -11,6 +11,7 @@
 pub mod mpi;
 
 use super::{Error, Result};
+use crate::device::{Device, Link};
 use crate::fsio;
 
 /// The processes of a run, seen from one of them. Every rank calls the same methods in the same
@@ -76,6 +77,28 @@ impl Ranks for Alone {
 pub fn share(ranks: &dyn Ranks, parts: usize) -> std::ops::Range<usize> {
     let at = |rank| rank * parts / ranks.size();
     at(ranks.rank())..at(ranks.rank() + 1)
+}
+
+/// Links the ranks' devices, if there are several and all of them can.
+///
+/// # Errors
+/// See [`Ranks::gather`]; when a device that could link up fails to.
+pub fn link<D: Device>(
+    ranks: &mut dyn Ranks,
+    device: &D,
+) -> Result<Option<Box<dyn Link<D::Buffer>>>> {
+    if ranks.size() == 1 {
+        return Ok(None);
+    }
+    // Every rank offers a place; all go to the first one's.
+    let own = device.meeting()?.map(|place| place.map(f32::from));
+    let all = ranks.gather(own.as_ref().map_or(&[], |place| place.as_slice()))?;
+    if all.iter().any(Vec::is_empty) {
+        tracing::debug!("gradients pass between ranks through the host");
+        return Ok(None);
+    }
+    let place = std::array::from_fn(|i| all[0][i] as u8);
+    Ok(Some(device.link(&place, ranks.rank(), ranks.size())?))
 }
 
 /// Whether any rank says yes.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use indicatif::ProgressBar;
-use popalign::align::config::LoraInit;
+use popalign::align::config::{LoraInit, Optimizer};
 use popalign::align::schedule::LrSchedule;
 use popalign::align::{Config, Environment, Event, Finish, LossKind, PairSource, Request, run};
 use popalign::cli::{self, Common, Outcome};
@@ -77,7 +77,7 @@ struct Args {
     #[arg(long, value_name = "NORM", default_value_t = Config::default().grad_clip)]
     grad_clip: f64,
     /// The optimizer
-    #[arg(long, value_enum, default_value_t = Optimizer::Adamw)]
+    #[arg(long, value_enum, default_value_t = Config::default().optimizer)]
     optimizer: Optimizer,
     /// AdamW: decay of the first moment
     #[arg(long, value_name = "B", default_value_t = Config::default().adam_beta1)]
@@ -125,15 +125,8 @@ struct Args {
     common: Common,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Optimizer {
-    /// AdamW with single-precision state
-    Adamw,
-}
-
 impl Args {
     fn request(&self) -> Request {
-        let Optimizer::Adamw = self.optimizer;
         Request {
             model: self.model.clone(),
             data: self.data.clone(),
@@ -155,6 +148,7 @@ impl Args {
                 steps: self.steps,
                 batch: self.batch,
                 grad_clip: self.grad_clip,
+                optimizer: self.optimizer,
                 adam_beta1: self.adam_beta1,
                 adam_beta2: self.adam_beta2,
                 adam_eps: self.adam_eps,

@@ -17,7 +17,10 @@ use cudarc::driver::{
 };
 
 use super::sources::{SOURCES, nvrtc_present};
-use super::{AdamWStep, Clip, Device, Diffuse, Diffused, Error, Layout, Loss, State, Weights};
+use super::{
+    AdamWStep, Clip, Device, Diffuse, Diffused, Error, Layout, Loss, Moments, State, Weights,
+    blockwise,
+};
 
 /// Threads of a block: `LANES` of `kernels/common.cuh`.
 const THREADS: u32 = 256;
@@ -150,8 +153,12 @@ fn blocks_for(elements: usize) -> usize {
     elements.div_ceil(THREADS as usize)
 }
 
+// SAFETY: plain numbers laid out as the kernels' structure of the same name.
+unsafe impl DeviceRepr for AdamWStep {}
+
 impl Device for Cuda {
     type Buffer = CudaSlice<f32>;
+    type Bytes = CudaSlice<u8>;
 
     fn name(&self) -> String {
         self.context
@@ -166,6 +173,16 @@ impl Device for Cuda {
     fn download(&self, buffer: &CudaSlice<f32>) -> Result<Vec<f32>, Error> {
         self.stream
             .clone_dtoh(buffer)
+            .map_err(driver("copy from device"))
+    }
+
+    fn upload_bytes(&self, host: &[u8]) -> Result<CudaSlice<u8>, Error> {
+        self.put(host)
+    }
+
+    fn download_bytes(&self, bytes: &CudaSlice<u8>) -> Result<Vec<u8>, Error> {
+        self.stream
+            .clone_dtoh(bytes)
             .map_err(driver("copy from device"))
     }
 
@@ -292,30 +309,55 @@ impl Device for Cuda {
         step: &AdamWStep,
         clip: Clip,
         grad: &CudaSlice<f32>,
-        state: &mut State<CudaSlice<f32>>,
+        state: &mut State<CudaSlice<f32>, CudaSlice<u8>>,
     ) -> Result<(), Error> {
         let clip = self.put(&[clip.norm, clip.factor])?;
-        let n = grad.len() as i64;
-        // No 16-bit copy: a null pointer that the kernel does not touch.
+        // No 16-bit copy: a null pointer that the kernels do not touch.
         let (copy, copy_kind) = (0u64, 0u32);
+        let (m, v, blocks) = match &mut state.moments {
+            Moments::Full { m, v } => {
+                let n = grad.len() as i64;
+                return launch!(
+                    self,
+                    "pa_adamw",
+                    blocks_for(grad.len()),
+                    grad,
+                    &clip,
+                    &mut state.p,
+                    m,
+                    v,
+                    &copy,
+                    &n,
+                    step,
+                    &copy_kind,
+                );
+            }
+            Moments::Blockwise { blocks, m, v } => (m, v, blocks),
+        };
+        let starts: Vec<i64> = blocks.offsets().iter().map(|&o| o as i64).collect();
+        let starts = self.put(&starts)?;
+        let count = blocks.factors() as i64;
+        let (m_map, v_map) = (
+            self.put(&*blockwise::SIGNED)?,
+            self.put(&*blockwise::UNSIGNED)?,
+        );
         launch!(
             self,
-            "pa_adamw",
-            blocks_for(grad.len()),
+            "pa_adamw8",
+            blocks.factors(),
             grad,
             &clip,
             &mut state.p,
-            &mut state.m,
-            &mut state.v,
+            &mut m.codes,
+            &mut m.absmax,
+            &mut v.codes,
+            &mut v.absmax,
             &copy,
-            &n,
-            &step.keep,
-            &step.rate,
-            &step.root,
-            &step.one_minus_beta1,
-            &step.beta2,
-            &step.one_minus_beta2,
-            &step.eps,
+            &starts,
+            &count,
+            &m_map,
+            &v_map,
+            step,
             &copy_kind,
         )
     }

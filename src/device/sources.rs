@@ -35,6 +35,7 @@ pub const SOURCES: &[Source] = &[
     source!("accumulate.cu", "pa_accumulate"),
     source!("global_norm.cu", "pa_square_sums", "pa_norm"),
     source!("adamw.cu", "pa_adamw"),
+    source!("adamw8.cu", "pa_adamw8"),
     source!("ema.cu", "pa_ema"),
     source!("casts.cu", "pa_to_half", "pa_from_half"),
 ];
@@ -43,6 +44,8 @@ const HEADERS: &[(&str, &str)] = &[
     ("common.cuh", include_str!("../../kernels/common.cuh")),
     ("philox.cuh", include_str!("../../kernels/philox.cuh")),
     ("exact.cuh", include_str!("../../kernels/exact.cuh")),
+    ("adamw.cuh", include_str!("../../kernels/adamw.cuh")),
+    ("blockwise.cuh", include_str!("../../kernels/blockwise.cuh")),
     ("cast.cuh", include_str!("../../kernels/cast.cuh")),
 ];
 

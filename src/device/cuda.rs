@@ -1,7 +1,7 @@
 //! CUDA: the kernels loaded on a GPU and launched through the driver.
 //!
-//! Nothing is linked: driver and NVRTC are looked up when asked for, and [`probe`] says in words
-//! what is missing instead of panicking.
+//! Nothing is linked: the driver is looked up when asked for, and [`probe`] says in words what is
+//! missing instead of panicking.
 
 #![expect(
     unsafe_code,
@@ -15,8 +15,10 @@ use cudarc::driver::{
     CudaContext, CudaFunction, CudaSlice, CudaStream, DevicePtr, DeviceRepr, DriverError,
     LaunchConfig, PushKernelArg, ValidAsZeroBits,
 };
+use cudarc::nvrtc::Ptx;
 
-use super::sources::{SOURCES, nvrtc_present};
+use super::ptx::Compiler;
+use super::sources::SOURCES;
 use super::{
     AdamWStep, Clip, Device, Diffuse, Diffused, Error, Layout, Loss, Moments, State, Weights,
     blockwise,
@@ -59,7 +61,6 @@ pub fn probe() -> Result<usize, Error> {
             "libcuda (the NVIDIA driver) is not installed".to_owned(),
         ));
     }
-    nvrtc_present()?;
     let count = CudaContext::device_count()
         .map_err(|e| missing(format!("the driver does not start: {e}")))?;
     match usize::try_from(count) {
@@ -83,6 +84,16 @@ impl std::fmt::Debug for Cuda {
     }
 }
 
+/// The newest CUDA that the driver knows: 12020 for 12.2.
+fn driver_version() -> Result<i32, Error> {
+    let mut version = 0;
+    // SAFETY: `probe` found the library, and the function writes one integer.
+    unsafe { cudarc::driver::sys::cuDriverGetVersion(&raw mut version) }
+        .result()
+        .map_err(driver("driver version"))?;
+    Ok(version)
+}
+
 fn driver(call: &'static str) -> impl FnOnce(DriverError) -> Error {
     move |e| Error::Driver {
         call,
@@ -91,7 +102,7 @@ fn driver(call: &'static str) -> impl FnOnce(DriverError) -> Error {
 }
 
 impl Cuda {
-    /// Opens a device and compiles the kernels for it.
+    /// Opens a device and loads the kernels on it.
     pub fn open(ordinal: usize) -> Result<Self, Error> {
         let count = probe()?;
         if ordinal >= count {
@@ -113,10 +124,11 @@ impl Cuda {
             _ => "sm_75",
         };
         let stream = context.new_stream().map_err(driver("new stream"))?;
+        let compiler = Compiler::find(driver_version()?);
         let mut functions = BTreeMap::new();
         for source in SOURCES {
             let module = context
-                .load_module(source.compile(arch)?)
+                .load_module(Ptx::from_src(compiler.ptx(source, arch)?))
                 .map_err(driver("load module"))?;
             for &name in source.kernels {
                 let function = module.load_function(name).map_err(driver(name))?;

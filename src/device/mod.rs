@@ -10,6 +10,7 @@ pub mod cpu;
 pub mod cuda;
 pub(crate) mod exact;
 pub mod philox;
+pub mod ptx;
 pub mod sources;
 mod state;
 

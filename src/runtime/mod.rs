@@ -12,6 +12,7 @@ mod library;
 mod providers;
 mod session;
 
+pub(crate) use engine_cache::user_cache;
 pub use feed::{Feed, Outputs};
 pub use library::Runtime;
 pub use ort::value::TensorElementType as ElementType;

@@ -21,19 +21,29 @@ typedef long long i64;
 __device__ inline i64 first_index() { return (i64)blockIdx.x * blockDim.x + threadIdx.x; }
 __device__ inline i64 index_stride() { return (i64)gridDim.x * blockDim.x; }
 
-// Sum of one value per thread: lane t takes in lane t + s for s = 128, 64 .. 1.
-// `lanes` is shared memory for LANES values. Every thread of the block calls it and gets the sum.
-template <class T>
-__device__ T block_sum(T value, T *lanes) {
+// One value per thread folded to one: lane t takes in lane t + s for s = 128, 64 .. 1.
+// `lanes` is shared memory for LANES values. Every thread of the block calls it and gets the result.
+template <class T, T (*fold)(T, T)> __device__ T block_fold(T value, T *lanes) {
     lanes[threadIdx.x] = value;
     __syncthreads();
     for (u32 s = LANES / 2; s > 0; s >>= 1) {
-        if (threadIdx.x < s) lanes[threadIdx.x] = lanes[threadIdx.x] + lanes[threadIdx.x + s];
+        if (threadIdx.x < s) lanes[threadIdx.x] = fold(lanes[threadIdx.x], lanes[threadIdx.x + s]);
         __syncthreads();
     }
-    T sum = lanes[0];
+    T result = lanes[0];
     __syncthreads();
-    return sum;
+    return result;
+}
+
+template <class T> __device__ inline T sum_of(T a, T b) { return a + b; }
+template <class T> __device__ inline T larger_of(T a, T b) { return a > b ? a : b; }
+
+template <class T> __device__ T block_sum(T value, T *lanes) {
+    return block_fold<T, sum_of<T>>(value, lanes);
+}
+
+template <class T> __device__ T block_max(T value, T *lanes) {
+    return block_fold<T, larger_of<T>>(value, lanes);
 }
 
 __device__ inline u32 bits_of(float x) {

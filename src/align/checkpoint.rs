@@ -1,7 +1,7 @@
 //! Checkpoints: folders that appear whole.
 //!
-//! `checkpoints/step-NNNNNN/` holds `state.safetensors` (factors, moments and their average, in
-//! single precision), `pytorch_lora_weights.safetensors` (the same factors for other programs) and
+//! `checkpoints/step-NNNNNN/` holds `state.safetensors` (factors, their average and moments, in
+//! single precision or as 8-bit codes with their blocks' scales), `pytorch_lora_weights.safetensors` (the same factors for other programs) and
 //! `checkpoint.json` with the step and the SHA-256 of both. It is written under another name and
 //! renamed. One whose hashes differ, or that lacks a file, is not used, and the run says so. Random
 //! numbers are addressed by the step, so there is nothing else to keep. A new checkpoint is
@@ -14,16 +14,20 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Result;
-use super::factors::FactorSet;
+use super::factors::{Factor, FactorSet};
 use super::trainer::Snapshot;
-use crate::device::State;
+use crate::device::blockwise::BLOCK;
+use crate::device::{Codes, Moments, State};
 use crate::fsio::{self, AtomicDir};
 use crate::weights::lora::write_diffusers;
-use crate::weights::{NewTensor, Weights, write_safetensors};
+use crate::weights::{NewTensor, Tensor, Weights, write_safetensors};
 
 const FOLDER: &str = "checkpoints";
 const MANIFEST: &str = "checkpoint.json";
 const STATE: &str = "state.safetensors";
+/// Prefixes of the moments' tensors, torch's names.
+const FIRST: &str = "exp_avg";
+const SECOND: &str = "exp_avg_sq";
 const LORA: &str = "pytorch_lora_weights.safetensors";
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -81,19 +85,19 @@ fn path(out: &Path, step: u32) -> PathBuf {
 }
 
 fn write(dir: &Path, factors: &FactorSet, snapshot: &Snapshot) -> Result<()> {
-    let buffers = [
-        ("lora", Some(&snapshot.state.p)),
-        ("exp_avg", Some(&snapshot.state.m)),
-        ("exp_avg_sq", Some(&snapshot.state.v)),
-        ("ema", snapshot.ema.as_ref()),
-    ];
-    let mut tensors = Vec::new();
-    for (prefix, buffer) in buffers {
-        let Some(buffer) = buffer else { continue };
-        for (factor, part) in factors.parts(buffer) {
-            let name = format!("{prefix}.{}", factor.name);
-            tensors.push(NewTensor::f32(name, &factor.shape, part));
+    let mut tensors = numbers(factors, "lora", &snapshot.state.p);
+    match &snapshot.state.moments {
+        Moments::Full { m, v } => {
+            tensors.extend(numbers(factors, FIRST, m));
+            tensors.extend(numbers(factors, SECOND, v));
         }
+        Moments::Blockwise { m, v, .. } => {
+            tensors.extend(codes(factors, FIRST, m));
+            tensors.extend(codes(factors, SECOND, v));
+        }
+    }
+    if let Some(ema) = &snapshot.ema {
+        tensors.extend(numbers(factors, "ema", ema));
     }
     write_safetensors(dir.join(STATE), &tensors, &BTreeMap::new())?;
     let result = snapshot.ema.as_ref().unwrap_or(&snapshot.state.p);
@@ -108,6 +112,35 @@ fn write(dir: &Path, factors: &FactorSet, snapshot: &Snapshot) -> Result<()> {
         sha256,
     };
     super::output::write_json(&dir.join(MANIFEST), "a checkpoint", &manifest)
+}
+
+/// A tensor for each factor of a buffer.
+fn numbers<'a>(factors: &'a FactorSet, prefix: &str, buffer: &'a [f32]) -> Vec<NewTensor<'a>> {
+    let tensor = |(factor, part): (&Factor, &'a [f32])| {
+        NewTensor::f32(format!("{prefix}.{}", factor.name), &factor.shape, part)
+    };
+    factors.parts(buffer).map(tensor).collect()
+}
+
+/// Two tensors for each factor: its codes and the scales of its blocks.
+fn codes<'a>(
+    factors: &'a FactorSet,
+    prefix: &str,
+    of: &'a Codes<Vec<f32>, Vec<u8>>,
+) -> Vec<NewTensor<'a>> {
+    let mut absmax = of.absmax.as_slice();
+    let mut tensors = Vec::new();
+    for (Factor { name, shape }, part) in factors.parts(&of.codes) {
+        let (own, rest) = absmax.split_at(part.len().div_ceil(BLOCK));
+        absmax = rest;
+        let (code, scale) = (
+            format!("{prefix}.codes.{name}"),
+            format!("{prefix}.absmax.{name}"),
+        );
+        tensors.push(NewTensor::u8(code, shape, part));
+        tensors.push(NewTensor::f32(scale, &[own.len()], own));
+    }
+    tensors
 }
 
 /// Finds the newest complete checkpoint of a run and what was passed over.
@@ -177,25 +210,67 @@ fn load(dir: &Path, factors: &FactorSet) -> std::result::Result<Snapshot, String
         }
     }
     let weights = Weights::open_files([dir.join(STATE)]).map_err(|e| text(&e))?;
-    let buffer = |prefix: &str| -> crate::weights::Result<Vec<f32>> {
-        let scope = weights.scope(prefix);
-        let mut buffer = Vec::with_capacity(factors.layout().total());
-        for factor in factors.list() {
-            let shape = factor.shape.map(|d| d as u64);
-            buffer.extend(scope.get(&factor.name, &shape)?.read_f32()?);
-        }
-        Ok(buffer)
-    };
-    let get = |prefix: &str| buffer(prefix).map_err(|e| text(&e));
-    let ema = weights.iter().any(|t| t.name.starts_with("ema."));
-    Ok(Snapshot {
-        step: manifest.step,
-        state: State {
+    let get = |prefix: &str| read(&weights, factors, prefix, shape, Tensor::read_f32);
+    let snapshot = || -> crate::weights::Result<Snapshot> {
+        let state = State {
             p: get("lora")?,
-            m: get("exp_avg")?,
-            v: get("exp_avg_sq")?,
-        },
-        ema: if ema { Some(get("ema")?) } else { None },
+            moments: if has(&weights, &format!("{FIRST}.codes.")) {
+                Moments::Blockwise {
+                    blocks: factors.layout().blocks(),
+                    m: read_codes(&weights, factors, FIRST)?,
+                    v: read_codes(&weights, factors, SECOND)?,
+                }
+            } else {
+                Moments::Full {
+                    m: get(FIRST)?,
+                    v: get(SECOND)?,
+                }
+            },
+        };
+        let ema = has(&weights, "ema.").then(|| get("ema")).transpose()?;
+        let step = manifest.step;
+        Ok(Snapshot { step, state, ema })
+    };
+    snapshot().map_err(|e| text(&e))
+}
+
+fn shape(factor: &Factor) -> Vec<u64> {
+    factor.shape.map(|d| d as u64).to_vec()
+}
+
+fn has(weights: &Weights, prefix: &str) -> bool {
+    weights.iter().any(|t| t.name.starts_with(prefix))
+}
+
+/// The factors' tensors under a prefix, one after another.
+fn read<T>(
+    weights: &Weights,
+    factors: &FactorSet,
+    prefix: &str,
+    shape: impl Fn(&Factor) -> Vec<u64>,
+    values: fn(&Tensor) -> crate::weights::Result<Vec<T>>,
+) -> crate::weights::Result<Vec<T>> {
+    let scope = weights.scope(prefix);
+    let mut buffer = Vec::new();
+    for factor in factors.list() {
+        buffer.extend(values(&scope.get(&factor.name, &shape(factor))?)?);
+    }
+    Ok(buffer)
+}
+
+fn read_codes(
+    weights: &Weights,
+    factors: &FactorSet,
+    prefix: &str,
+) -> crate::weights::Result<Codes<Vec<f32>, Vec<u8>>> {
+    let blocks = |factor: &Factor| {
+        let elements = factor.shape[0] * factor.shape[1];
+        vec![elements.div_ceil(BLOCK) as u64]
+    };
+    let (codes, absmax) = (format!("{prefix}.codes"), format!("{prefix}.absmax"));
+    Ok(Codes {
+        codes: read(weights, factors, &codes, shape, Tensor::read_bytes)?,
+        absmax: read(weights, factors, &absmax, blocks, Tensor::read_f32)?,
     })
 }
 

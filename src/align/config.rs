@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::schedule::LrSchedule;
 use super::{Error, Result};
 use crate::device::philox::STEP_LIMIT;
-use crate::device::{AdamW, Loss};
+use crate::device::{AdamW, Layout, Loss, Moments};
 
 /// Which loss to minimise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
@@ -29,6 +29,26 @@ pub enum LoraInit {
     Gaussian,
     /// Uniform within 1 / sqrt(inputs) (PEFT's default)
     Kaiming,
+}
+
+/// How gradients become updates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Optimizer {
+    /// AdamW with single-precision moments
+    Adamw,
+    /// AdamW with moments in eight bits, as bitsandbytes': a quarter of their memory
+    Adamw8bit,
+}
+
+impl Optimizer {
+    /// The moments that a run starts with.
+    pub fn moments(self, layout: &Layout) -> Moments<Vec<f32>, Vec<u8>> {
+        match self {
+            Self::Adamw => Moments::zeros(layout),
+            Self::Adamw8bit => Moments::blockwise_zeros(layout),
+        }
+    }
 }
 
 /// Everything that the trained numbers depend on, besides the model and the data.
@@ -58,6 +78,8 @@ pub struct Config {
     pub batch: usize,
     /// Norm that gradients are clipped to; 0 for none.
     pub grad_clip: f64,
+    /// The optimizer.
+    pub optimizer: Optimizer,
     /// Decay of the first moment.
     pub adam_beta1: f64,
     /// Decay of the second moment.
@@ -95,6 +117,7 @@ impl Default for Config {
             steps: 750,
             batch: 8,
             grad_clip: 1.0,
+            optimizer: Optimizer::Adamw,
             adam_beta1: 0.9,
             adam_beta2: 0.999,
             adam_eps: 1e-8,

@@ -82,7 +82,7 @@ impl FactorSet {
     }
 
     /// Each factor with its part of a buffer.
-    pub fn parts<'a>(&'a self, buffer: &'a [f32]) -> impl Iterator<Item = (&'a Factor, &'a [f32])> {
+    pub fn parts<'a, T>(&'a self, buffer: &'a [T]) -> impl Iterator<Item = (&'a Factor, &'a [T])> {
         let part = |(m, factor)| (factor, &buffer[self.layout.range(m)]);
         self.list.iter().enumerate().map(part)
     }

@@ -17,7 +17,7 @@ use super::source::{Role, Sample, Source};
 use super::{Error, Result};
 use crate::device::exact::{neg_log_sigmoid, sigmoid_neg};
 use crate::device::philox::Purpose;
-use crate::device::{Clip, Device, Diffuse, Link, State, Weights};
+use crate::device::{Clip, Device, Diffuse, HostState, Link, State, Weights};
 
 /// What a step says of itself.
 #[derive(Debug, Clone, PartialEq)]
@@ -94,7 +94,7 @@ pub struct Trainer<D: Device, M> {
     pub ranks: Box<dyn Ranks>,
     /// The way from device to device, where there is one.
     link: Option<Box<dyn Link<D::Buffer>>>,
-    state: State<D::Buffer>,
+    state: State<D::Buffer, D::Bytes>,
     ema: Option<D::Buffer>,
     done: u32,
 }
@@ -104,8 +104,8 @@ pub struct Trainer<D: Device, M> {
 pub struct Snapshot {
     /// Updates done.
     pub step: u32,
-    /// Factors and moments.
-    pub state: State<Vec<f32>>,
+    /// Factors and the optimizer's moments.
+    pub state: HostState,
     /// Average of the factors, if one is kept.
     pub ema: Option<Vec<f32>>,
 }
@@ -126,13 +126,12 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
     ) -> Result<Self> {
         let link = ranks::link(ranks.as_mut(), &device)?;
         let p = factors.init(config.init, config.seed);
-        let zeros = vec![0.0; p.len()];
-        let state = State {
-            p: device.upload(&p)?,
-            m: device.upload(&zeros)?,
-            v: device.upload(&zeros)?,
+        let start = State {
+            p,
+            moments: config.optimizer.moments(factors.layout()),
         };
-        let ema = config.ema.map(|_| device.upload(&p)).transpose()?;
+        let state = start.try_map(|x| device.upload(x), |x| device.upload_bytes(x))?;
+        let ema = config.ema.map(|_| device.upload(&start.p)).transpose()?;
         Ok(Self {
             device,
             model,
@@ -158,14 +157,10 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
     /// # Errors
     /// When the device refuses.
     pub fn snapshot(&self) -> Result<Snapshot> {
-        let get = |buffer| self.device.download(buffer);
+        let get = |buffer: &D::Buffer| self.device.download(buffer);
         Ok(Snapshot {
             step: self.done,
-            state: State {
-                p: get(&self.state.p)?,
-                m: get(&self.state.m)?,
-                v: get(&self.state.v)?,
-            },
+            state: self.state.try_map(get, |x| self.device.download_bytes(x))?,
             ema: self.ema.as_ref().map(get).transpose()?,
         })
     }
@@ -186,11 +181,9 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
     /// When the device refuses.
     pub fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
         let put = |host: &Vec<f32>| self.device.upload(host);
-        self.state = State {
-            p: put(&snapshot.state.p)?,
-            m: put(&snapshot.state.m)?,
-            v: put(&snapshot.state.v)?,
-        };
+        self.state = snapshot
+            .state
+            .try_map(put, |x| self.device.upload_bytes(x))?;
         self.ema = snapshot.ema.as_ref().map(put).transpose()?;
         self.done = snapshot.step;
         Ok(())

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use indicatif::ProgressBar;
-use popalign::align::config::LoraInit;
+use popalign::align::config::{LoraInit, Optimizer};
 use popalign::align::ranks::{self, Alone, Ranks};
 use popalign::align::schedule::LrSchedule;
 use popalign::align::{Config, Environment, Event, Finish, LossKind, PairSource, Request, run};
@@ -78,7 +78,7 @@ struct Args {
     #[arg(long, value_name = "NORM", default_value_t = Config::default().grad_clip)]
     grad_clip: f64,
     /// The optimizer
-    #[arg(long, value_enum, default_value_t = Optimizer::Adamw)]
+    #[arg(long, value_enum, default_value_t = Config::default().optimizer)]
     optimizer: Optimizer,
     /// AdamW: decay of the first moment
     #[arg(long, value_name = "B", default_value_t = Config::default().adam_beta1)]
@@ -130,12 +130,6 @@ struct Args {
     common: Common,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Optimizer {
-    /// AdamW with single-precision state
-    Adamw,
-}
-
 impl Args {
     fn session(&self) -> SessionOptions {
         let mut session = SessionOptions::from(&self.common);
@@ -146,7 +140,6 @@ impl Args {
     }
 
     fn request(&self) -> Request {
-        let Optimizer::Adamw = self.optimizer;
         Request {
             model: self.model.clone(),
             data: self.data.clone(),
@@ -168,6 +161,7 @@ impl Args {
                 steps: self.steps,
                 batch: self.batch,
                 grad_clip: self.grad_clip,
+                optimizer: self.optimizer,
                 adam_beta1: self.adam_beta1,
                 adam_beta2: self.adam_beta2,
                 adam_eps: self.adam_eps,

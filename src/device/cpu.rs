@@ -232,6 +232,15 @@ pub fn global_norm(grad: &[f32], max_norm: f64) -> Clip {
     }
 }
 
+/// Twin of `adamw_element` in `kernels/adamw.cuh`: one element's update by its clipped gradient.
+#[inline]
+pub(super) fn adamw_element(s: &AdamWStep, g: f32, p: &mut f32, m: &mut f32, v: &mut f32) {
+    *m += s.one_minus_beta1 * (g - *m);
+    *v = s.beta2 * *v + s.one_minus_beta2 * g * g;
+    let denominator = v.sqrt() / s.root + s.eps;
+    *p = *p * s.keep - s.rate * *m / denominator;
+}
+
 /// Twin of `pa_adamw`, without the 16-bit copy (see [`to_half`]).
 pub fn adamw(
     step: &AdamWStep,
@@ -241,7 +250,6 @@ pub fn adamw(
     m: &mut [f32],
     v: &mut [f32],
 ) {
-    let s = *step;
     p.par_chunks_mut(TASK)
         .zip(m.par_chunks_mut(TASK))
         .zip(v.par_chunks_mut(TASK))
@@ -249,12 +257,7 @@ pub fn adamw(
         .for_each(|(((p, m), v), grad)| {
             for k in 0..p.len() {
                 let g = clip.factor * grad[k];
-                let mk = m[k] + s.one_minus_beta1 * (g - m[k]);
-                let vk = s.beta2 * v[k] + s.one_minus_beta2 * g * g;
-                let denominator = vk.sqrt() / s.root + s.eps;
-                p[k] = p[k] * s.keep - s.rate * mk / denominator;
-                m[k] = mk;
-                v[k] = vk;
+                adamw_element(step, g, &mut p[k], &mut m[k], &mut v[k]);
             }
         });
 }

@@ -1,7 +1,7 @@
 //! CUDA: the kernels loaded on a GPU and launched through the driver.
 //!
-//! Nothing is linked: driver and NVRTC are looked up when asked for, and [`probe`] says in words
-//! what is missing instead of panicking.
+//! Nothing is linked: the driver is looked up when asked for, and [`probe`] says in words what is
+//! missing instead of panicking.
 
 #![expect(
     unsafe_code,
@@ -15,12 +15,14 @@ use cudarc::driver::{
     CudaContext, CudaFunction, CudaSlice, CudaStream, DevicePtr, DevicePtrMut, DeviceRepr,
     DriverError, LaunchConfig, PushKernelArg, ValidAsZeroBits,
 };
+use cudarc::nvrtc::Ptx;
 
 use super::cpu::Half;
-use super::sources::{SOURCES, nvrtc_present};
+use super::ptx::Compiler;
+use super::sources::SOURCES;
 use super::{
-    AdamWStep, Clip, Device, Diffuse, Diffused, Error, Layout, Link, Loss, Meeting, State, Weights,
-    nccl,
+    AdamWStep, Clip, Device, Diffuse, Diffused, Error, Layout, Link, Loss, Meeting, Moments, State,
+    Weights, blockwise, nccl,
 };
 use crate::runtime::Memory;
 
@@ -61,7 +63,6 @@ pub fn probe() -> Result<usize, Error> {
             "libcuda (the NVIDIA driver) is not installed".to_owned(),
         ));
     }
-    nvrtc_present()?;
     let count = CudaContext::device_count()
         .map_err(|e| missing(format!("the driver does not start: {e}")))?;
     match usize::try_from(count) {
@@ -86,6 +87,16 @@ impl std::fmt::Debug for Cuda {
     }
 }
 
+/// The newest CUDA that the driver knows: 12020 for 12.2.
+fn driver_version() -> Result<i32, Error> {
+    let mut version = 0;
+    // SAFETY: `probe` found the library, and the function writes one integer.
+    unsafe { cudarc::driver::sys::cuDriverGetVersion(&raw mut version) }
+        .result()
+        .map_err(driver("driver version"))?;
+    Ok(version)
+}
+
 fn driver(call: &'static str) -> impl FnOnce(DriverError) -> Error {
     move |e| Error::Driver {
         call,
@@ -94,7 +105,7 @@ fn driver(call: &'static str) -> impl FnOnce(DriverError) -> Error {
 }
 
 impl Cuda {
-    /// Opens a device and compiles the kernels for it.
+    /// Opens a device and loads the kernels on it.
     pub fn open(ordinal: usize) -> Result<Self, Error> {
         let count = probe()?;
         if ordinal >= count {
@@ -116,10 +127,11 @@ impl Cuda {
             _ => "sm_75",
         };
         let stream = context.new_stream().map_err(driver("new stream"))?;
+        let compiler = Compiler::find(driver_version()?);
         let mut functions = BTreeMap::new();
         for source in SOURCES {
             let module = context
-                .load_module(source.compile(arch)?)
+                .load_module(Ptx::from_src(compiler.ptx(source, arch)?))
                 .map_err(driver("load module"))?;
             for &name in source.kernels {
                 let function = module.load_function(name).map_err(driver(name))?;
@@ -166,9 +178,13 @@ fn blocks_for(elements: usize) -> usize {
     elements.div_ceil(THREADS as usize)
 }
 
+// SAFETY: plain numbers laid out as the kernels' structure of the same name.
+unsafe impl DeviceRepr for AdamWStep {}
+
 impl Device for Cuda {
     type Buffer = CudaSlice<f32>;
     type Halves = CudaSlice<u16>;
+    type Bytes = CudaSlice<u8>;
 
     fn name(&self) -> String {
         self.context
@@ -220,6 +236,16 @@ impl Device for Cuda {
     fn download(&self, buffer: &CudaSlice<f32>) -> Result<Vec<f32>, Error> {
         self.stream
             .clone_dtoh(buffer)
+            .map_err(driver("copy from device"))
+    }
+
+    fn upload_bytes(&self, host: &[u8]) -> Result<CudaSlice<u8>, Error> {
+        self.put(host)
+    }
+
+    fn download_bytes(&self, bytes: &CudaSlice<u8>) -> Result<Vec<u8>, Error> {
+        self.stream
+            .clone_dtoh(bytes)
             .map_err(driver("copy from device"))
     }
 
@@ -342,30 +368,55 @@ impl Device for Cuda {
         step: &AdamWStep,
         clip: Clip,
         grad: &CudaSlice<f32>,
-        state: &mut State<CudaSlice<f32>>,
+        state: &mut State<CudaSlice<f32>, CudaSlice<u8>>,
     ) -> Result<(), Error> {
         let clip = self.put(&[clip.norm, clip.factor])?;
-        let n = grad.len() as i64;
-        // No 16-bit copy: a null pointer that the kernel does not touch.
+        // No 16-bit copy: a null pointer that the kernels do not touch.
         let (copy, copy_kind) = (0u64, 0u32);
+        let (m, v, blocks) = match &mut state.moments {
+            Moments::Full { m, v } => {
+                let n = grad.len() as i64;
+                return launch!(
+                    self,
+                    "pa_adamw",
+                    blocks_for(grad.len()),
+                    grad,
+                    &clip,
+                    &mut state.p,
+                    m,
+                    v,
+                    &copy,
+                    &n,
+                    step,
+                    &copy_kind,
+                );
+            }
+            Moments::Blockwise { blocks, m, v } => (m, v, blocks),
+        };
+        let starts: Vec<i64> = blocks.offsets().iter().map(|&o| o as i64).collect();
+        let starts = self.put(&starts)?;
+        let count = blocks.factors() as i64;
+        let (m_map, v_map) = (
+            self.put(&*blockwise::SIGNED)?,
+            self.put(&*blockwise::UNSIGNED)?,
+        );
         launch!(
             self,
-            "pa_adamw",
-            blocks_for(grad.len()),
+            "pa_adamw8",
+            blocks.factors(),
             grad,
             &clip,
             &mut state.p,
-            &mut state.m,
-            &mut state.v,
+            &mut m.codes,
+            &mut m.absmax,
+            &mut v.codes,
+            &mut v.absmax,
             &copy,
-            &n,
-            &step.keep,
-            &step.rate,
-            &step.root,
-            &step.one_minus_beta1,
-            &step.beta2,
-            &step.one_minus_beta2,
-            &step.eps,
+            &starts,
+            &count,
+            &m_map,
+            &v_map,
+            step,
             &copy_kind,
         )
     }

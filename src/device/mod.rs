@@ -5,17 +5,21 @@
 //! reduction trees, no fused multiply-add), so that they give the same bits. [`Device`] is what
 //! the training loop sees of either.
 
+pub mod blockwise;
 pub mod cpu;
 pub mod cuda;
 pub(crate) mod exact;
 mod nccl;
 pub mod philox;
+pub mod ptx;
 pub mod sources;
+mod state;
 
 use std::ops::Range;
 
 use cpu::Half;
 use philox::Purpose;
+pub use state::{Codes, HostState, Moments, State};
 
 use crate::runtime::Memory;
 
@@ -180,8 +184,10 @@ pub struct AdamW {
     pub weight_decay: f64,
 }
 
-/// The scalars of one AdamW step, computed in double precision and rounded once.
+/// The scalars of one AdamW step, computed in double precision and rounded once. In memory as
+/// `AdamWStep` of `kernels/adamw.cuh`.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(C)]
 pub struct AdamWStep {
     /// 1 - lr * weight decay.
     pub keep: f32,
@@ -228,17 +234,6 @@ fn power(mut base: f64, mut exponent: u32) -> f64 {
     result
 }
 
-/// Parameters with what the optimizer keeps of them, all in one layout.
-#[derive(Debug, Clone, PartialEq)]
-pub struct State<B> {
-    /// LoRA factors, single precision master copy.
-    pub p: B,
-    /// First moments.
-    pub m: B,
-    /// Second moments.
-    pub v: B,
-}
-
 /// Bytes of a [`Meeting`]: those of NCCL's unique id.
 pub const MEETING: usize = 128;
 
@@ -263,6 +258,8 @@ pub trait Device {
     type Buffer;
     /// A buffer of 16-bit numbers.
     type Halves;
+    /// The same of bytes.
+    type Bytes;
 
     /// What to call the device in logs.
     fn name(&self) -> String;
@@ -282,6 +279,10 @@ pub trait Device {
     fn upload(&self, host: &[f32]) -> Result<Self::Buffer, Error>;
     /// Copies numbers from the device.
     fn download(&self, buffer: &Self::Buffer) -> Result<Vec<f32>, Error>;
+    /// Copies bytes to the device.
+    fn upload_bytes(&self, host: &[u8]) -> Result<Self::Bytes, Error>;
+    /// Copies bytes from the device.
+    fn download_bytes(&self, bytes: &Self::Bytes) -> Result<Vec<u8>, Error>;
     /// Draws noise and mixes it into latents [batch, elements].
     fn diffuse(
         &self,
@@ -307,7 +308,7 @@ pub trait Device {
         step: &AdamWStep,
         clip: Clip,
         grad: &Self::Buffer,
-        state: &mut State<Self::Buffer>,
+        state: &mut State<Self::Buffer, Self::Bytes>,
     ) -> Result<(), Error>;
     /// Moves an average towards the parameters.
     fn ema(&self, p: &Self::Buffer, average: &mut Self::Buffer, decay: f64) -> Result<(), Error>;
@@ -337,6 +338,7 @@ pub struct Cpu;
 impl Device for Cpu {
     type Buffer = Vec<f32>;
     type Halves = Vec<u16>;
+    type Bytes = Vec<u8>;
 
     fn name(&self) -> String {
         "cpu".to_owned()
@@ -372,6 +374,14 @@ impl Device for Cpu {
 
     fn download(&self, buffer: &Vec<f32>) -> Result<Vec<f32>, Error> {
         Ok(buffer.clone())
+    }
+
+    fn upload_bytes(&self, host: &[u8]) -> Result<Vec<u8>, Error> {
+        Ok(host.to_vec())
+    }
+
+    fn download_bytes(&self, bytes: &Vec<u8>) -> Result<Vec<u8>, Error> {
+        Ok(bytes.clone())
     }
 
     fn diffuse(&self, call: &Diffuse<'_>, latents: &Vec<f32>) -> Result<Diffused<Vec<f32>>, Error> {
@@ -415,9 +425,15 @@ impl Device for Cpu {
         step: &AdamWStep,
         clip: Clip,
         grad: &Vec<f32>,
-        state: &mut State<Vec<f32>>,
+        state: &mut HostState,
     ) -> Result<(), Error> {
-        cpu::adamw(step, clip, grad, &mut state.p, &mut state.m, &mut state.v);
+        let p = &mut state.p;
+        match &mut state.moments {
+            Moments::Full { m, v } => cpu::adamw(step, clip, grad, p, m, v),
+            Moments::Blockwise { blocks, m, v } => {
+                blockwise::adamw(step, clip, grad, p, blocks, m, v);
+            }
+        }
         Ok(())
     }
 

@@ -1,10 +1,13 @@
 //! The kernel sources, embedded, and their compilation by NVRTC.
 //!
-//! Their `#include`s are resolved here, so that no file is needed beside the executable.
+//! Their `#include`s are resolved here, so that no file is needed beside the executable. Nor is a
+//! compiler: `kernels/ptx` holds each source compiled for the oldest GPUs by the first NVRTC of
+//! CUDA 12, which every later driver takes. `scripts/kernels` makes it; [`super::ptx`] chooses.
 
-use cudarc::nvrtc::{CompileOptions, Ptx, compile_ptx_with_opts};
+use cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts, sys};
 
 use super::Error;
+use crate::fsio;
 
 /// A kernel source file with the entry points in it.
 #[derive(Debug, Clone, Copy)]
@@ -13,15 +16,18 @@ pub struct Source {
     pub file: &'static str,
     /// Its text, with `#include` lines.
     pub text: &'static str,
+    /// The same compiled beforehand: a line with [`Source::hash`], then PTX for sm_75.
+    pub prebuilt: &'static str,
     /// The `__global__` functions in it.
     pub kernels: &'static [&'static str],
 }
 
 macro_rules! source {
-    ($file:literal, $($kernel:literal),+) => {
+    ($name:literal, $($kernel:literal),+) => {
         Source {
-            file: $file,
-            text: include_str!(concat!("../../kernels/", $file)),
+            file: concat!($name, ".cu"),
+            text: include_str!(concat!("../../kernels/", $name, ".cu")),
+            prebuilt: include_str!(concat!("../../kernels/ptx/", $name, ".ptx")),
             kernels: &[$($kernel),+],
         }
     };
@@ -29,20 +35,23 @@ macro_rules! source {
 
 /// Every kernel source.
 pub const SOURCES: &[Source] = &[
-    source!("diffuse.cu", "pa_diffuse"),
-    source!("paired_mse.cu", "pa_paired_mse"),
-    source!("weights.cu", "pa_weights"),
-    source!("accumulate.cu", "pa_accumulate"),
-    source!("global_norm.cu", "pa_square_sums", "pa_norm"),
-    source!("adamw.cu", "pa_adamw"),
-    source!("ema.cu", "pa_ema"),
-    source!("casts.cu", "pa_to_half", "pa_from_half"),
+    source!("diffuse", "pa_diffuse"),
+    source!("paired_mse", "pa_paired_mse"),
+    source!("weights", "pa_weights"),
+    source!("accumulate", "pa_accumulate"),
+    source!("global_norm", "pa_square_sums", "pa_norm"),
+    source!("adamw", "pa_adamw"),
+    source!("adamw8", "pa_adamw8"),
+    source!("ema", "pa_ema"),
+    source!("casts", "pa_to_half", "pa_from_half"),
 ];
 
 const HEADERS: &[(&str, &str)] = &[
     ("common.cuh", include_str!("../../kernels/common.cuh")),
     ("philox.cuh", include_str!("../../kernels/philox.cuh")),
     ("exact.cuh", include_str!("../../kernels/exact.cuh")),
+    ("adamw.cuh", include_str!("../../kernels/adamw.cuh")),
+    ("blockwise.cuh", include_str!("../../kernels/blockwise.cuh")),
     ("cast.cuh", include_str!("../../kernels/cast.cuh")),
 ];
 
@@ -68,10 +77,15 @@ impl Source {
         out
     }
 
+    /// SHA-256 of the assembled text.
+    pub fn hash(&self) -> String {
+        fsio::sha256_bytes(self.assembled().as_bytes())
+    }
+
     /// Compiles to PTX for an architecture such as `sm_80`, without fused multiply-add, flushing
     /// or approximate division: the twins' bits depend on it.
-    pub fn compile(&self, arch: &'static str) -> Result<Ptx, Error> {
-        nvrtc_present()?;
+    pub fn compile(&self, arch: &'static str) -> Result<String, Error> {
+        nvrtc_version()?;
         let options = CompileOptions {
             arch: Some(arch),
             fmad: Some(false),
@@ -81,22 +95,34 @@ impl Source {
             name: Some(self.file.to_owned()),
             ..CompileOptions::default()
         };
-        compile_ptx_with_opts(self.assembled(), options).map_err(|e| Error::Compile {
-            source_file: self.file,
-            log: e.to_string(),
-        })
+        let compiled = compile_ptx_with_opts(self.assembled(), options);
+        compiled
+            .map(|ptx| ptx.to_src())
+            .map_err(|e| Error::Compile {
+                source_file: self.file,
+                log: e.to_string(),
+            })
     }
 }
 
-/// Whether NVRTC can be loaded. Never panics.
+/// NVRTC's version as a driver writes it (12090 for 12.9), or that it can't be loaded. Never panics.
 #[expect(unsafe_code, reason = "looking for a shared library is an FFI edge")]
-pub fn nvrtc_present() -> Result<(), Error> {
+pub fn nvrtc_version() -> Result<i32, Error> {
+    let missing = |reason: &str| Error::Unavailable {
+        reason: reason.to_owned(),
+    };
     // SAFETY: only looks for the shared library; no symbol of it is called.
-    if unsafe { cudarc::nvrtc::sys::is_culib_present() } {
-        Ok(())
+    if !unsafe { sys::is_culib_present() } {
+        return Err(missing(
+            "libnvrtc (the run-time compiler) is not on the library path",
+        ));
+    }
+    let (mut major, mut minor) = (0, 0);
+    // SAFETY: the library is there, and the function writes two integers.
+    let result = unsafe { sys::nvrtcVersion(&raw mut major, &raw mut minor) };
+    if result == sys::nvrtcResult::NVRTC_SUCCESS {
+        Ok(major * 1000 + minor * 10)
     } else {
-        Err(Error::Unavailable {
-            reason: "libnvrtc (the run-time compiler) is not on the library path".to_owned(),
-        })
+        Err(missing("libnvrtc does not tell its version"))
     }
 }

@@ -15,7 +15,7 @@ use crate::fsio;
 pub(super) fn folder(runtime: &Runtime, model: &Path, options: &SessionOptions) -> Result<PathBuf> {
     let root = match &options.tensorrt.engine_cache {
         Some(root) => root.clone(),
-        None => default_root(),
+        None => user_cache("engines"),
     };
     let mut hash = Sha256::new();
     let mut part = |text: &str| {
@@ -47,13 +47,14 @@ pub(super) fn folder(runtime: &Runtime, model: &Path, options: &SessionOptions) 
     Ok(std::path::absolute(&folder).unwrap_or(folder))
 }
 
-/// `popalign/engines` in the user's cache folder.
-fn default_root() -> PathBuf {
+/// `popalign/<name>` in the user's cache folder.
+pub(crate) fn user_cache(name: &str) -> PathBuf {
     let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".cache"));
     base.or_else(home)
         .unwrap_or_else(std::env::temp_dir)
-        .join("popalign/engines")
+        .join("popalign")
+        .join(name)
 }
 
 /// The files beside a model that can hold its weights, in a fixed order.

@@ -14,6 +14,7 @@ mod providers;
 mod session;
 
 pub use bound::{Bound, Memory};
+pub(crate) use engine_cache::user_cache;
 pub use feed::{Feed, Outputs};
 pub use library::Runtime;
 pub use ort::value::TensorElementType as ElementType;

@@ -3,7 +3,9 @@
 use popalign::device::cpu::Half;
 use popalign::device::cuda::Cuda;
 use popalign::device::philox::{self, Purpose};
-use popalign::device::{AdamW, Clip, Cpu, Device, Diffuse, Layout, Loss, State};
+use popalign::device::{
+    AdamW, Clip, Cpu, Device, Diffuse, HostState, Layout, Loss, Moments, State,
+};
 
 use crate::stand_in;
 
@@ -27,7 +29,7 @@ pub(crate) fn every_operation(cuda: &Cuda) {
 }
 
 /// The one body that both devices run.
-fn results<D: Device>(device: &D, n: usize) -> Results {
+fn results<D: Device>(device: &D, n: usize) -> (Results, [(HostState, Vec<u32>); 2]) {
     let mut out = Results::new();
     let get = |buffer: &D::Buffer| bits(&device.download(buffer).unwrap());
     diffuse(device, n, &mut out);
@@ -42,30 +44,41 @@ fn results<D: Device>(device: &D, n: usize) -> Results {
     let clip = device.global_norm(&sum, 1.0).unwrap();
     out.push(("global_norm", bits(&[clip.norm, clip.factor])));
 
-    let total = layout.total();
-    let mut state = State {
-        p: device.upload(&values(2, total)).unwrap(),
-        m: device.zeros(total).unwrap(),
-        v: device.zeros(total).unwrap(),
+    weights(device, n, &mut out);
+    let zeros = [Moments::zeros(&layout), Moments::blockwise_zeros(&layout)];
+    let update = |moments| optimized(device, &layout, moments, &sum, clip);
+    (out, zeros.map(update))
+}
+
+/// Two updates and their average.
+fn optimized<D: Device>(
+    device: &D,
+    layout: &Layout,
+    moments: Moments<Vec<f32>, Vec<u8>>,
+    grad: &D::Buffer,
+    clip: Clip,
+) -> (HostState, Vec<u32>) {
+    let start = State {
+        p: values(2, layout.total()),
+        moments,
     };
+    let mut state = start
+        .try_map(|b| device.upload(b), |q| device.upload_bytes(q))
+        .unwrap();
+    let mut average = device.upload(&values(3, layout.total())).unwrap();
     let adamw = AdamW {
         beta1: 0.9,
         beta2: 0.999,
         eps: 1e-8,
         weight_decay: 1e-2,
     };
-    let mut average = device.upload(&values(3, total)).unwrap();
     for t in 1..3 {
         let step = adamw.step(t, 1e-3);
-        device.adamw(&step, clip, &sum, &mut state).unwrap();
+        device.adamw(&step, clip, grad, &mut state).unwrap();
         device.ema(&state.p, &mut average, 0.9).unwrap();
     }
-    for (name, buffer) in [("p", &state.p), ("m", &state.m), ("v", &state.v)] {
-        out.push((name, get(buffer)));
-    }
-    out.push(("ema", get(&average)));
-    weights(device, n, &mut out);
-    out
+    let end = state.try_map(|b| device.download(b), |q| device.download_bytes(q));
+    (end.unwrap(), bits(&device.download(&average).unwrap()))
 }
 
 fn diffuse<D: Device>(device: &D, n: usize, out: &mut Results) {

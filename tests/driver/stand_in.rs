@@ -1,4 +1,4 @@
-//! Compiles the stand-ins for libcuda, libnvrtc and libnccl and puts them in the loader's way.
+//! Compiles the stand-ins for libcuda and libnccl and puts them in the loader's way.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -34,7 +34,6 @@ static DRIVER: LazyLock<Library> = LazyLock::new(|| {
     }
     std::fs::write(folder.path().join("kernels.inc"), includes).unwrap();
     // The loader takes a library that is there already for one of the same soname.
-    std::mem::forget(compile(folder.path(), "nvrtc"));
     std::mem::forget(compile(folder.path(), "nccl"));
     compile(folder.path(), "driver")
 });
@@ -42,8 +41,7 @@ static DRIVER: LazyLock<Library> = LazyLock::new(|| {
 fn compile(folder: &Path, name: &str) -> Library {
     let soname = match name {
         "driver" => "libcuda.so",
-        "nccl" => "libnccl.so",
-        _ => "libnvrtc.so",
+        _ => "libnccl.so",
     };
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let out = folder.join(soname);

@@ -3,6 +3,7 @@
 //! every bit of both runs must agree.
 
 use popalign::align::Config;
+use popalign::align::config::Optimizer;
 use popalign::align::factors::FactorSet;
 use popalign::align::model::UnetGrad;
 use popalign::align::ranks::{Alone, Ranks};
@@ -30,6 +31,7 @@ fn config() -> Config {
         warmup: 0,
         steps: STEPS,
         ema: Some(0.9),
+        optimizer: Optimizer::Adamw8bit,
         preserve: 0.2,
         ..Config::default()
     }

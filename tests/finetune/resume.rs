@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
+use popalign::weights::{DType, Tensor};
 use serde_json::Value;
 
 use crate::world::{World, files, log, stderr, succeeded, tensors};
@@ -42,6 +43,14 @@ fn until(command: &mut Command, kind: &str, events: usize) -> Child {
     child
 }
 
+/// Starts a run and kills it some microseconds after its event stream has shown `events` of a kind.
+fn killed(world: &World, options: &[&str], kind: &str, events: usize, delay: u64) {
+    let mut child = until(&mut world.command(options), kind, events);
+    sleep(Duration::from_micros(delay));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
 #[test]
 fn killed_anywhere_it_ends_as_if_it_had_not_been() {
     let world = World::new();
@@ -69,10 +78,7 @@ fn killed_anywhere_it_ends_as_if_it_had_not_been() {
         ("saved", 1, 200),
         ("step", 3, 0),
     ] {
-        let mut child = until(&mut world.command(&options), kind, events);
-        sleep(Duration::from_micros(delay));
-        child.kill().unwrap();
-        child.wait().unwrap();
+        killed(&world, &options, kind, events, delay);
     }
     let output = world.run(&options);
     succeeded(&output);
@@ -90,6 +96,33 @@ fn killed_anywhere_it_ends_as_if_it_had_not_been() {
     );
 
     // Once more: there is nothing to do, and nothing changes.
+    succeeded(&world.run(&options));
+    assert_same(&files(&world.out()), &files(&unbroken));
+}
+
+#[test]
+fn eight_bit_moments_go_on_bit_for_bit_and_only_as_such() {
+    let world = World::new();
+    let options = [&OPTIONS[..], &["--optimizer", "adamw8bit", "--resume"]].concat();
+    let unbroken = world.dir().join("unbroken");
+    succeeded(&world.command_into(&unbroken, &options).output().unwrap());
+    for (kind, events, delay) in [("step", 7, 0), ("saved", 1, 100), ("step", 3, 500)] {
+        killed(&world, &options, kind, events, delay);
+    }
+    let state = unbroken.join("checkpoints/step-000023/state.safetensors");
+    let kinds = tensors(&state);
+    let codes = |t: &&Tensor| t.name.starts_with("exp_avg.codes.") && t.dtype == DType::U8;
+    let factors = kinds.keys().filter(|n| n.starts_with("lora.")).count();
+    assert_eq!(kinds.values().filter(codes).count(), factors);
+
+    let other = world.run(&[&OPTIONS[..], &["--resume"]].concat());
+    let text = stderr(&other);
+    assert_eq!(other.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("optimizer") && text.contains("adamw8bit"),
+        "{text}"
+    );
+
     succeeded(&world.run(&options));
     assert_same(&files(&world.out()), &files(&unbroken));
 }

@@ -30,8 +30,10 @@ fn snapshot(step: u32, ema: bool) -> Snapshot {
         step,
         state: State {
             p: filled(0),
-            m: filled(100),
-            v: filled(200),
+            moments: Moments::Full {
+                m: filled(100),
+                v: filled(200),
+            },
         },
         ema: ema.then(|| filled(300)),
     }
@@ -59,6 +61,43 @@ fn what_is_saved_is_read_back() {
         assert_eq!((found, skipped), (Some(snapshot(10, ema)), vec![]));
         assert!(any(dir.path()).unwrap());
     }
+}
+
+#[test]
+fn eight_bit_moments_are_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let module = |path: &str, inputs: u64| LoraModule {
+        path: path.to_owned(),
+        in_features: inputs,
+        out_features: 2,
+    };
+    let info = LoraInfo {
+        rank: 2,
+        targets: vec!["to_q".to_owned()],
+        modules: vec![module("a.to_q", 300), module("b.to_q", 3)],
+    };
+    let factors = FactorSet::new(&info, 2).unwrap();
+    let n = factors.layout().total();
+    let codes = |seed: usize| Codes {
+        codes: (0..n).map(|k| ((k + seed) * 7 % 256) as u8).collect(),
+        // 600 elements are three blocks; 4, 6 and 4 are one each.
+        absmax: (0..6).map(|k| (k + seed) as f32 * 1e-3).collect(),
+    };
+    let written = Snapshot {
+        step: 10,
+        state: State {
+            p: vec![0.5; n],
+            moments: Moments::Blockwise {
+                blocks: factors.layout().blocks(),
+                m: codes(1),
+                v: codes(2),
+            },
+        },
+        ema: None,
+    };
+    save(dir.path(), &factors, &written, PLAN).unwrap();
+    let (found, skipped) = newest(dir.path(), &factors).unwrap();
+    assert_eq!((found, skipped), (Some(written), vec![]));
 }
 
 #[test]

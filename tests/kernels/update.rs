@@ -1,0 +1,244 @@
+//! What happens to the factors: the gradient's norm, the optimizers, the average, the casts.
+
+use popalign::device::cpu::{self, Half};
+use popalign::device::{AdamW, AdamWStep, Clip, Codes, Layout, blockwise};
+
+use crate::shim::{SIZES, args, assert_same, launch, values};
+
+#[test]
+fn global_norm() {
+    for (n, grid) in SIZES {
+        for (scale, max_norm) in [(1.0f32, 1.0f64), (1e-25, 1.0), (1.0, 0.0), (1e-3, 1e9)] {
+            let grad: Vec<f32> = values(10, n).iter().map(|v| v * scale).collect();
+            let twin = cpu::global_norm(&grad, max_norm);
+            let chunks = n.div_ceil(65_536);
+            let (mut partial, mut clip) = (vec![0.0f64; chunks], vec![0.0f32; 2]);
+            let (n64, chunks64) = (n as i64, chunks as i64);
+            launch(
+                "global_norm.cu",
+                "pa_square_sums",
+                grid,
+                args![grad.as_ptr(), n64, partial.as_mut_ptr()],
+            );
+            launch(
+                "global_norm.cu",
+                "pa_norm",
+                1,
+                args![partial.as_ptr(), chunks64, max_norm, clip.as_mut_ptr()],
+            );
+            assert_same("clip", &clip, &[twin.norm, twin.factor]);
+            if scale < 1e-20 && n > 31 {
+                assert!(twin.norm > 0.0, "tiny gradients must not vanish");
+            }
+        }
+    }
+}
+
+const ADAMW: AdamW = AdamW {
+    beta1: 0.9,
+    beta2: 0.999,
+    eps: 1e-8,
+    weight_decay: 1e-2,
+};
+const CLIP: Clip = Clip {
+    norm: 4.0,
+    factor: 0.25,
+};
+const COPIES: [(u32, Option<Half>); 3] = [(2, Some(Half::Bf16)), (0, None), (1, Some(Half::F16))];
+
+#[test]
+fn adamw_with_copies() {
+    for (n, grid) in SIZES {
+        let mut start = (values(11, n), vec![0.0f32; n], vec![0.0f32; n]);
+        for t in 1..=3u32 {
+            let grad = values(20 + u64::from(t), n);
+            let step = ADAMW.step(t, 1e-3);
+            let mut twin = start.clone();
+            cpu::adamw(&step, CLIP, &grad, &mut twin.0, &mut twin.1, &mut twin.2);
+            for (kind, half) in COPIES {
+                let (mut now, mut copy) = (start.clone(), vec![0u16; n]);
+                launch(
+                    "adamw.cu",
+                    "pa_adamw",
+                    grid,
+                    args![
+                        grad.as_ptr(),
+                        [CLIP.norm, CLIP.factor].as_ptr(),
+                        now.0.as_mut_ptr(),
+                        now.1.as_mut_ptr(),
+                        now.2.as_mut_ptr(),
+                        copy.as_mut_ptr(),
+                        n as i64,
+                        step,
+                        kind,
+                    ],
+                );
+                assert_same("p", &now.0, &twin.0);
+                assert_same("m", &now.1, &twin.1);
+                assert_same("v", &now.2, &twin.2);
+                if let Some(half) = half {
+                    assert_eq!(copy, cpu::to_half(&twin.0, half));
+                }
+            }
+            start = twin;
+        }
+    }
+}
+
+/// Parameters and moments of pa_adamw8.
+type Quantised = (Vec<f32>, Codes<Vec<f32>, Vec<u8>>, Codes<Vec<f32>, Vec<u8>>);
+
+fn launch_adamw8(
+    grid: u32,
+    grad: &[f32],
+    blocks: &Layout,
+    step: AdamWStep,
+    (kind, copy): (u32, &mut [u16]),
+    now: &mut Quantised,
+) {
+    let starts: Vec<i64> = blocks.offsets().iter().map(|&o| o as i64).collect();
+    let (p, m, v) = now;
+    launch(
+        "adamw8.cu",
+        "pa_adamw8",
+        grid,
+        args![
+            grad.as_ptr(),
+            [CLIP.norm, CLIP.factor].as_ptr(),
+            p.as_mut_ptr(),
+            m.codes.as_mut_ptr(),
+            m.absmax.as_mut_ptr(),
+            v.codes.as_mut_ptr(),
+            v.absmax.as_mut_ptr(),
+            copy.as_mut_ptr(),
+            starts.as_ptr(),
+            blocks.factors() as i64,
+            blockwise::SIGNED.as_ptr(),
+            blockwise::UNSIGNED.as_ptr(),
+            step,
+            kind,
+        ],
+    );
+}
+
+#[test]
+fn adamw8_with_copies() {
+    for (n, grid) in SIZES {
+        // Factors that end within a block, an empty one, and a gradient of zero in places.
+        let layout = Layout::new([n / 3, 0, n / 2, n - n / 3 - n / 2]);
+        let blocks = layout.blocks();
+        let mut start: Quantised = (
+            values(11, n),
+            Codes::signed_zeros(&blocks),
+            Codes::unsigned_zeros(&blocks),
+        );
+        // A barrier costs the emulation dearly: of a million elements one update.
+        let updates = if n > 200_000 { 1 } else { 3 };
+        for (t, (kind, half)) in (1u32..).zip(COPIES).take(updates) {
+            let mut grad = values(20 + u64::from(t), n);
+            grad.iter_mut().step_by(5).for_each(|g| *g = 0.0);
+            let step = ADAMW.step(t, 1e-3);
+            let mut now = start.clone();
+            let (p, m, v) = &mut start;
+            blockwise::adamw(&step, CLIP, &grad, p, &blocks, m, v);
+            let mut copy = vec![0u16; n];
+            launch_adamw8(grid, &grad, &blocks, step, (kind, &mut copy), &mut now);
+            assert_same("p", &now.0, &start.0);
+            for (a, b) in [(&now.1, &start.1), (&now.2, &start.2)] {
+                assert_same("absmax", &a.absmax, &b.absmax);
+                assert!(a.codes == b.codes, "codes of {n} elements differ");
+            }
+            match half {
+                Some(half) => assert_eq!(copy, cpu::to_half(&start.0, half)),
+                None => assert!(copy.iter().all(|&x| x == 0)),
+            }
+        }
+    }
+}
+
+#[test]
+fn ema() {
+    for (n, grid) in SIZES {
+        let (p, mut average) = (values(12, n), values(13, n));
+        let mut twin = average.clone();
+        let rest = (1.0 - 0.995f64) as f32;
+        cpu::ema(&p, &mut twin, rest);
+        launch(
+            "ema.cu",
+            "pa_ema",
+            grid,
+            args![p.as_ptr(), average.as_mut_ptr(), n as i64, rest],
+        );
+        assert_same("ema", &average, &twin);
+    }
+}
+
+#[test]
+fn casts_at_every_size() {
+    for (n, grid) in SIZES {
+        let x = values(14, n);
+        for (kind, half) in [(1u32, Half::F16), (2, Half::Bf16)] {
+            let (mut to, mut back) = (vec![0u16; n], vec![0.0f32; n]);
+            launch(
+                "casts.cu",
+                "pa_to_half",
+                grid,
+                args![x.as_ptr(), to.as_mut_ptr(), n as i64, kind],
+            );
+            assert_eq!(to, cpu::to_half(&x, half));
+            launch(
+                "casts.cu",
+                "pa_from_half",
+                grid,
+                args![to.as_ptr(), back.as_mut_ptr(), n as i64, kind],
+            );
+            assert_same("back", &back, &cpu::from_half(&to, half));
+        }
+    }
+}
+
+#[test]
+fn casts_of_every_bit_pattern_class() {
+    // Every exponent and sign with mantissas at and around each rounding boundary.
+    let mut x = Vec::new();
+    for high in 0..=0x1ffu32 {
+        for low in [
+            0u32, 1, 0xfff, 0x1000, 0x1001, 0x1fff, 0x2000, 0x3000, 0x7fff, 0x8000, 0x8001,
+        ] {
+            for top in [0u32, 0x40_0000, 0x7f_0000, 0x7f_e000, 0x01_8000] {
+                x.push(f32::from_bits((high << 23) | (top + low).min(0x7f_ffff)));
+            }
+        }
+    }
+    let halves: Vec<u16> = (0..=u16::MAX).collect();
+    for (kind, half) in [(1u32, Half::F16), (2, Half::Bf16)] {
+        let mut to = vec![0u16; x.len()];
+        launch(
+            "casts.cu",
+            "pa_to_half",
+            7,
+            args![x.as_ptr(), to.as_mut_ptr(), x.len() as i64, kind],
+        );
+        assert_eq!(to, cpu::to_half(&x, half));
+        let mut from = vec![0.0f32; halves.len()];
+        launch(
+            "casts.cu",
+            "pa_from_half",
+            7,
+            args![
+                halves.as_ptr(),
+                from.as_mut_ptr(),
+                halves.len() as i64,
+                kind
+            ],
+        );
+        let twin = cpu::from_half(&halves, half);
+        for (k, (a, b)) in from.iter().zip(&twin).enumerate() {
+            // The payload and quiet bit of a NaN are not part of the promise.
+            assert!(
+                a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()),
+                "{k:#x}: {a} {b}"
+            );
+        }
+    }
+}

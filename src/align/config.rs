@@ -115,7 +115,7 @@ impl Config {
     /// [`Error::Option`].
     pub fn check(&self) -> Result<()> {
         let unit = 0.0..1.0;
-        let rules: [(&'static str, String, bool, &str); 13] = [
+        let rules: [(&'static str, String, bool, &'static str); 13] = [
             (
                 "beta",
                 self.beta.to_string(),
@@ -195,14 +195,7 @@ impl Config {
                 UNIT,
             ),
         ];
-        match rules.into_iter().find(|(_, _, fine, _)| !fine) {
-            None => Ok(()),
-            Some((option, value, _, problem)) => Err(Error::Option {
-                option,
-                value,
-                problem: problem.to_owned(),
-            }),
-        }
+        check(rules)
     }
 
     /// Pairs of a step.
@@ -258,6 +251,20 @@ impl Config {
 }
 
 const UNIT: &str = "expected a number from 0 to below 1";
+
+/// Refuses the first option of which a rule (option, value, whether it is fine, what is) says so.
+pub(super) fn check(
+    rules: impl IntoIterator<Item = (&'static str, String, bool, &'static str)>,
+) -> Result<()> {
+    match rules.into_iter().find(|(_, _, fine, _)| !fine) {
+        None => Ok(()),
+        Some((option, value, _, problem)) => Err(Error::Option {
+            option,
+            value,
+            problem: problem.to_owned(),
+        }),
+    }
+}
 
 fn positive(x: f64) -> bool {
     x > 0.0 && x.is_finite()

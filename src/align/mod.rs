@@ -19,6 +19,7 @@ pub mod source;
 pub mod tfevents;
 pub mod trace;
 pub mod trainer;
+pub mod validate;
 
 pub use config::{Config, LossKind};
 pub use error::{Error, Result};

@@ -4,6 +4,7 @@
 //! manifest.json                        configuration, versions, hashes of what went in and came out
 //! pairs.jsonl                          the pairs, in the order they are trained on
 //! log.jsonl, events.out.tfevents.*     one entry a step
+//! validation.jsonl                     one entry a validation, if there are any
 //! checkpoints/                         the newest states of the run
 //! pytorch_lora_weights.safetensors     the LoRA for diffusers
 //! kohya_lora_weights.safetensors       the same for kohya, ComfyUI and the web UIs
@@ -92,6 +93,23 @@ pub(super) fn describe(
     })
 }
 
+impl Manifest {
+    /// Adds to the configuration.
+    pub(super) fn put(&mut self, key: &str, value: Value) {
+        self.config.insert(key.to_owned(), value);
+    }
+}
+
+/// Why a run that is done ended: `outcome.ended` of its manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Ended {
+    /// It took all its steps.
+    Steps,
+    /// A validation met the target.
+    TargetDiscrepancy,
+}
+
 /// The output folder of a run, locked while this lives.
 #[derive(Debug)]
 pub(super) struct Output {
@@ -174,6 +192,7 @@ impl Output {
         factors: &FactorSet,
         pairs: &Pairs,
         bundle: &Bundle,
+        ended: Ended,
     ) -> Result<()> {
         let adapter = factors.adapter(snapshot.ema.as_ref().unwrap_or(&snapshot.state.p));
         write_diffusers(&self.dir.join(LORA), &adapter)?;
@@ -185,6 +204,7 @@ impl Output {
         }
         self.manifest.outcome = Some(to_map(&json!({
             "steps": snapshot.step,
+            "ended": ended,
             "parameters": factors.parameters(),
             "pairs": pairs.list.len(),
             "left_out": pairs.left_out,

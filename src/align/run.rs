@@ -8,9 +8,10 @@ use super::config::Config;
 use super::factors::FactorSet;
 use super::log::{Line, Logs};
 use super::model::{GradientModel, UnetGrad};
-use super::output::{self, Output};
+use super::output::{self, Ended, Output};
 use super::source::Source;
 use super::trainer::{Record, Trainer};
+use super::validate::{self, Validator};
 use super::{Error, Result, trace};
 use crate::bundle::{Bundle, Part};
 use crate::cli;
@@ -60,6 +61,8 @@ pub struct Request {
     pub out: PathBuf,
     /// The pairs.
     pub pairs: PairSource,
+    /// Pictures drawn and scored while training goes on.
+    pub validate: Option<validate::Request>,
     /// What the numbers depend on.
     pub config: Config,
     /// What they don't.
@@ -86,6 +89,15 @@ pub enum Event<'a> {
     Skipped(&'a Skipped),
     /// A step is done.
     Step(&'a Line),
+    /// Pictures are about to be drawn for validation, so many after so many updates.
+    Validating {
+        /// Updates done.
+        step: u32,
+        /// Pictures to draw.
+        pictures: usize,
+    },
+    /// What they showed.
+    Validated(&'a validate::Record),
     /// A checkpoint is complete.
     Saved(&'a Path),
 }
@@ -95,6 +107,8 @@ pub enum Event<'a> {
 pub enum Finish {
     /// All steps are done and the LoRA is written.
     Done,
+    /// A validation after so many updates met the target, and the LoRA is written.
+    Reached(u32),
     /// The user interrupted after so many updates; they are saved.
     Interrupted(u32),
 }
@@ -128,10 +142,26 @@ pub fn run(request: &Request, observe: &mut dyn FnMut(Event<'_>)) -> Result<Fini
     let factors = FactorSet::new(bundle.lora()?, config.rank)?;
     let scheduler = SchedulerConfig::read(&bundle.dir().join(output::SCHEDULER))?;
     let dataset = Dataset::open(&request.data)?;
-    let (pairs, pairs_hash) = find_pairs(request, &bundle, &dataset)?;
+    let (axes_path, axes) = find_axes(request, &bundle, &dataset)?;
+    let (pairs, pairs_hash) = find_pairs(request, axes_path, axes.as_ref(), &dataset)?;
     let runtime = Runtime::load()?;
-    let manifest = output::describe(config, &bundle, &dataset, pairs_hash, &runtime)?;
+    let mut manifest = output::describe(config, &bundle, &dataset, pairs_hash, &runtime)?;
     let model = UnetGrad::open(&runtime, &bundle, &options, &dataset)?;
+    let inputs = validate::Inputs {
+        bundle: &bundle,
+        scheduler: &scheduler,
+        dataset: &dataset,
+        axes: axes.as_ref(),
+        runtime: &runtime,
+        session: &options,
+        seed: config.seed,
+        steps: config.steps,
+    };
+    let open = |request| Validator::open(request, &inputs);
+    let mut validator = request.validate.as_ref().map(open).transpose()?;
+    if let Some(validator) = &validator {
+        manifest.put("validate", validator.facts().clone());
+    }
 
     let source = Source::new(dataset, pairs, &scheduler, config)?;
     let mut out = Output::open(&request.out, manifest, environment.resume)?;
@@ -149,11 +179,14 @@ pub fn run(request: &Request, observe: &mut dyn FnMut(Event<'_>)) -> Result<Fini
     for reason in &trainer.source.pairs().left_out {
         observe(Event::LeftOut(reason));
     }
-    let finish = train(&mut trainer, request, observe)?;
-    if finish == Finish::Done {
-        let snapshot = trainer.snapshot()?;
-        out.conclude(&snapshot, &trainer.factors, trainer.source.pairs(), &bundle)?;
-    }
+    let finish = train(&mut trainer, validator.as_mut(), request, observe)?;
+    let ended = match finish {
+        Finish::Done => Ended::Steps,
+        Finish::Reached(_) => Ended::TargetDiscrepancy,
+        Finish::Interrupted(_) => return Ok(finish),
+    };
+    let (snapshot, pairs) = (trainer.snapshot()?, trainer.source.pairs());
+    out.conclude(&snapshot, &trainer.factors, pairs, &bundle, ended)?;
     Ok(finish)
 }
 
@@ -174,30 +207,49 @@ fn on_cpu(options: &SessionOptions) -> Result<SessionOptions> {
     }
 }
 
+/// The axes file of a run, if there is one: the user's, the data set's or the bundle's.
+fn find_axes(
+    request: &Request,
+    bundle: &Bundle,
+    dataset: &Dataset,
+) -> Result<(Option<PathBuf>, Option<Axes>)> {
+    let asked = match &request.pairs {
+        PairSource::Drawn(axes) => axes.clone(),
+        PairSource::File(_) => None,
+    };
+    let own = Some(dataset.dir().join("axes.toml")).filter(|path| path.is_file());
+    let path = asked.or(own).or_else(|| bundle.file("axes.toml"));
+    let axes = path.as_deref().map(Axes::load).transpose()?;
+    Ok((path, axes))
+}
+
 /// The pairs, and a hash of what they were made from.
-fn find_pairs(request: &Request, bundle: &Bundle, dataset: &Dataset) -> Result<(Pairs, String)> {
+fn find_pairs(
+    request: &Request,
+    axes_path: Option<PathBuf>,
+    axes: Option<&Axes>,
+    dataset: &Dataset,
+) -> Result<(Pairs, String)> {
     match &request.pairs {
         PairSource::File(path) => {
             let hash = fsio::sha256(path)?;
             Ok((pairs::read(path, dataset)?, format!("file:{hash}")))
         }
-        PairSource::Drawn(axes) => {
-            let own = Some(dataset.dir().join("axes.toml")).filter(|path| path.is_file());
-            let path = axes.clone().or(own).or_else(|| bundle.file("axes.toml"));
-            let axes = path.as_deref().map(Axes::load).transpose()?;
-            let hash = match &path {
+        PairSource::Drawn(_) => {
+            let hash = match &axes_path {
                 Some(path) => format!("drawn:{}", fsio::sha256(path)?),
                 None => "drawn".to_owned(),
             };
             let count = request.config.steps as usize * request.config.pairs_per_step();
             let seed = request.config.pair_seed;
-            Ok((pairs::draw(dataset, axes.as_ref(), seed, count)?, hash))
+            Ok((pairs::draw(dataset, axes, seed, count)?, hash))
         }
     }
 }
 
 fn train<D: Device, M: GradientModel<D>>(
     trainer: &mut Trainer<D, M>,
+    mut validator: Option<&mut Validator>,
     request: &Request,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Finish> {
@@ -208,12 +260,23 @@ fn train<D: Device, M: GradientModel<D>>(
         parameters: trainer.factors.parameters(),
         pairs: trainer.source.pairs().list.len(),
     });
-    let mut logs = Logs::open(&request.out, trainer.done())?;
+    let schedule = validator.as_ref().map(|validator| validator.schedule());
+    let mut logs = Logs::open(&request.out, trainer.done(), schedule)?;
     if let Some(dir) = &environment.trace {
         fsio::create_dir_all(dir)?;
         fsio::remove_partial(dir)?;
     }
-    while trainer.done() < config.steps {
+    loop {
+        if let Some(validator) = validator.as_deref_mut()
+            && validation(trainer, validator, request, &mut logs, observe)?
+        {
+            return Ok(Finish::Reached(trainer.done()));
+        }
+        // A validation that is due is missing only where the user interrupted it.
+        let whole = schedule.is_none() || logs.validation(config.steps).is_some();
+        if trainer.done() >= config.steps && whole {
+            return Ok(Finish::Done);
+        }
         if cli::interrupted() {
             save(trainer, request, &logs, observe)?;
             return Ok(Finish::Interrupted(trainer.done()));
@@ -238,7 +301,41 @@ fn train<D: Device, M: GradientModel<D>>(
             save(trainer, request, &logs, observe)?;
         }
     }
-    Ok(Finish::Done)
+}
+
+/// Validates, if that is due and not done, and says whether the run is to end here; then it is
+/// saved.
+fn validation<D: Device, M: GradientModel<D>>(
+    trainer: &Trainer<D, M>,
+    validator: &mut Validator,
+    request: &Request,
+    logs: &mut Logs,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<bool> {
+    let (step, schedule) = (trainer.done(), validator.schedule());
+    if !schedule.due(step) {
+        return Ok(false);
+    }
+    if logs.validation(step).is_none() {
+        let pictures = validator.pictures();
+        observe(Event::Validating { step, pictures });
+        let lora = trainer.factors.fitted(&trainer.result()?)?;
+        let record = match validator.run(step, lora) {
+            Ok(Some(record)) => record,
+            Ok(None) => return Ok(false),
+            Err(error) => {
+                save(trainer, request, logs, observe)?;
+                return Err(error);
+            }
+        };
+        observe(Event::Validated(&record));
+        logs.append_validation(record)?;
+    }
+    let met = logs.validation(step).and_then(|r| schedule.met(r));
+    if met.is_some() && !request.plan().saves(step) {
+        save(trainer, request, logs, observe)?;
+    }
+    Ok(met.is_some())
 }
 
 fn save<D: Device, M: GradientModel<D>>(

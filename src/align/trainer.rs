@@ -159,6 +159,16 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
         })
     }
 
+    /// The factors that the run would end with now: their average, if one is kept.
+    ///
+    /// # Errors
+    /// When the device refuses.
+    pub fn result(&self) -> Result<Vec<f32>> {
+        Ok(self
+            .device
+            .download(self.ema.as_ref().unwrap_or(&self.state.p))?)
+    }
+
     /// Goes on from numbers taken by [`Trainer::snapshot`].
     ///
     /// # Errors

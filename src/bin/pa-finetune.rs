@@ -7,7 +7,9 @@ use clap::Parser;
 use indicatif::ProgressBar;
 use popalign::align::config::LoraInit;
 use popalign::align::schedule::LrSchedule;
-use popalign::align::{Config, Environment, Event, Finish, LossKind, PairSource, Request, run};
+use popalign::align::{
+    Config, Environment, Event, Finish, LossKind, PairSource, Request, run, validate,
+};
 use popalign::cli::{self, Common, Outcome};
 use popalign::runtime::SessionOptions;
 use serde_json::json;
@@ -22,7 +24,7 @@ use serde_json::json;
         pa-finetune --model out/sdxl --data out/train --out out/lora --micro-batch 1 --lr 1e-5\n  \
         pa-finetune --model out/demo --data out/train --out out/dpo --loss dpo --beta 2000\n\n\
         Writes pytorch_lora_weights.safetensors (diffusers), kohya_lora_weights.safetensors \
-        (kohya, ComfyUI), log.jsonl, TensorBoard events, pairs.jsonl, manifest.json and \
+        (kohya, ComfyUI), log.jsonl, TensorBoard events, validation.jsonl (with --validate), pairs.jsonl, manifest.json and \
         checkpoints/. Killed or interrupted, the same command with --resume goes on from the \
         newest complete checkpoint, bit for bit."
 )]
@@ -109,6 +111,35 @@ struct Args {
     /// Seed of the pairs [default: --seed]
     #[arg(long, value_name = "S")]
     pair_seed: Option<u64>,
+    /// Draw N pictures of each validation caption while training goes on, and log how far their
+    /// population is from the target
+    #[arg(long, value_name = "N")]
+    validate: Option<u32>,
+    /// Steps between validations; there is one before the first step and one after the last
+    #[arg(long, value_name = "K", default_value_t = 100, requires = "validate")]
+    validate_every: u32,
+    /// Prompts to validate on, as pa-datagen takes them [default: the data set's neutral captions
+    /// of people]
+    #[arg(long, value_name = "FILE", requires = "validate")]
+    validate_prompts: Option<PathBuf>,
+    /// Classifier chain that looks at the pictures (its name or manifest) [default: the bundle's,
+    /// then faces]
+    #[arg(long, value_name = "CHAIN", requires = "validate")]
+    validate_chain: Option<String>,
+    /// Sampling steps of validation pictures [default: the data set's]
+    #[arg(long, value_name = "N", requires = "validate")]
+    validate_steps: Option<u32>,
+    /// Guidance scale of validation pictures [default: the data set's]
+    #[arg(long, value_name = "SCALE", requires = "validate")]
+    validate_cfg: Option<f32>,
+    /// End the run when a validation finds a mean discrepancy over axes of D or less
+    #[arg(
+        long,
+        value_name = "D",
+        requires = "validate",
+        allow_negative_numbers = true
+    )]
+    target_discrepancy: Option<f64>,
     /// Steps between checkpoints
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     save_every: u32,
@@ -142,6 +173,15 @@ impl Args {
                 Some(file) => PairSource::File(file.clone()),
                 None => PairSource::Drawn(self.axes.clone()),
             },
+            validate: self.validate.map(|pictures| validate::Request {
+                pictures,
+                every: self.validate_every,
+                target: self.target_discrepancy,
+                prompts: self.validate_prompts.clone(),
+                chain: self.validate_chain.clone(),
+                steps: self.validate_steps,
+                cfg: self.validate_cfg,
+            }),
             config: Config {
                 loss: self.loss,
                 beta: self.beta,
@@ -197,6 +237,14 @@ fn finetune(args: &Args) -> anyhow::Result<Outcome> {
     let finish = run(&args.request(), &mut |event| shown.show(&event));
     shown.bar.finish_and_clear();
     match finish? {
+        Finish::Reached(step) => {
+            let dir = args.out.display();
+            tracing::info!("{dir}: the target is met after step {step}, the LoRA is written");
+            let ended = "target_discrepancy";
+            let done = json!({"event": "done", "out": args.out, "step": step, "ended": ended});
+            cli::event(json, &done);
+            Ok(Outcome::Done)
+        }
         Finish::Done => {
             tracing::info!("{}: the LoRA is written", args.out.display());
             cli::event(json, &json!({"event": "done", "out": args.out}));
@@ -262,10 +310,31 @@ impl Shown {
                 }
                 cli::event(self.json, &json!({"event": "step", "log": line}));
             }
+            Event::Validating { step, pictures } => {
+                self.bar.set_message(format!("drawing {pictures} pictures"));
+                tracing::debug!("drawing {pictures} pictures after step {step}");
+            }
+            Event::Validated(record) => {
+                tracing::info!("{}", validated(record));
+                cli::event(self.json, &json!({"event": "validation", "log": record}));
+            }
             Event::Saved(dir) => {
                 tracing::debug!("saved {}", dir.display());
                 cli::event(self.json, &json!({"event": "saved", "checkpoint": dir}));
             }
         }
     }
+}
+
+/// A validation in a line.
+fn validated(record: &validate::Record) -> String {
+    let number = |d: Option<f64>| d.map_or("unknown".to_owned(), |d| format!("{d:.3}"));
+    let each: Vec<String> = record
+        .axes
+        .iter()
+        .map(|axis| format!("{} {}", axis.axis, number(axis.discrepancy)))
+        .collect();
+    let (step, mean, each) = (record.step, number(record.discrepancy), each.join(", "));
+    let (kept, pictures) = (record.kept, record.pictures);
+    format!("after step {step}: discrepancy {mean} ({each}), {kept} of {pictures} pictures count")
 }

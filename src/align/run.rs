@@ -16,7 +16,7 @@ use super::{Error, Result, trace};
 use crate::bundle::{Bundle, Part};
 use crate::cli;
 use crate::data::axes::Axes;
-use crate::data::dataset::Dataset;
+use crate::data::dataset::{Dataset, Kind};
 use crate::data::pairs::{self, Pairs};
 use crate::device::{Cpu, Device};
 use crate::diffusion::schedule::SchedulerConfig;
@@ -144,6 +144,8 @@ pub fn run(request: &Request, observe: &mut dyn FnMut(Event<'_>)) -> Result<Fini
     let dataset = Dataset::open(&request.data)?;
     let (axes_path, axes) = find_axes(request, &bundle, &dataset)?;
     let (pairs, pairs_hash) = find_pairs(request, axes_path, axes.as_ref(), &dataset)?;
+    let request = &with_steps(request, &pairs)?;
+    let config = &request.config;
     let runtime = Runtime::load()?;
     let mut manifest = output::describe(config, &bundle, &dataset, pairs_hash, &runtime)?;
     let model = UnetGrad::open(&runtime, &bundle, &options, &dataset)?;
@@ -233,16 +235,21 @@ fn find_pairs(
     match &request.pairs {
         PairSource::File(path) => {
             let hash = fsio::sha256(path)?;
-            Ok((pairs::read(path, dataset)?, format!("file:{hash}")))
+            let pairs = pairs::read(path, dataset, request.config.sets())?;
+            Ok((pairs, format!("file:{hash}")))
         }
         PairSource::Drawn(_) => {
             let hash = match &axes_path {
                 Some(path) => format!("drawn:{}", fsio::sha256(path)?),
                 None => "drawn".to_owned(),
             };
-            let count = request.config.steps as usize * request.config.pairs_per_step();
-            let seed = request.config.pair_seed;
-            Ok((pairs::draw(dataset, axes, seed, count)?, hash))
+            let config = &request.config;
+            let count = match config.epochs {
+                None => config.steps as usize * config.pairs_per_step(),
+                Some(_) => winners(dataset),
+            };
+            let (seed, sets) = (config.pair_seed, config.sets());
+            Ok((pairs::draw(dataset, axes, seed, count, sets)?, hash))
         }
     }
 }
@@ -301,6 +308,25 @@ fn train<D: Device, M: GradientModel<D>>(
             save(trainer, request, &logs, observe)?;
         }
     }
+}
+
+/// Pictures that may win: an epoch of drawn pairs is long enough to visit each once.
+fn winners(dataset: &Dataset) -> usize {
+    let specific = dataset.kept().filter(|(_, row)| row.kind == Kind::Specific);
+    specific.count()
+}
+
+/// The request with the steps that its epochs take. The last one is filled up with the first pairs of
+/// another pass.
+fn with_steps(request: &Request, pairs: &Pairs) -> Result<Request> {
+    let mut request = request.clone();
+    if let Some(epochs) = request.config.epochs {
+        let visits = epochs as usize * pairs.list.len();
+        let steps = visits.div_ceil(request.config.pairs_per_step());
+        request.config.steps = u32::try_from(steps).unwrap_or(u32::MAX);
+        request.config.check()?;
+    }
+    Ok(request)
 }
 
 /// Validates, if that is due and not done, and says whether the run is to end here; then it is

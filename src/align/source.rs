@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use super::config::Config;
+use super::order::Order;
+use super::timesteps::Timesteps;
 use super::{Error, Result};
 use crate::data::dataset::{Dataset, Kind};
 use crate::data::pairs::Pairs;
@@ -23,7 +25,7 @@ pub enum Role {
 }
 
 /// A picture with the caption it is trained under, at a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sample {
     /// What it is there for.
     pub role: Role,
@@ -35,6 +37,8 @@ pub struct Sample {
     pub timestep: usize,
     /// The free words of the noise's address, the same for both sides of a pair.
     pub noise: (u32, u32),
+    /// What its term of the loss is multiplied with.
+    pub weight: f32,
 }
 
 /// Data and noise schedule of a run.
@@ -42,14 +46,16 @@ pub struct Sample {
 pub struct Source {
     dataset: Dataset,
     pairs: Pairs,
+    order: Order,
     /// Rows that preservation draws from.
     preserved: Vec<usize>,
     /// √ᾱ and √(1−ᾱ) of every training time step.
     signal: Vec<f32>,
     sigma: Vec<f32>,
     v_prediction: bool,
-    /// Training time steps that samples may have.
+    /// Training time steps that samples may have, and how they are spread.
     timesteps: Range<usize>,
+    spread: Timesteps,
 }
 
 /// The host arrays of some samples.
@@ -90,6 +96,11 @@ impl Source {
                 dataset.latents(row)?;
             }
         }
+        let order = Order {
+            pairs: pairs.list.len(),
+            set: config.together(),
+            shuffled: config.epochs.map(|_| config.pair_seed),
+        };
         let preserved = match config.preserve > 0.0 {
             true => preserved(&dataset, &pairs)?,
             false => Vec::new(),
@@ -99,11 +110,13 @@ impl Source {
         Ok(Self {
             dataset,
             pairs,
+            order,
             preserved,
             signal: alphas.iter().map(|a| a.sqrt()).collect(),
             sigma: alphas.iter().map(|a| (1.0 - a).sqrt()).collect(),
             v_prediction: scheduler.prediction == Prediction::VPrediction,
             timesteps,
+            spread: config.spread,
         })
     }
 
@@ -123,13 +136,17 @@ impl Source {
     }
 
     /// The pairs' samples of a step (from 0), winner before loser, pair after pair. The list of
-    /// pairs is gone through in order, again and again. A pair has one time step, uniform over the
+    /// pairs is gone through again and again. A pair has one time step, within the
     /// run's range and addressed by the step and its place in the batch, and one noise.
     pub fn step(&self, seed: u64, step: u32, pairs_per_step: usize) -> Vec<Sample> {
         let first = step as usize * pairs_per_step;
         let mut samples = Vec::with_capacity(2 * pairs_per_step);
-        for place in 0..pairs_per_step {
-            let pair = (first + place) % self.pairs.list.len();
+        for (place, pair) in self
+            .order
+            .visits(first, pairs_per_step)
+            .into_iter()
+            .enumerate()
+        {
             let mut stream = Stream::new(seed, Purpose::TrainTimestep, place as u32, 0, step);
             let timestep = self.timestep(&mut stream);
             for (role, &row) in [Role::Winner, Role::Loser]
@@ -142,6 +159,7 @@ impl Source {
                     caption_id: self.pairs.caption_id(pair),
                     timestep,
                     noise: (place as u32, 0),
+                    weight: self.pairs.list[pair].weight,
                 });
             }
         }
@@ -162,6 +180,7 @@ impl Source {
                 caption_id: self.dataset.rows()[row].prompt_id,
                 timestep: self.timestep(&mut stream),
                 noise: (place, 1),
+                weight: 1.0,
             }
         };
         (0..places).map(sample).collect()
@@ -181,8 +200,7 @@ impl Source {
     }
 
     fn timestep(&self, stream: &mut Stream) -> usize {
-        let Range { start, end } = self.timesteps;
-        start + stream.below((end - start) as u32) as usize
+        self.spread.draw(&self.timesteps, stream)
     }
 
     /// The arrays of samples.

@@ -14,7 +14,7 @@ use super::source::{Role, Sample, Source};
 use super::{Error, Result};
 use crate::device::exact::{neg_log_sigmoid, sigmoid_neg};
 use crate::device::philox::Purpose;
-use crate::device::{Clip, Device, Diffuse, State, Weights};
+use crate::device::{Clip, Device, Diffuse, Errors, State, Weights};
 
 /// What a step says of itself.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,6 +56,8 @@ pub struct Record {
     pub timestep: Vec<i64>,
     /// 1 for winners, 0 for losers, -1 for preserved pictures.
     pub label: Vec<i64>,
+    /// What each sample's term of the loss is multiplied with.
+    pub scale: Vec<f32>,
     /// Ids of the captions trained under, which name their embeddings in the data set.
     pub caption_id: Vec<i64>,
     /// Errors with the LoRA.
@@ -208,7 +210,7 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
         }
         self.check_finite(&samples, "mse", &mse)?;
         self.check_finite(&samples, "ref_mse", &ref_mse)?;
-        let (weights, preserve) = self.weigh(&mse, &ref_mse)?;
+        let (weights, preserve) = self.weigh(&samples, &mse, &ref_mse)?;
         let zeros = vec![0.0; self.factors.layout().total()];
         let mut sum = self.device.upload(&zeros)?;
         for (grads, c) in kept.iter().zip(weights.c.chunks(self.micro_batch)) {
@@ -247,10 +249,22 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
     }
 
     /// Factors of all samples, pairs first, and the unweighted loss of preserved ones, if any.
-    fn weigh(&self, mse: &[f32], ref_mse: &[f32]) -> Result<(Weights, Option<f64>)> {
+    fn weigh(
+        &self,
+        samples: &[Sample],
+        mse: &[f32],
+        ref_mse: &[f32],
+    ) -> Result<(Weights, Option<f64>)> {
         let (mse, kept) = mse.split_at(self.config.batch);
         let (ref_mse, ref_kept) = ref_mse.split_at(self.config.batch);
-        let mut weights = self.device.weights(&self.config.loss(), mse, ref_mse)?;
+        let winners = samples[..self.config.batch].iter().step_by(2);
+        let scale: Vec<f32> = winners.map(|sample| sample.weight).collect();
+        let errors = Errors {
+            mse,
+            ref_mse,
+            scale: &scale,
+        };
+        let mut weights = self.device.weights(&self.config.loss(), &errors)?;
         if kept.is_empty() {
             return Ok((weights, None));
         }
@@ -310,6 +324,7 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
             shape: [samples.len(), c, h, w],
             timestep: samples.iter().map(|s| s.timestep as i64).collect(),
             label: samples.iter().map(|s| label(s.role)).collect(),
+            scale: samples.iter().map(|s| s.weight).collect(),
             caption_id: samples.iter().map(|s| i64::from(s.caption_id)).collect(),
             before: self.device.download(&self.state.p)?,
             ..Record::default()

@@ -7,6 +7,7 @@ use clap::Parser;
 use indicatif::ProgressBar;
 use popalign::align::config::LoraInit;
 use popalign::align::schedule::LrSchedule;
+use popalign::align::timesteps::{Sampling, Timesteps};
 use popalign::align::{
     Config, Environment, Event, Finish, LossKind, PairSource, Request, run, validate,
 };
@@ -69,9 +70,16 @@ struct Args {
     /// Updates
     #[arg(long, value_name = "N", default_value_t = Config::default().steps)]
     steps: u32,
+    /// Passes over the pairs instead of --steps, each in another order; a pass is the file of --pairs,
+    /// else a list drawn once, with no fewer pairs than there are pictures to win
+    #[arg(long, value_name = "E", conflicts_with = "steps")]
+    epochs: Option<u32>,
     /// Pictures of an update, winners and losers together: an even number
     #[arg(long, value_name = "N", default_value_t = Config::default().batch)]
     batch: usize,
+    /// Pictures of each side of a draw, winners and losers
+    #[arg(long, value_name = "N", default_value_t = Config::default().set_size)]
+    set_size: usize,
     /// Pictures the network takes at once [default: the batch]; the loss is that of the whole batch
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     micro_batch: Option<u32>,
@@ -102,7 +110,23 @@ struct Args {
     /// Time step before which they end [default: the schedule's last]
     #[arg(long, value_name = "T")]
     max_timestep: Option<usize>,
-    /// Train on these pairs (JSON lines, as pairs.jsonl) instead of drawing some
+    /// How training time steps are spread over their range
+    #[arg(long, value_enum, default_value_t = Timesteps::default().sampling)]
+    timestep_sampling: Sampling,
+    /// logit-normal: mean of the logit of the share of noise; above 0 for more noise
+    #[arg(long, value_name = "M", default_value_t = Timesteps::default().logit_mean,
+        allow_negative_numbers = true)]
+    logit_mean: f64,
+    /// logit-normal: standard deviation of that logit
+    #[arg(long, value_name = "S", default_value_t = Timesteps::default().logit_std,
+        allow_negative_numbers = true)]
+    logit_std: f64,
+    /// mode: how much more in the middle; below 0 for more at the ends
+    #[arg(long, value_name = "C", default_value_t = Timesteps::default().mode_scale,
+        allow_negative_numbers = true)]
+    mode_scale: f64,
+    /// Train on these pairs (JSON lines, as pairs.jsonl) instead of drawing some; a line's `weight` multiplies
+    /// its term of the loss
     #[arg(long, value_name = "F")]
     pairs: Option<PathBuf>,
     /// Axes file with the target shares [default: the data set's or the bundle's]
@@ -193,7 +217,9 @@ impl Args {
                 schedule: self.lr_schedule,
                 warmup: self.warmup,
                 steps: self.steps,
+                epochs: self.epochs,
                 batch: self.batch,
+                set_size: self.set_size,
                 grad_clip: self.grad_clip,
                 adam_beta1: self.adam_beta1,
                 adam_beta2: self.adam_beta2,
@@ -202,6 +228,12 @@ impl Args {
                 ema: self.ema,
                 min_timestep: self.min_timestep,
                 max_timestep: self.max_timestep,
+                spread: Timesteps {
+                    sampling: self.timestep_sampling,
+                    logit_mean: self.logit_mean,
+                    logit_std: self.logit_std,
+                    mode_scale: self.mode_scale,
+                },
                 seed: self.common.seed,
                 pair_seed: self.pair_seed.unwrap_or(self.common.seed),
             },
@@ -273,6 +305,7 @@ impl Shown {
                 parameters,
                 pairs,
             } => {
+                self.steps = *steps;
                 self.bar.set_length(u64::from(*steps));
                 self.bar.set_position(u64::from(*done));
                 self.bar.reset_eta();

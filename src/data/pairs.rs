@@ -23,7 +23,7 @@ use super::prompts::caption_id;
 use crate::device::philox::{Purpose, Stream};
 use crate::fsio;
 
-/// Pictures of each side of a draw.
+/// Pictures of each side of a draw, in the official code.
 pub const SET_SIZE: usize = 5;
 /// Draws whose pairs are shuffled among each other: a training batch should not be one subject.
 const SHUFFLED_DRAWS: usize = 64;
@@ -88,8 +88,17 @@ impl Picture {
     }
 }
 
+/// How sets are drawn and listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sets {
+    /// Pictures of each side of a draw.
+    pub size: usize,
+    /// Whether the pairs of a draw stay together in the list: a loss takes them as one.
+    pub together: bool,
+}
+
 /// One line of `pairs.jsonl`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pair {
     /// The neutral caption both pictures are trained under.
     pub caption: String,
@@ -103,10 +112,21 @@ pub struct Pair {
     pub winner: Picture,
     /// The other one.
     pub loser: Picture,
+    /// What its term of the loss is multiplied with.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub weight: f32,
+}
+
+fn one() -> f32 {
+    1.0
+}
+
+fn is_one(weight: &f32) -> bool {
+    *weight == 1.0
 }
 
 /// Pairs with the rows of their pictures.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Pairs {
     /// The pairs in the order training visits them.
     pub list: Vec<Pair>,
@@ -133,6 +153,7 @@ pub fn draw(
     axes: Option<&Axes>,
     seed: u64,
     count: usize,
+    sets: Sets,
 ) -> Result<Pairs, Error> {
     let (subjects, left_out) = subjects(dataset, axes);
     if subjects.is_empty() {
@@ -152,16 +173,21 @@ pub fn draw(
     };
     let mut next = 0;
     while pairs.list.len() < count {
-        let mut block = Vec::with_capacity(SHUFFLED_DRAWS * SET_SIZE);
+        let mut block = Vec::with_capacity(SHUFFLED_DRAWS * sets.size);
         for _ in 0..SHUFFLED_DRAWS {
-            one_draw(dataset, &subjects, seed, next, &mut block);
+            one_draw(dataset, &subjects, seed, next, sets.size, &mut block);
             next += 1;
         }
         let number = next / SHUFFLED_DRAWS as u32;
-        shuffle(
-            &mut block,
-            &mut Stream::new(seed, Purpose::Shuffle, number, 0, 0),
-        );
+        let mut stream = Stream::new(seed, Purpose::Shuffle, number, 0, 0);
+        let block = if sets.together {
+            let mut whole: Vec<&[_]> = block.chunks(sets.size).collect();
+            shuffle(&mut whole, &mut stream);
+            whole.concat()
+        } else {
+            shuffle(&mut block, &mut stream);
+            block
+        };
         for (pair, rows) in block {
             pairs.list.push(pair);
             pairs.rows.push(rows);
@@ -256,18 +282,19 @@ fn one_draw(
     subjects: &[Subject<'_>],
     seed: u64,
     number: u32,
+    size: usize,
     out: &mut Vec<(Pair, [usize; 2])>,
 ) {
     let mut stream = Stream::new(seed, Purpose::PairDraw, number, 0, 0);
     let subject = &subjects[stream.below(subjects.len() as u32) as usize];
     let pick = |rows: &[usize], stream: &mut Stream| rows[stream.below(rows.len() as u32) as usize];
-    let specific: Vec<usize> = (0..SET_SIZE)
+    let specific: Vec<usize> = (0..size)
         .map(|_| {
             let group = by_share(&subject.groups, &mut stream);
             pick(group, &mut stream)
         })
         .collect();
-    let neutral: Vec<usize> = (0..SET_SIZE)
+    let neutral: Vec<usize> = (0..size)
         .map(|_| pick(&subject.neutral, &mut stream))
         .collect();
     let swapped = less_diverse(dataset, &specific, &neutral);
@@ -283,6 +310,7 @@ fn one_draw(
             swapped,
             winner: Picture::of(&dataset.rows()[winner]),
             loser: Picture::of(&dataset.rows()[loser]),
+            weight: 1.0,
         };
         out.push((pair, [winner, loser]));
     }
@@ -335,7 +363,7 @@ fn values<'a>(dataset: &'a Dataset, rows: &[usize]) -> BTreeMap<&'a str, BTreeSe
 }
 
 /// Fisher-Yates with addressed numbers.
-fn shuffle<T>(items: &mut [T], stream: &mut Stream) {
+pub(crate) fn shuffle<T>(items: &mut [T], stream: &mut Stream) {
     for i in (1..items.len()).rev() {
         items.swap(i, stream.below(i as u32 + 1) as usize);
     }
@@ -344,8 +372,9 @@ fn shuffle<T>(items: &mut [T], stream: &mut Stream) {
 /// Reads pairs from a file of JSON lines and finds their pictures in the data set.
 ///
 /// # Errors
-/// Names the line that is no pair, or whose pictures or caption the data set lacks.
-pub fn read(path: &Path, dataset: &Dataset) -> Result<Pairs, Error> {
+/// Names the line that is no pair, or whose pictures or caption the data set lacks; where sets stay
+/// together, the one that breaks a set.
+pub fn read(path: &Path, dataset: &Dataset, sets: Sets) -> Result<Pairs, Error> {
     let kept: HashMap<Picture, usize> = dataset
         .kept()
         .map(|(i, row)| (Picture::of(row), i))
@@ -390,6 +419,12 @@ pub fn read(path: &Path, dataset: &Dataset) -> Result<Pairs, Error> {
                 pair.caption
             )));
         }
+        if !(pair.weight >= 0.0 && pair.weight.is_finite()) {
+            return Err(bad("expected a `weight` from 0".to_owned()));
+        }
+        if let Some(problem) = breaks_set(&pairs.list, &pair, sets) {
+            return Err(bad(problem));
+        }
         pairs.list.push(pair);
         pairs.rows.push(rows);
     }
@@ -398,7 +433,29 @@ pub fn read(path: &Path, dataset: &Dataset) -> Result<Pairs, Error> {
             path: path.to_path_buf(),
         });
     }
+    if sets.together && !pairs.list.len().is_multiple_of(sets.size) {
+        return Err(Error::Line {
+            path: path.to_path_buf(),
+            line: text.lines().count(),
+            problem: format!("the last set has fewer than {} pairs", sets.size),
+        });
+    }
     Ok(pairs)
+}
+
+/// Why a pair can't follow those before it, if it can't: a set is one draw, with one caption and one
+/// weight.
+fn breaks_set(before: &[Pair], pair: &Pair, sets: Sets) -> Option<String> {
+    let inside = sets.together && !before.len().is_multiple_of(sets.size);
+    let last = before.last().filter(|_| inside)?;
+    let what = match last {
+        last if last.draw != pair.draw => "draw",
+        last if last.caption != pair.caption => "caption",
+        last if last.weight.to_bits() != pair.weight.to_bits() => "weight",
+        _ => return None,
+    };
+    let size = sets.size;
+    Some(format!("another {what} within a set of {size} pairs"))
 }
 
 impl Pairs {

@@ -17,7 +17,9 @@ use cudarc::driver::{
 };
 
 use super::sources::{SOURCES, nvrtc_present};
-use super::{AdamWStep, Clip, Device, Diffuse, Diffused, Error, Layout, Loss, State, Weights};
+use super::{
+    AdamWStep, Clip, Device, Diffuse, Diffused, Error, Errors, Layout, Loss, State, Weights,
+};
 
 /// Threads of a block: `LANES` of `kernels/common.cuh`.
 const THREADS: u32 = 256;
@@ -209,24 +211,24 @@ impl Device for Cuda {
         Ok(out)
     }
 
-    fn weights(&self, loss: &Loss, mse: &[f32], ref_mse: &[f32]) -> Result<Weights, Error> {
-        let (kind, beta, alpha) = match *loss {
-            Loss::PopAlign { beta, alpha } => (0u32, beta, alpha),
-            Loss::Dpo { beta } => (1, beta, 0.0),
-            Loss::Sft { beta } => (2, beta, 0.0),
-        };
-        let (mse_d, ref_d) = (self.put(mse)?, self.put(ref_mse)?);
-        let (mut c, mut summary) = (self.zeros::<f32>(mse.len())?, self.zeros::<f64>(4)?);
-        let pairs = (mse.len() / 2) as i64;
+    fn weights(&self, loss: &Loss, errors: &Errors<'_>) -> Result<Weights, Error> {
+        let (kind, beta, alpha, set) = loss.parameters();
+        let (mse_d, ref_d) = (self.put(errors.mse)?, self.put(errors.ref_mse)?);
+        let scale_d = self.put(errors.scale)?;
+        let samples = errors.mse.len();
+        let (mut c, mut summary) = (self.zeros::<f32>(samples)?, self.zeros::<f64>(4)?);
+        let (pairs, set) = (errors.scale.len() as i64, set as i64);
         launch!(
             self,
             "pa_weights",
             1usize,
             &mse_d,
             &ref_d,
+            &scale_d,
             &mut c,
             &mut summary,
             &pairs,
+            &set,
             &kind,
             &beta,
             &alpha,

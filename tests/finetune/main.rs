@@ -7,5 +7,6 @@ mod refused;
 mod resume;
 mod torch;
 mod trace;
+mod validate;
 mod world;
 mod written;

@@ -50,6 +50,14 @@ fn options_that_cannot_be() {
             ["--max-timestep", "1001"],
             "--max-timestep 1001: expected a range within the model's 1000",
         ),
+        (
+            ["--logit-std", "0"],
+            "--logit-std 0: expected a number above 0",
+        ),
+        (
+            ["--mode-scale", "-1.5"],
+            "--mode-scale -1.5: expected a number from -1 to 1.7519",
+        ),
         (["--ema", "1"], "--ema 1"),
         (["--lora", "0"], "--lora 0: expected a rank of 1 or more"),
         (
@@ -92,6 +100,7 @@ fn usage_errors_have_their_own_exit_code() {
         &["--micro-batch", "0"],
         &["--save-every", "0"],
         &["--optimizer", "sgd"],
+        &["--timestep-sampling", "cosmap"],
         &["--pairs", "x", "--axes", "y"],
         &["--frobnicate"],
     ] {

@@ -26,7 +26,7 @@ const OPTIONS: [&str; 12] = [
 ];
 
 /// Starts the command and returns once its event stream has shown `events` of a kind.
-fn until(command: &mut Command, kind: &str, events: usize) -> Child {
+pub(crate) fn until(command: &mut Command, kind: &str, events: usize) -> Child {
     let mut child = command
         .arg("--json")
         .stdout(Stdio::piped())
@@ -95,7 +95,7 @@ fn killed_anywhere_it_ends_as_if_it_had_not_been() {
 }
 
 #[track_caller]
-fn assert_same(
+pub(crate) fn assert_same(
     a: &std::collections::BTreeMap<String, Vec<u8>>,
     b: &std::collections::BTreeMap<String, Vec<u8>>,
 ) {

@@ -76,6 +76,17 @@ impl UnetGrad {
         dataset: &Dataset,
     ) -> Result<Self> {
         let session = bundle.session(runtime, Part::UnetGrad, options)?;
+        let model = Self { session };
+        model.check(bundle, dataset)?;
+        Ok(model)
+    }
+
+    /// Checks that a data set is of the same model.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`].
+    pub fn check(&self, bundle: &Bundle, dataset: &Dataset) -> Result<()> {
+        let session = &self.session;
         let layout = &dataset.manifest().layout;
         let [c, h, w] = layout.latent;
         let [tokens, width] = layout.prompt_embeds;
@@ -112,7 +123,7 @@ impl UnetGrad {
                 graph: format!("heights and widths that are multiples of {multiple}"),
             });
         }
-        Ok(Self { session })
+        Ok(())
     }
 }
 

@@ -28,6 +28,7 @@ use super::{Error, Result, checkpoint};
 use crate::bundle::{Bundle, Part};
 use crate::data::dataset::Dataset;
 use crate::data::pairs::Pairs;
+use crate::data::pool::Pool;
 use crate::fsio;
 use crate::runtime::Runtime;
 use crate::weights::lora::{KohyaNames, write_diffusers, write_kohya};
@@ -58,7 +59,7 @@ pub(super) struct Manifest {
 pub(super) fn describe(
     config: &Config,
     bundle: &Bundle,
-    dataset: &Dataset,
+    pool: &Pool,
     pairs: String,
     runtime: &Runtime,
 ) -> Result<Manifest> {
@@ -67,8 +68,11 @@ pub(super) fn describe(
         .weight_files(Part::UnetGrad)?
         .map(|w| w.identity.text())
         .collect();
-    let made = dataset.manifest();
-    let data = json!([made.layout, made.outcome.as_ref().map(|o| &o.sha256)]).to_string();
+    let data = |set: &Dataset| {
+        let made = set.manifest();
+        json!([made.layout, made.outcome.as_ref().map(|o| &o.sha256)]).to_string()
+    };
+    let data: String = pool.sets().iter().map(data).collect();
     let inputs = [
         ("unet_grad", graph.sha256.clone()),
         ("weights", fsio::sha256_bytes(weights.join("+").as_bytes())),

@@ -18,6 +18,7 @@ use crate::cli;
 use crate::data::axes::Axes;
 use crate::data::dataset::{Dataset, Kind};
 use crate::data::pairs::{self, Pairs};
+use crate::data::pool::Pool;
 use crate::device::{Cpu, Device};
 use crate::diffusion::schedule::SchedulerConfig;
 use crate::fsio;
@@ -40,6 +41,8 @@ pub struct Environment {
     pub session: SessionOptions,
     /// Samples the network takes at once; the whole batch by default.
     pub micro_batch: Option<usize>,
+    /// Bytes of gradients kept until the errors of the whole batch are known; all by default.
+    pub grad_memory: Option<u64>,
     /// Steps between checkpoints.
     pub save_every: u32,
     /// Checkpoints kept.
@@ -55,8 +58,8 @@ pub struct Environment {
 pub struct Request {
     /// The bundle.
     pub model: PathBuf,
-    /// The data set.
-    pub data: PathBuf,
+    /// The data sets, at least one.
+    pub data: Vec<PathBuf>,
     /// The output folder.
     pub out: PathBuf,
     /// The pairs.
@@ -141,18 +144,29 @@ pub fn run(request: &Request, observe: &mut dyn FnMut(Event<'_>)) -> Result<Fini
     bundle.path(Part::UnetGrad)?;
     let factors = FactorSet::new(bundle.lora()?, config.rank)?;
     let scheduler = SchedulerConfig::read(&bundle.dir().join(output::SCHEDULER))?;
-    let dataset = Dataset::open(&request.data)?;
-    let (axes_path, axes) = find_axes(request, &bundle, &dataset)?;
-    let (pairs, pairs_hash) = find_pairs(request, axes_path, axes.as_ref(), &dataset)?;
+    let pool = Pool::open(&request.data)?;
+    let first = &pool.sets()[0];
+    let (axes_path, axes) = find_axes(request, &bundle, first)?;
+    let (pairs, pairs_hash) = find_pairs(request, axes_path, axes.as_ref(), &pool)?;
     let request = &with_steps(request, &pairs)?;
     let config = &request.config;
     let runtime = Runtime::load()?;
-    let mut manifest = output::describe(config, &bundle, &dataset, pairs_hash, &runtime)?;
-    let model = UnetGrad::open(&runtime, &bundle, &options, &dataset)?;
+    let mut manifest = output::describe(config, &bundle, &pool, pairs_hash, &runtime)?;
+    let model = UnetGrad::open(&runtime, &bundle, &options, first)?;
+    for other in &pool.sets()[1..] {
+        model.check(&bundle, other)?;
+    }
+    if let Some(dir) = environment.trace.as_ref().filter(|_| sizes(&pool) > 1) {
+        return Err(Error::Option {
+            option: "trace",
+            value: dir.display().to_string(),
+            problem: "a step's file holds pictures of one size, the data sets have several".into(),
+        });
+    }
     let inputs = validate::Inputs {
         bundle: &bundle,
         scheduler: &scheduler,
-        dataset: &dataset,
+        pool: &pool,
         axes: axes.as_ref(),
         runtime: &runtime,
         session: &options,
@@ -165,10 +179,11 @@ pub fn run(request: &Request, observe: &mut dyn FnMut(Event<'_>)) -> Result<Fini
         manifest.put("validate", validator.facts().clone());
     }
 
-    let source = Source::new(dataset, pairs, &scheduler, config)?;
+    let source = Source::new(pool, pairs, &scheduler, config)?;
     let mut out = Output::open(&request.out, manifest, environment.resume)?;
     let micro_batch = environment.micro_batch.unwrap_or(config.batch);
     let mut trainer = Trainer::new(Cpu, model, factors, config.clone(), source, micro_batch)?;
+    trainer.grad_memory = environment.grad_memory.unwrap_or(u64::MAX);
     if environment.resume {
         let (snapshot, skipped) = checkpoint::newest(&request.out, &trainer.factors)?;
         skipped.iter().for_each(|s| observe(Event::Skipped(s)));
@@ -230,7 +245,7 @@ fn find_pairs(
     request: &Request,
     axes_path: Option<PathBuf>,
     axes: Option<&Axes>,
-    dataset: &Dataset,
+    dataset: &Pool,
 ) -> Result<(Pairs, String)> {
     match &request.pairs {
         PairSource::File(path) => {
@@ -310,9 +325,17 @@ fn train<D: Device, M: GradientModel<D>>(
     }
 }
 
+/// How many sizes of pictures there are.
+fn sizes(pool: &Pool) -> usize {
+    let mut sizes: Vec<_> = pool.sets().iter().map(Dataset::size).collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    sizes.len()
+}
+
 /// Pictures that may win: an epoch of drawn pairs is long enough to visit each once.
-fn winners(dataset: &Dataset) -> usize {
-    let specific = dataset.kept().filter(|(_, row)| row.kind == Kind::Specific);
+fn winners(pool: &Pool) -> usize {
+    let specific = pool.kept().filter(|(_, row)| row.kind == Kind::Specific);
     specific.count()
 }
 

@@ -7,8 +7,9 @@ use super::config::Config;
 use super::order::Order;
 use super::timesteps::Timesteps;
 use super::{Error, Result};
-use crate::data::dataset::{Dataset, Kind};
+use crate::data::dataset::Kind;
 use crate::data::pairs::Pairs;
+use crate::data::pool::Pool;
 use crate::data::prompts::caption_id;
 use crate::device::philox::{Purpose, Stream};
 use crate::diffusion::schedule::{Prediction, SchedulerConfig};
@@ -44,7 +45,7 @@ pub struct Sample {
 /// Data and noise schedule of a run.
 #[derive(Debug)]
 pub struct Source {
-    dataset: Dataset,
+    pool: Pool,
     pairs: Pairs,
     order: Order,
     /// Rows that preservation draws from.
@@ -78,22 +79,22 @@ pub struct Arrays {
 }
 
 impl Source {
-    /// Joins a data set, its pairs and the model's noise schedule.
+    /// Joins data sets, their pairs and the model's noise schedule.
     ///
     /// # Errors
     /// Latents or embeddings of a picture to train on that the data set's files lack, or that have another shape
     /// than its manifest says: better now than hours into a run. [`Error::Option`] if the schedule
     /// has no such time steps, [`Error::NothingToPreserve`].
     pub fn new(
-        dataset: Dataset,
+        pool: Pool,
         pairs: Pairs,
         scheduler: &SchedulerConfig,
         config: &Config,
     ) -> Result<Self> {
         for (index, rows) in pairs.rows.iter().enumerate() {
-            dataset.embeddings(pairs.caption_id(index))?;
+            pool.embeddings(pairs.caption_id(index))?;
             for &row in rows {
-                dataset.latents(row)?;
+                pool.latents(row)?;
             }
         }
         let order = Order {
@@ -102,13 +103,13 @@ impl Source {
             shuffled: config.epochs.map(|_| config.pair_seed),
         };
         let preserved = match config.preserve > 0.0 {
-            true => preserved(&dataset, &pairs)?,
+            true => preserved(&pool, &pairs)?,
             false => Vec::new(),
         };
         let alphas = scheduler.alphas_cumprod();
         let timesteps = config.timesteps(alphas.len())?;
         Ok(Self {
-            dataset,
+            pool,
             pairs,
             order,
             preserved,
@@ -120,9 +121,9 @@ impl Source {
         })
     }
 
-    /// The data set.
-    pub fn dataset(&self) -> &Dataset {
-        &self.dataset
+    /// The data sets.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
     }
 
     /// The pairs.
@@ -177,7 +178,7 @@ impl Source {
             Sample {
                 role: Role::Preserved,
                 row,
-                caption_id: self.dataset.rows()[row].prompt_id,
+                caption_id: self.pool.row(row).prompt_id,
                 timestep: self.timestep(&mut stream),
                 noise: (place, 1),
                 weight: 1.0,
@@ -188,7 +189,7 @@ impl Source {
 
     /// The caption a sample is trained under.
     pub fn caption(&self, sample: &Sample) -> &str {
-        let row = &self.dataset.rows()[sample.row];
+        let row = self.pool.row(sample.row);
         if sample.role == Role::Preserved {
             return &row.prompt;
         }
@@ -203,17 +204,17 @@ impl Source {
         self.spread.draw(&self.timesteps, stream)
     }
 
-    /// The arrays of samples.
+    /// The arrays of samples, which have one shape.
     ///
     /// # Errors
     /// A file of the data set that cannot be read.
     pub fn arrays(&self, samples: &[Sample]) -> Result<Arrays> {
         let mut arrays = Arrays::default();
         for sample in samples {
-            let text = self.dataset.embeddings(sample.caption_id)?;
+            let text = self.pool.embeddings(sample.caption_id)?;
             arrays
                 .latents
-                .extend_from_slice(self.dataset.latents(sample.row)?);
+                .extend_from_slice(self.pool.latents(sample.row)?);
             arrays.prompt_embeds.extend_from_slice(text.prompt_embeds);
             arrays
                 .pooled
@@ -229,7 +230,7 @@ impl Source {
 
 /// The pictures that no pair changes the meaning of: those of captions that name an identity, and
 /// those of subjects that have no pairs.
-fn preserved(dataset: &Dataset, pairs: &Pairs) -> Result<Vec<usize>> {
+fn preserved(dataset: &Pool, pairs: &Pairs) -> Result<Vec<usize>> {
     let trained: HashSet<u32> = (0..pairs.list.len()).map(|i| pairs.caption_id(i)).collect();
     let mut rows = Vec::new();
     for (index, row) in dataset.kept() {

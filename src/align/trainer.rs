@@ -1,17 +1,20 @@
 //! The training step, on any device and with any network.
 //!
 //! A global batch is cut into micro-batches for the network. Their per-sample gradients are kept
-//! until the errors of the whole batch are known; only then has the offset μ of the loss its true
+//! until the errors of the whole batch are known (or, where memory is short, computed again); only then has the offset μ of the loss its true
 //! value and every sample its factor. The gradients are then added sample by sample, so the cut
 //! does not change the sum: where the network itself gives the same bits for a sample in any
-//! batch, so does the run. (ONNX Runtime's CPU provider usually doesn't: its matrix products block
+//! batch, so does the run. A micro-batch holds pictures of one size. (ONNX Runtime's CPU provider usually doesn't: its matrix products block
 //! differently for different batch sizes. The results then agree to rounding.)
+
+use std::collections::BTreeMap;
 
 use super::config::Config;
 use super::factors::FactorSet;
 use super::model::{Batch, GradientModel, Gradients};
 use super::source::{Role, Sample, Source};
 use super::{Error, Result};
+use crate::data::dataset::Shape;
 use crate::device::exact::{neg_log_sigmoid, sigmoid_neg};
 use crate::device::philox::Purpose;
 use crate::device::{Clip, Device, Diffuse, Errors, State, Weights};
@@ -89,6 +92,10 @@ pub struct Trainer<D: Device, M> {
     pub source: Source,
     /// Samples the network takes at once.
     pub micro_batch: usize,
+    /// Bytes of gradients kept until the errors of the whole batch are known. The network runs again
+    /// for micro-batches whose gradients have no room: ONNX Runtime computes the gradients anyway, so
+    /// a first run for the errors alone would save nothing.
+    pub grad_memory: u64,
     state: State<D::Buffer>,
     ema: Option<D::Buffer>,
     done: u32,
@@ -133,6 +140,7 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
             config,
             source,
             micro_batch: micro_batch.max(1),
+            grad_memory: u64::MAX,
             state,
             ema,
             done: 0,
@@ -200,26 +208,36 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
         if let Some(record) = record.as_deref_mut() {
             *record = self.begin_record(&samples)?;
         }
-        let (mut mse, mut ref_mse) = (Vec::new(), Vec::new());
+        let mut mse = vec![0.0; samples.len()];
+        let mut ref_mse = mse.clone();
         let mut kept = Vec::new();
-        for part in samples.chunks(self.micro_batch) {
-            let out = self.run(part, record.as_deref_mut())?;
-            mse.extend(out.mse);
-            ref_mse.extend(out.ref_mse);
-            kept.push(out.grads);
+        let parts = self.parts(&samples);
+        let mut seen = 0;
+        for part in &parts {
+            let out = self.run(&pick(&samples, part), record.as_deref_mut())?;
+            for (k, &i) in part.iter().enumerate() {
+                (mse[i], ref_mse[i]) = (out.mse[k], out.ref_mse[k]);
+            }
+            seen += part.len();
+            kept.push(Some(out.grads).filter(|_| self.has_room(seen)));
         }
         self.check_finite(&samples, "mse", &mse)?;
         self.check_finite(&samples, "ref_mse", &ref_mse)?;
         let (weights, preserve) = self.weigh(&samples, &mse, &ref_mse)?;
         let zeros = vec![0.0; self.factors.layout().total()];
         let mut sum = self.device.upload(&zeros)?;
-        for (grads, c) in kept.iter().zip(weights.c.chunks(self.micro_batch)) {
+        for (kept, part) in kept.into_iter().zip(&parts) {
+            let grads = match kept {
+                Some(grads) => grads,
+                None => self.run(&pick(&samples, part), None)?.grads,
+            };
+            let c = pick(&weights.c, part);
             self.device
-                .accumulate(grads, self.factors.layout(), c, &mut sum)?;
+                .accumulate(&grads, self.factors.layout(), &c, &mut sum)?;
         }
         let clip = self.device.global_norm(&sum, self.config.grad_clip)?;
         if !clip.norm.is_finite() {
-            return Err(self.blame(&samples, &kept, &weights, clip));
+            return Err(self.blame(&samples, &parts, &weights, clip));
         }
         let lr = self.config.lr_at(self.done);
         let update = self.config.adamw().step(self.done + 1, lr);
@@ -248,6 +266,23 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
         })
     }
 
+    /// The cut into micro-batches: places of samples, shape after shape.
+    fn parts(&self, samples: &[Sample]) -> Vec<Vec<usize>> {
+        let mut shapes: BTreeMap<Shape, Vec<usize>> = BTreeMap::new();
+        for (place, sample) in samples.iter().enumerate() {
+            let shape = self.source.pool().shape(sample.row);
+            shapes.entry(shape).or_default().push(place);
+        }
+        let chunks = shapes.values().flat_map(|all| all.chunks(self.micro_batch));
+        chunks.map(<[usize]>::to_vec).collect()
+    }
+
+    /// Whether the gradients of the first `samples` may be kept.
+    fn has_room(&self, samples: usize) -> bool {
+        let each = (self.factors.layout().total() * size_of::<f32>()) as u64;
+        (samples as u64).saturating_mul(each) <= self.grad_memory
+    }
+
     /// Factors of all samples, pairs first, and the unweighted loss of preserved ones, if any.
     fn weigh(
         &self,
@@ -274,15 +309,16 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
         Ok((weights, Some(loss)))
     }
 
-    /// Diffuses and runs one micro-batch.
+    /// Diffuses and runs one micro-batch, whose samples have one shape.
     fn run(
         &mut self,
         samples: &[Sample],
         record: Option<&mut Record>,
     ) -> Result<Gradients<D::Buffer>> {
         let arrays = self.source.arrays(samples)?;
-        let dataset = self.source.dataset();
-        let [c, h, w] = dataset.latent_shape();
+        let pool = self.source.pool();
+        let shape = pool.shape(samples[0].row);
+        let [c, h, w] = shape.latent;
         let call = Diffuse {
             seed: self.config.seed,
             purpose: Purpose::TrainNoise,
@@ -311,15 +347,15 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
             shape: [samples.len(), c, h, w],
             timesteps: &arrays.timesteps,
             prompt_embeds: &arrays.prompt_embeds,
-            embeds_shape: dataset.manifest().layout.prompt_embeds,
+            embeds_shape: pool.sets()[0].manifest().layout.prompt_embeds,
             pooled: (!arrays.pooled.is_empty()).then_some(arrays.pooled.as_slice()),
-            time_ids: dataset.time_ids(),
+            time_ids: shape.time_ids(),
         };
         self.model.run(&batch, &self.factors, &self.state.p)
     }
 
     fn begin_record(&self, samples: &[Sample]) -> Result<Record> {
-        let [c, h, w] = self.source.dataset().latent_shape();
+        let [c, h, w] = self.source.pool().sets()[0].latent_shape();
         Ok(Record {
             shape: [samples.len(), c, h, w],
             timestep: samples.iter().map(|s| s.timestep as i64).collect(),
@@ -339,7 +375,7 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
     }
 
     fn non_finite(&self, sample: &Sample, output: String, value: f32) -> Error {
-        let row = &self.source.dataset().rows()[sample.row];
+        let row = self.source.pool().row(sample.row);
         Error::NonFinite {
             step: self.done + 1,
             output,
@@ -351,26 +387,28 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
         }
     }
 
-    /// Finds the sample whose gradient made the norm infinite or NaN.
+    /// Finds the sample whose gradient made the norm infinite or NaN, by running the network again.
     fn blame(
-        &self,
+        &mut self,
         samples: &[Sample],
-        kept: &[Vec<D::Buffer>],
+        parts: &[Vec<usize>],
         weights: &Weights,
         clip: Clip,
     ) -> Error {
-        let layout = self.factors.layout();
-        for (k, grads) in kept.iter().enumerate() {
-            let first = k * self.micro_batch;
-            for (m, grad) in grads.iter().enumerate() {
+        let layout = self.factors.layout().clone();
+        for part in parts {
+            let Ok(out) = self.run(&pick(samples, part), None) else {
+                continue;
+            };
+            for (m, grad) in out.grads.iter().enumerate() {
                 let Ok(values) = self.device.download(grad) else {
                     continue;
                 };
                 for (i, own) in values.chunks(layout.range(m).len().max(1)).enumerate() {
-                    let counts = weights.c[first + i] != 0.0;
+                    let counts = weights.c[part[i]] != 0.0;
                     if let Some(&bad) = own.iter().find(|v| counts && !v.is_finite()) {
                         let output = format!("grad.{}", self.factors.list()[m].name);
-                        return self.non_finite(&samples[first + i], output, bad);
+                        return self.non_finite(&samples[part[i]], output, bad);
                     }
                 }
             }
@@ -381,6 +419,11 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
             value: f64::from(clip.norm),
         }
     }
+}
+
+/// Those at some places.
+fn pick<T: Copy>(all: &[T], places: &[usize]) -> Vec<T> {
+    places.iter().map(|&place| all[place]).collect()
 }
 
 /// The label of a role in a trace.

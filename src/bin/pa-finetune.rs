@@ -33,9 +33,10 @@ struct Args {
     /// Bundle with a training graph (pa-export)
     #[arg(long, value_name = "BUNDLE")]
     model: PathBuf,
-    /// Data set of identity-specific and neutral pictures (pa-datagen)
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    /// Data set of identity-specific and neutral pictures (pa-datagen); given several times, sets
+    /// of one model, whose pictures may have different sizes
+    #[arg(long, value_name = "DIR", required = true)]
+    data: Vec<PathBuf>,
     /// Folder to write
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -83,6 +84,10 @@ struct Args {
     /// Pictures the network takes at once [default: the batch]; the loss is that of the whole batch
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     micro_batch: Option<u32>,
+    /// Memory for gradients that wait for the errors of the whole batch, in MiB [default: as much as
+    /// it takes]; the network runs twice for micro-batches whose gradients don't fit
+    #[arg(long, value_name = "MIB", value_parser = mebibytes)]
+    grad_memory: Option<u64>,
     /// Norm to clip the gradient to; 0 for no clipping
     #[arg(long, value_name = "NORM", default_value_t = Config::default().grad_clip)]
     grad_clip: f64,
@@ -180,6 +185,17 @@ struct Args {
     common: Common,
 }
 
+/// MiB as bytes.
+fn mebibytes(text: &str) -> Result<u64, String> {
+    let number = text
+        .parse()
+        .ok()
+        .filter(|n: &f64| *n >= 0.0 && n.is_finite());
+    number
+        .map(|n| (n * 1_048_576.0) as u64)
+        .ok_or_else(|| "expected a number of MiB from 0".to_owned())
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Optimizer {
     /// AdamW with single-precision state
@@ -240,6 +256,7 @@ impl Args {
             environment: Environment {
                 session: SessionOptions::from(&self.common),
                 micro_batch: self.micro_batch.map(|n| n as usize),
+                grad_memory: self.grad_memory,
                 save_every: self.save_every,
                 keep: self.keep_checkpoints as usize,
                 resume: self.resume,

@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::axes::Axes;
-use super::dataset::{Dataset, Kind, Row};
+use super::dataset::{Kind, Row, Shape};
+use super::pool::Pool;
 use super::prompts::caption_id;
 use crate::device::philox::{Purpose, Stream};
 use crate::fsio;
@@ -77,13 +78,27 @@ pub struct Picture {
     pub prompt_id: u32,
     /// Its number among that caption's pictures.
     pub image_id: u32,
+    /// Its data set's place among those of the run.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub data: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_first(data: &u32) -> bool {
+    *data == 0
 }
 
 impl Picture {
-    fn of(row: &Row) -> Self {
+    fn of(dataset: &Pool, row: usize) -> Self {
+        let Row {
+            prompt_id,
+            image_id,
+            ..
+        } = *dataset.row(row);
         Self {
-            prompt_id: row.prompt_id,
-            image_id: row.image_id,
+            prompt_id,
+            image_id,
+            data: dataset.place(row).0 as u32,
         }
     }
 }
@@ -149,7 +164,7 @@ struct Subject<'a> {
 /// # Errors
 /// [`Error::NoPairs`].
 pub fn draw(
-    dataset: &Dataset,
+    dataset: &Pool,
     axes: Option<&Axes>,
     seed: u64,
     count: usize,
@@ -197,22 +212,24 @@ pub fn draw(
 }
 
 /// Subjects that can be drawn, in the data set's order, and why the others can't.
-fn subjects<'a>(dataset: &'a Dataset, axes: Option<&Axes>) -> (Vec<Subject<'a>>, Vec<String>) {
+fn subjects<'a>(dataset: &'a Pool, axes: Option<&Axes>) -> (Vec<Subject<'a>>, Vec<String>) {
     type Sides<'a> = (
         Vec<usize>,
         BTreeMap<&'a BTreeMap<String, String>, Vec<usize>>,
     );
-    let mut order: Vec<&str> = Vec::new();
-    let mut found: HashMap<&str, Sides<'a>> = HashMap::new();
-    for row in dataset.rows() {
-        let caption = row.neutral_prompt.as_str();
-        found.entry(caption).or_insert_with(|| {
-            order.push(caption);
+    // Both pictures of a pair are seen at one noise, so they must have one shape.
+    let mut order: Vec<(&str, Shape)> = Vec::new();
+    let mut found: HashMap<(&str, Shape), Sides<'a>> = HashMap::new();
+    for (index, row) in dataset.rows().enumerate() {
+        let key = (row.neutral_prompt.as_str(), dataset.shape(index));
+        found.entry(key).or_insert_with(|| {
+            order.push(key);
             Sides::default()
         });
     }
     for (index, row) in dataset.kept() {
-        let sides = found.entry(&row.neutral_prompt).or_default();
+        let key = (row.neutral_prompt.as_str(), dataset.shape(index));
+        let sides = found.entry(key).or_default();
         match row.kind {
             Kind::Neutral => sides.0.push(index),
             Kind::Specific => sides.1.entry(&row.axes).or_default().push(index),
@@ -220,8 +237,8 @@ fn subjects<'a>(dataset: &'a Dataset, axes: Option<&Axes>) -> (Vec<Subject<'a>>,
     }
     let mut usable = Vec::new();
     let mut left_out = Vec::new();
-    for caption in order {
-        let (neutral, by_values) = found.remove(caption).unwrap_or_default();
+    for (caption, shape) in order {
+        let (neutral, by_values) = found.remove(&(caption, shape)).unwrap_or_default();
         let groups = shares(by_values, axes);
         if neutral.is_empty() {
             left_out.push(format!(
@@ -278,7 +295,7 @@ fn shares(
 }
 
 fn one_draw(
-    dataset: &Dataset,
+    dataset: &Pool,
     subjects: &[Subject<'_>],
     seed: u64,
     number: u32,
@@ -308,8 +325,8 @@ fn one_draw(
             caption: subject.caption.to_owned(),
             draw: number,
             swapped,
-            winner: Picture::of(&dataset.rows()[winner]),
-            loser: Picture::of(&dataset.rows()[loser]),
+            winner: Picture::of(dataset, winner),
+            loser: Picture::of(dataset, loser),
             weight: 1.0,
         };
         out.push((pair, [winner, loser]));
@@ -330,7 +347,7 @@ fn by_share<'a>(groups: &'a [(f64, Vec<usize>)], stream: &mut Stream) -> &'a [us
 }
 
 /// Whether `a` shows fewer different values than `b` on every axis that is known of either.
-fn less_diverse(dataset: &Dataset, a: &[usize], b: &[usize]) -> bool {
+fn less_diverse(dataset: &Pool, a: &[usize], b: &[usize]) -> bool {
     let (a, b) = (values(dataset, a), values(dataset, b));
     let axes: BTreeSet<&str> = a.keys().chain(b.keys()).copied().collect();
     let count =
@@ -340,10 +357,10 @@ fn less_diverse(dataset: &Dataset, a: &[usize], b: &[usize]) -> bool {
 
 /// The different values of each axis among pictures: what the classifier saw, else what the
 /// caption names.
-fn values<'a>(dataset: &'a Dataset, rows: &[usize]) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
+fn values<'a>(dataset: &'a Pool, rows: &[usize]) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
     let mut found: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for &row in rows {
-        let row = &dataset.rows()[row];
+        let row = dataset.row(row);
         let mut seen: BTreeMap<&str, &str> = row
             .axes
             .iter()
@@ -374,14 +391,13 @@ pub(crate) fn shuffle<T>(items: &mut [T], stream: &mut Stream) {
 /// # Errors
 /// Names the line that is no pair, or whose pictures or caption the data set lacks; where sets stay
 /// together, the one that breaks a set.
-pub fn read(path: &Path, dataset: &Dataset, sets: Sets) -> Result<Pairs, Error> {
+pub fn read(path: &Path, dataset: &Pool, sets: Sets) -> Result<Pairs, Error> {
     let kept: HashMap<Picture, usize> = dataset
         .kept()
-        .map(|(i, row)| (Picture::of(row), i))
+        .map(|(i, _)| (Picture::of(dataset, i), i))
         .collect();
     let captions: BTreeSet<&str> = dataset
         .rows()
-        .iter()
         .flat_map(|row| [row.prompt.as_str(), row.neutral_prompt.as_str()])
         .collect();
     let mut pairs = Pairs {
@@ -418,6 +434,9 @@ pub fn read(path: &Path, dataset: &Dataset, sets: Sets) -> Result<Pairs, Error> 
                 "the data set has no embeddings of \"{}\"",
                 pair.caption
             )));
+        }
+        if dataset.shape(rows[0]) != dataset.shape(rows[1]) {
+            return Err(bad("its pictures have different sizes".to_owned()));
         }
         if !(pair.weight >= 0.0 && pair.weight.is_finite()) {
             return Err(bad("expected a `weight` from 0".to_owned()));

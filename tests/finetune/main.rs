@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod half;
+mod mixed;
 mod refused;
 mod resume;
 mod torch;

@@ -11,6 +11,7 @@ use crate::align::Result;
 use crate::bundle::{Bundle, Part};
 use crate::data::axes::Axes;
 use crate::data::dataset::{Dataset, Kind};
+use crate::data::pool::Pool;
 use crate::data::prompts::{self, caption_id};
 use crate::diffusion::guidance::Guidance;
 use crate::diffusion::pipeline::Settings;
@@ -38,8 +39,8 @@ pub struct Inputs<'a> {
     pub bundle: &'a Bundle,
     /// Its noise schedule.
     pub scheduler: &'a SchedulerConfig,
-    /// The data set of the run.
-    pub dataset: &'a Dataset,
+    /// The data sets of the run; pictures are of the first one's size.
+    pub pool: &'a Pool,
     /// The axes with their targets.
     pub axes: Option<&'a Axes>,
     /// ONNX Runtime.
@@ -89,10 +90,10 @@ impl Validator {
         let Inputs {
             bundle,
             runtime,
-            dataset,
             session,
             ..
         } = *inputs;
+        let dataset = &inputs.pool.sets()[0];
         let (width, height) = dataset.size();
         let plan = plan(request, inputs)?;
         let drawing = Drawing::new(request, dataset);
@@ -164,19 +165,19 @@ impl Validator {
 fn plan(request: &Request, inputs: &Inputs<'_>) -> Result<Plan> {
     let (texts, axes) = match &request.prompts {
         Some(path) => (prompts::read(path)?.texts, inputs.axes),
-        None => (people(inputs.dataset), None),
+        None => (people(inputs.pool), None),
     };
     Ok(Plan::new(&texts, axes, request.pictures, 0)?)
 }
 
 /// The neutral captions of subjects that have identities, in the data set's order; all neutral
 /// captions where none has.
-fn people(dataset: &Dataset) -> Vec<String> {
+fn people(pool: &Pool) -> Vec<String> {
     let neutral = |row: &crate::data::dataset::Row| row.neutral_prompt.clone();
-    let named = dataset.rows().iter().filter(|r| r.kind == Kind::Specific);
+    let named = pool.rows().filter(|r| r.kind == Kind::Specific);
     let named: BTreeSet<String> = named.map(neutral).collect();
     let mut seen = HashSet::new();
-    let all = dataset.rows().iter().map(neutral);
+    let all = pool.rows().map(neutral);
     all.filter(|caption| named.is_empty() || named.contains(caption))
         .filter(|caption| seen.insert(caption.clone()))
         .collect()
@@ -191,9 +192,9 @@ fn settings(drawing: &Drawing, inputs: &Inputs<'_>) -> Result<Settings> {
         sampler: Sampler::new(drawing.sampler, inputs.scheduler, steps)?,
         train_timesteps: inputs.scheduler.train_timesteps,
         guidance: Guidance::Cfg(drawing.cfg),
-        latent: inputs.dataset.latent_shape(),
+        latent: inputs.pool.sets()[0].latent_shape(),
         text,
-        time_ids: inputs.dataset.time_ids(),
+        time_ids: inputs.pool.sets()[0].time_ids(),
         lora: None,
     })
 }
@@ -222,7 +223,7 @@ fn encode(
         Ok(embedding)
     };
     let own = |caption: &str| -> Result<Embedding> {
-        let found = inputs.dataset.embeddings(caption_id(caption))?;
+        let found = inputs.pool.embeddings(caption_id(caption))?;
         Ok(Embedding {
             prompt_embeds: found.prompt_embeds.to_vec(),
             pooled: found.pooled.map(<[f32]>::to_vec),

@@ -13,7 +13,7 @@ struct Shot(
     bool,
 );
 
-fn dataset(dir: &Path, shots: &[Shot]) -> Dataset {
+fn dataset(dir: &Path, shots: &[Shot]) -> Pool {
     let rows: Vec<Row> = shots
         .iter()
         .zip(0u32..)
@@ -79,7 +79,7 @@ fn dataset(dir: &Path, shots: &[Shot]) -> Dataset {
         .unwrap();
     writer.write_unit(0, &rows, &vec![0.0; rows.len()]).unwrap();
     assert!(matches!(writer.finish().unwrap(), Finish::Complete(_)));
-    Dataset::open(dir).unwrap()
+    Pool::open(&[dir.to_path_buf()]).unwrap()
 }
 
 const WOMAN: &[(&str, &str)] = &[("gender", "female")];
@@ -116,13 +116,13 @@ fn axes(target: &str) -> Axes {
     Axes::parse(&text, Path::new("axes.toml")).unwrap()
 }
 
-fn share_of_women(dataset: &Dataset, pairs: &Pairs) -> f64 {
+fn share_of_women(dataset: &Pool, pairs: &Pairs) -> f64 {
     let winners = pairs
         .rows
         .iter()
         .zip(&pairs.list)
         .filter(|(_, p)| !p.swapped);
-    let rows: Vec<&Row> = winners.map(|([w, _], _)| &dataset.rows()[*w]).collect();
+    let rows: Vec<&Row> = winners.map(|([w, _], _)| dataset.row(*w)).collect();
     let women = rows.iter().filter(|r| r.axes["gender"] == "female").count();
     women as f64 / rows.len() as f64
 }
@@ -146,7 +146,7 @@ fn winners_follow_the_target_and_losers_are_neutral() {
             "{share} instead of {expected}"
         );
         for (pair, [winner, loser]) in pairs.list.iter().zip(&pairs.rows) {
-            let (winner, loser) = (&dataset.rows()[*winner], &dataset.rows()[*loser]);
+            let (winner, loser) = (dataset.row(*winner), dataset.row(*loser));
             assert!(winner.dropped.is_none() && loser.dropped.is_none());
             assert_eq!(
                 (&winner.neutral_prompt, &loser.neutral_prompt),

@@ -159,7 +159,12 @@ struct Args {
     #[arg(long, value_name = "N", requires = "validate")]
     validate_steps: Option<u32>,
     /// Guidance scale of validation pictures [default: the data set's]
-    #[arg(long, value_name = "SCALE", requires = "validate")]
+    #[arg(
+        long,
+        value_name = "SCALE",
+        requires = "validate",
+        allow_negative_numbers = true
+    )]
     validate_cfg: Option<f32>,
     /// End the run when a validation finds a mean discrepancy over axes of D or less
     #[arg(

@@ -9,5 +9,6 @@ mod resume;
 mod torch;
 mod trace;
 mod validate;
+mod weighted;
 mod world;
 mod written;

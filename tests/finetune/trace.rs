@@ -2,17 +2,16 @@
 //! the papers, not from ours.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 
 use popalign::bundle::{Bundle, Part};
 use popalign::data::dataset::Dataset;
 use popalign::runtime::{Feed, Runtime, SessionOptions};
 
-use crate::world::{LATENT, World, log, succeeded, tensors};
+use crate::world::{LATENT, World, log, tensors};
 
 /// One operation in single precision, against the same in double, as a share of the largest value.
-const ROUNDING: f64 = 1e-6;
+pub(crate) const ROUNDING: f64 = 1e-6;
 /// A few operations after each other.
 const FEW_ROUNDINGS: f64 = 4e-6;
 /// The graph at another batch size: ONNX Runtime's matrix products sum in another order.
@@ -73,7 +72,7 @@ fn error(found: &[f64], expected: &[f64]) -> f64 {
 }
 
 #[track_caller]
-fn close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
+pub(crate) fn close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
     let error = error(found, expected);
     assert!(error <= tolerance, "{what} is off by {error:e}");
 }
@@ -83,12 +82,18 @@ fn sigmoid(z: f64) -> f64 {
 }
 
 /// -log sigmoid(z).
-fn softplus_of_minus(z: f64) -> f64 {
+pub(crate) fn softplus_of_minus(z: f64) -> f64 {
     (-z).max(0.0) + (-z.abs()).exp().ln_1p()
 }
 
 /// Loss, offset and factors from the errors of a batch, as the papers write them.
-fn loss(kind: &str, beta: f64, alpha: f64, mse: &[f64], reference: &[f64]) -> (f64, f64, Vec<f64>) {
+pub(crate) fn loss(
+    kind: &str,
+    beta: f64,
+    alpha: f64,
+    mse: &[f64],
+    reference: &[f64],
+) -> (f64, f64, Vec<f64>) {
     let n = mse.len() as f64;
     let g: Vec<f64> = reference.iter().zip(mse).map(|(r, m)| r - m).collect();
     let winner = |i: usize| i.is_multiple_of(2);
@@ -411,77 +416,6 @@ fn dpo() {
 #[test]
 fn set() {
     check("set", 300.0, 0.5, 0.05);
-}
-
-/// A list of pairs with weights: each multiplies its pair's factors and terms.
-#[test]
-fn pairs_have_weights() {
-    let world = World::new();
-    let run = |name: &str, more: &[&str]| {
-        let (out, trace) = (
-            world.dir().join(name),
-            world.dir().join(format!("{name}-trace")),
-        );
-        let base = [
-            "--steps", "3", "--batch", "6", "--lr", "5e-3", "--warmup", "0",
-        ];
-        let options = [&base[..], more, &["--trace", trace.to_str().unwrap()]].concat();
-        succeeded(&world.command_into(&out, &options).output().unwrap());
-        (out, trace)
-    };
-    let (plain, _) = run("plain", &[]);
-    let list = fs::read_to_string(plain.join("pairs.jsonl")).unwrap();
-    let weights = [0.0, 0.5, 2.0, 1.0];
-    let lines = list.lines().take(8).zip(weights.iter().cycle());
-    let weighted: String = lines
-        .map(|(line, w)| line.replacen('{', &format!("{{\"weight\":{w:?},"), 1) + "\n")
-        .collect();
-    let path = world.dir().join("weighted.jsonl");
-    fs::write(&path, weighted).unwrap();
-    for kind in ["popalign", "dpo", "sft"] {
-        let more = [
-            "--pairs",
-            path.to_str().unwrap(),
-            "--loss",
-            kind,
-            "--beta",
-            "300",
-        ];
-        let (out, trace) = run(kind, &more);
-        for n in 1..=3 {
-            let step = Step::open(&trace, n);
-            let own: Vec<f64> = (0..3).map(|p| weights[(3 * (n - 1) + p) % 4]).collect();
-            let scale: Vec<f64> = own.iter().flat_map(|&w| [w, w]).collect();
-            assert_eq!(step.get("scale"), scale);
-            let (mse, reference) = (step.get("mse"), step.get("ref_mse"));
-            let (_, mu, c) = loss(kind, 300.0, 0.5, mse, reference);
-            let c: Vec<f64> = c.iter().zip(&scale).map(|(c, w)| c * w).collect();
-            close("weight", step.get("weight"), &c, ROUNDING);
-            // Each pair's own part of the loss: of what it would be without the others, a third.
-            let total: f64 = (0..3)
-                .map(|p| {
-                    let z = |i: usize, side: f64| side * 300.0 * (reference[i] - mse[i] - mu);
-                    let (w, l) = (2 * p, 2 * p + 1);
-                    let dpo = 150.0 * ((reference[w] - mse[w]) - (reference[l] - mse[l]));
-                    own[p] / 3.0
-                        * match kind {
-                            "popalign" => {
-                                0.5 * (softplus_of_minus(z(w, 1.0)) + softplus_of_minus(z(l, -1.0)))
-                            }
-                            "dpo" => softplus_of_minus(dpo),
-                            _ => mse[w],
-                        }
-                })
-                .sum();
-            let line = &log(&out.join("log.jsonl"))[n - 1];
-            close(
-                "loss",
-                &[line["loss"].as_f64().unwrap()],
-                &[total],
-                ROUNDING,
-            );
-        }
-    }
 }
 
 #[test]

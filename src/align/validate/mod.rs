@@ -6,8 +6,8 @@
 //! population is right: that only pictures show. With a target the run ends when it is met.
 //!
 //! Nothing is written but numbers: pictures live as long as it takes to look at them. They are drawn as
-//! `pa-datagen` draws (the same painters), with the data set's sampler, steps and guidance unless the
-//! user says otherwise, and scored as `pa-score` scores (the same evidence). Their noise is addressed by
+//! `pa-datagen` draws (the same painters), with plain guidance and the data set's sampler, steps and scale
+//! unless the user says otherwise, and scored as `pa-score` scores (the same evidence). Their noise is addressed by
 //! the run's seed, the caption and numbers that no data set uses, so every validation of a run sees
 //! the same noise, whether it was broken or not, and differences between steps are the LoRA's.
 //!
@@ -57,7 +57,7 @@ impl Request {
     /// # Errors
     /// [`Error::Option`](super::Error::Option).
     pub fn check(&self) -> Result<()> {
-        let rules: [(&'static str, String, bool, &'static str); 3] = [
+        let rules: [(&'static str, String, bool, &'static str); 4] = [
             (
                 "validate",
                 self.pictures.to_string(),
@@ -69,6 +69,13 @@ impl Request {
                 self.every.to_string(),
                 self.every > 0,
                 "expected a number of steps from 1",
+            ),
+            (
+                "validate-cfg",
+                self.cfg.unwrap_or_default().to_string(),
+                self.cfg
+                    .is_none_or(|scale| scale >= 0.0 && scale.is_finite()),
+                "expected a scale from 0",
             ),
             (
                 "target-discrepancy",
@@ -179,6 +186,28 @@ mod tests {
             kept: 0,
             dropped: BTreeMap::new(),
         }
+    }
+
+    #[test]
+    fn options_that_can_not_be_are_named() {
+        let fine = Request {
+            pictures: 4,
+            every: 10,
+            target: Some(0.2),
+            prompts: None,
+            chain: None,
+            steps: None,
+            cfg: Some(1.0),
+        };
+        fine.check().unwrap();
+        let refused = |change: fn(&mut Request)| {
+            let mut request = fine.clone();
+            change(&mut request);
+            request.check().unwrap_err().to_string()
+        };
+        assert!(refused(|r| r.cfg = Some(f32::NAN)).starts_with("--validate-cfg NaN"));
+        assert!(refused(|r| r.target = Some(-1.0)).starts_with("--target-discrepancy -1"));
+        assert!(refused(|r| r.pictures = 1 << 31).starts_with("--validate 2147483648"));
     }
 
     #[test]

@@ -78,9 +78,10 @@ class Checks:
         return not failed
 
 
-def official_loss(kind, mse, ref_mse, beta, alpha):
+def official_loss(kind, mse, ref_mse, scale, beta, alpha, set_size):
     """PopAlign's main.py with --dataloader dpo, Diffusion-DPO's train.py, and plain fine-tuning on winners.
 
+    `scale` is what each sample's term is multiplied with (1 in those codes), as their w_y.
     Both codes hold a batch as cat(winners, losers); a trace holds winner and loser of each pair in turn.
     """
     winners, losers = slice(0, None, 2), slice(1, None, 2)
@@ -92,24 +93,33 @@ def official_loss(kind, mse, ref_mse, beta, alpha):
         rewards = -model_losses + ref_losses
         kl = (alpha * rewards[labels == 1].mean() + (1 - alpha) * rewards[labels == 0].mean()).detach()
         sgn = labels * 2 - 1
-        return (-F.logsigmoid(sgn * beta * (rewards - kl))).mean(), kl
+        weights = torch.cat([scale[winners], scale[losers]])
+        return (weights * -F.logsigmoid(sgn * beta * (rewards - kl))).mean(), kl
+    if kind == "set":
+        # The paper's equation 8: one sigmoid for each pair of sets, the logs of their likelihoods summed.
+        rewards = ref_mse - mse
+        lead = (rewards[winners] - rewards[losers]).reshape(-1, set_size)
+        return (scale[::2].reshape(-1, set_size)[:, 0] * -F.logsigmoid(0.5 * beta * lead.sum(1))).mean(), torch.zeros(())
     if kind == "dpo":
         model_losses_w, model_losses_l = model_losses.chunk(2)
         ref_losses_w, ref_losses_l = ref_losses.chunk(2)
         model_diff = model_losses_w - model_losses_l
         ref_diff = ref_losses_w - ref_losses_l
         inside_term = -0.5 * beta * (model_diff - ref_diff)
-        return (-F.logsigmoid(inside_term)).mean(), torch.zeros(())
-    return model_losses[:pairs].mean(), torch.zeros(())
+        return (scale[winners] * -F.logsigmoid(inside_term)).mean(), torch.zeros(())
+    return (scale[winners] * model_losses[:pairs]).mean(), torch.zeros(())
 
 
-def whole_loss(options, label, mse, ref_mse):
+def whole_loss(options, label, mse, ref_mse, scale):
     """The pairs' loss, and `--preserve` times that of the pictures labelled -1.
 
     Their term is PopAlign's for winners with the offset at the reference: each is to stay as likely as it was.
     """
     beta, paired = float(options["beta"]), label >= 0
-    loss, mu = official_loss(options["loss"], mse[paired], ref_mse[paired], beta, float(options["alpha"]))
+    loss, mu = official_loss(
+        options["loss"], mse[paired], ref_mse[paired], scale[paired].to(mse), beta, float(options["alpha"]),
+        int(options["set_size"]),
+    )
     if (~paired).any():
         rewards = ref_mse[~paired] - mse[~paired]
         loss = loss + float(options["preserve"]) * -F.logsigmoid(beta * rewards).mean()
@@ -275,7 +285,7 @@ def main():
 
         # The loss of the trace's errors.
         leaf = step["mse"].double().requires_grad_()
-        loss, mu = whole_loss(options, step["label"], leaf, step["ref_mse"].double())
+        loss, mu = whole_loss(options, step["label"], leaf, step["ref_mse"].double(), step["scale"])
         (factors,) = torch.autograd.grad(loss, leaf)
         check("loss", step["loss"], loss.detach(), ROUNDING)
         check("mu", step["mu"], mu.reshape(()), ROUNDING)
@@ -292,7 +302,7 @@ def main():
         start = {name: value.clone() for name, value in whole.values().items()}
         network.load(start)
         mse, ref_mse = network.errors(step, embeddings)
-        loss, _ = whole_loss(options, step["label"], mse, ref_mse)
+        loss, _ = whole_loss(options, step["label"], mse, ref_mse, step["scale"])
         gradients = network.gradients(loss)
         whole.step(gradients)
         for name, value in whole.values().items():

@@ -5,7 +5,9 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::schedule::LrSchedule;
+use super::timesteps::Timesteps;
 use super::{Error, Result};
+use crate::data::pairs::{SET_SIZE, Sets};
 use crate::device::philox::STEP_LIMIT;
 use crate::device::{AdamW, Layout, Loss, Moments};
 
@@ -17,6 +19,8 @@ pub enum LossKind {
     Popalign,
     /// Diffusion-DPO: the winner against the loser of each pair
     Dpo,
+    /// The paper's equation before it is bounded by pairs: the winning set against the losing set
+    Set,
     /// Plain fine-tuning on the winners
     Sft,
 }
@@ -74,8 +78,12 @@ pub struct Config {
     pub warmup: u32,
     /// Updates in all.
     pub steps: u32,
+    /// Passes over the list of pairs, where the steps were said so.
+    pub epochs: Option<u32>,
     /// Pictures in a global batch: as many winners as losers, so even.
     pub batch: usize,
+    /// Pairs of a set: pictures of each side of a draw.
+    pub set_size: usize,
     /// Norm that gradients are clipped to; 0 for none.
     pub grad_clip: f64,
     /// The optimizer.
@@ -94,6 +102,9 @@ pub struct Config {
     pub min_timestep: usize,
     /// Time step before which they end; none for the schedule's last.
     pub max_timestep: Option<usize>,
+    /// How they are spread between.
+    #[serde(flatten)]
+    pub spread: Timesteps,
     /// Seed of noise, time steps and initial factors.
     pub seed: u64,
     /// Seed of the pairs.
@@ -115,7 +126,9 @@ impl Default for Config {
             schedule: LrSchedule::ConstantWithWarmup,
             warmup: 200,
             steps: 750,
+            epochs: None,
             batch: 8,
+            set_size: SET_SIZE,
             grad_clip: 1.0,
             optimizer: Optimizer::Adamw,
             adam_beta1: 0.9,
@@ -125,6 +138,7 @@ impl Default for Config {
             ema: None,
             min_timestep: 0,
             max_timestep: None,
+            spread: Timesteps::default(),
             seed: 0,
             pair_seed: 0,
         }
@@ -138,7 +152,7 @@ impl Config {
     /// [`Error::Option`].
     pub fn check(&self) -> Result<()> {
         let unit = 0.0..1.0;
-        let rules: [(&'static str, String, bool, &str); 13] = [
+        let rules: [(&'static str, String, bool, &'static str); 16] = [
             (
                 "beta",
                 self.beta.to_string(),
@@ -182,6 +196,24 @@ impl Config {
                 "expected an even number of pictures: as many winners as losers",
             ),
             (
+                "epochs",
+                self.epochs.unwrap_or(1).to_string(),
+                self.epochs != Some(0),
+                "expected a number of passes from 1",
+            ),
+            (
+                "set-size",
+                self.set_size.to_string(),
+                (1..=MOST_OF_A_SET).contains(&self.set_size),
+                "expected a number of pictures from 1 to 4096",
+            ),
+            (
+                "batch",
+                self.batch.to_string(),
+                self.batch.is_multiple_of(2 * self.together()),
+                "expected whole sets with --loss set: a multiple of twice --set-size",
+            ),
+            (
                 "grad-clip",
                 self.grad_clip.to_string(),
                 self.grad_clip >= 0.0,
@@ -218,19 +250,29 @@ impl Config {
                 UNIT,
             ),
         ];
-        match rules.into_iter().find(|(_, _, fine, _)| !fine) {
-            None => Ok(()),
-            Some((option, value, _, problem)) => Err(Error::Option {
-                option,
-                value,
-                problem: problem.to_owned(),
-            }),
-        }
+        check(rules)?;
+        self.spread.check()
     }
 
     /// Pairs of a step.
     pub fn pairs_per_step(&self) -> usize {
         self.batch / 2
+    }
+
+    /// Pairs that stay together in a batch.
+    pub fn together(&self) -> usize {
+        match self.loss {
+            LossKind::Set => self.set_size,
+            _ => 1,
+        }
+    }
+
+    /// How sets are drawn and listed.
+    pub fn sets(&self) -> Sets {
+        Sets {
+            size: self.set_size,
+            together: self.loss == LossKind::Set,
+        }
     }
 
     /// The time steps that samples may have, of a schedule with `count` of them.
@@ -260,6 +302,10 @@ impl Config {
                 alpha: self.alpha,
             },
             LossKind::Dpo => Loss::Dpo { beta },
+            LossKind::Set => Loss::Set {
+                beta,
+                size: self.set_size,
+            },
             LossKind::Sft => Loss::Sft { beta },
         }
     }
@@ -280,7 +326,23 @@ impl Config {
     }
 }
 
+/// Pictures of a side of a draw at most: more are not one set but a data set.
+const MOST_OF_A_SET: usize = 4096;
 const UNIT: &str = "expected a number from 0 to below 1";
+
+/// Refuses the first option of which a rule (option, value, whether it is fine, what is) says so.
+pub(super) fn check(
+    rules: impl IntoIterator<Item = (&'static str, String, bool, &'static str)>,
+) -> Result<()> {
+    match rules.into_iter().find(|(_, _, fine, _)| !fine) {
+        None => Ok(()),
+        Some((option, value, _, problem)) => Err(Error::Option {
+            option,
+            value,
+            problem: problem.to_owned(),
+        }),
+    }
+}
 
 fn positive(x: f64) -> bool {
     x > 0.0 && x.is_finite()
@@ -303,5 +365,8 @@ mod tests {
         assert!(with(|c| c.alpha = 1.5).starts_with("--alpha 1.5"));
         assert!(with(|c| c.ema = Some(1.0)).starts_with("--ema 1"));
         assert!(with(|c| c.rank = 0).starts_with("--lora 0"));
+        assert!(with(|c| c.epochs = Some(0)).starts_with("--epochs 0"));
+        assert!(with(|c| c.set_size = 0).starts_with("--set-size 0"));
+        assert!(with(|c| c.loss = LossKind::Set).starts_with("--batch 8: expected whole sets"));
     }
 }

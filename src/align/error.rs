@@ -35,6 +35,21 @@ pub enum Error {
     /// The noise schedule.
     #[error(transparent)]
     Schedule(#[from] crate::diffusion::schedule::Error),
+    /// Drawing pictures for validation.
+    #[error(transparent)]
+    Draw(#[from] crate::generate::Error),
+    /// Scoring them.
+    #[error(transparent)]
+    Score(#[from] crate::score::Error),
+    /// The classifier chain that looks at them.
+    #[error(transparent)]
+    Chain(#[from] crate::score::chain::Error),
+    /// The text encoders.
+    #[error(transparent)]
+    Text(#[from] crate::diffusion::text::Error),
+    /// The prompts to validate on.
+    #[error(transparent)]
+    Prompts(#[from] crate::data::prompts::Error),
     /// The device of the step.
     #[error(transparent)]
     Device(#[from] crate::device::Error),
@@ -196,6 +211,9 @@ impl Error {
                 "all ranks need the same build, the same ONNX Runtime and the same kind of device",
             ),
             Error::Bundle(error) => error.hint(),
+            Error::Draw(error) => error.hint(),
+            Error::Score(error) => error.hint(),
+            Error::Text(crate::diffusion::text::Error::Bundle(error)) => error.hint(),
             Error::Runtime(error) => error.hint(),
             _ => None,
         }

@@ -9,7 +9,7 @@ use crate::data::prompts::caption_id;
 use crate::device::Layout;
 use crate::device::philox::{self, Purpose};
 use crate::nets::LoraModule;
-use crate::weights::lora::{Factors, LoraAdapter};
+use crate::weights::lora::{Factors, Fitted, LoraAdapter};
 
 /// One factor: a graph input.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,6 +132,14 @@ impl FactorSet {
         };
         let modules: BTreeMap<String, Factors> = self.modules.iter().enumerate().map(of).collect();
         LoraAdapter { modules }
+    }
+
+    /// A buffer as inputs of the bundle's graphs that draw.
+    ///
+    /// # Errors
+    /// None: the factors are the graphs' own.
+    pub fn fitted(&self, buffer: &[f32]) -> Result<Fitted> {
+        Ok(self.adapter(buffer).fit(&self.modules, self.graph_rank)?)
     }
 }
 

@@ -1,6 +1,6 @@
-//! `log.jsonl` and the TensorBoard file: one entry a step.
+//! `log.jsonl` and the TensorBoard file: one entry a step; `validation.jsonl`: one a validation.
 //!
-//! Both only grow, and a resumed run cuts them back to its checkpoint. What they say of the
+//! All only grow, and a resumed run cuts them back to its checkpoint. What they say of the
 //! training is the same bits for a broken and an unbroken run; the times (`seconds`,
 //! `samples_per_second`, TensorBoard's wall time) are those of the machine.
 
@@ -10,11 +10,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::trainer::Report;
+use super::validate::{Record, Schedule};
 use super::{Result, tfevents};
 use crate::fsio::{self, Journal};
 
 /// The log's file name.
 pub const LOG: &str = "log.jsonl";
+/// The validations' file name.
+pub const VALIDATION: &str = "validation.jsonl";
 /// TensorBoard takes any file whose name holds `tfevents`.
 pub const EVENTS: &str = "events.out.tfevents.0.popalign";
 
@@ -66,20 +69,46 @@ impl Line {
     }
 }
 
-/// Both logs of a run.
+/// The logs of a run.
 #[derive(Debug)]
 pub struct Logs {
     lines: Journal,
     events: Journal,
     path: PathBuf,
+    validations: Option<Validations>,
+}
+
+/// The validations' log, and what stands in it.
+#[derive(Debug)]
+struct Validations {
+    lines: Journal,
+    path: PathBuf,
+    found: Vec<Record>,
+}
+
+impl Validations {
+    /// Keeps what an unbroken run of this schedule has recorded up to `step`.
+    fn open(dir: &Path, step: u32, schedule: Schedule) -> Result<Self> {
+        let path = dir.join(VALIDATION);
+        let mut found = Vec::new();
+        let lines = Journal::open(&path, |line| {
+            let record = serde_json::from_str::<Record>(line).ok();
+            let record = record.filter(|r| r.step <= step && schedule.due(r.step));
+            let kept = record.is_some();
+            found.extend(record);
+            kept
+        })?;
+        Ok(Self { lines, path, found })
+    }
 }
 
 impl Logs {
-    /// Opens the logs in `dir` with the entries up to `step`.
+    /// Opens the logs in `dir` with the entries up to `step`, of a run that validates as `schedule`
+    /// says, if at all.
     ///
     /// # Errors
     /// When a file cannot be opened.
-    pub fn open(dir: &Path, step: u32) -> Result<Self> {
+    pub fn open(dir: &Path, step: u32, schedule: Option<Schedule>) -> Result<Self> {
         let path = dir.join(LOG);
         let kept = |line: &str| serde_json::from_str::<Line>(line).is_ok_and(|l| l.step <= step);
         let lines = Journal::open(&path, kept)?;
@@ -98,6 +127,9 @@ impl Logs {
             lines,
             events,
             path,
+            validations: schedule
+                .map(|schedule| Validations::open(dir, step, schedule))
+                .transpose()?,
         })
     }
 
@@ -106,12 +138,7 @@ impl Logs {
     /// # Errors
     /// When a file cannot be written.
     pub fn append(&mut self, line: &Line) -> Result<()> {
-        let text = serde_json::to_string(line).map_err(|source| super::Error::Json {
-            path: self.path.clone(),
-            what: "a log",
-            source,
-        })?;
-        self.lines.append(&text)?;
+        self.lines.append(&json(&self.path, line)?)?;
         let mut values = vec![
             ("train/loss", line.loss),
             ("train/reward_accuracy", line.reward_accuracy),
@@ -126,14 +153,57 @@ impl Logs {
         Ok(self.events.append_bytes(&record)?)
     }
 
-    /// Waits until both are on the disk.
+    /// What the validation after `step` updates found, if it was made.
+    pub fn validation(&self, step: u32) -> Option<&Record> {
+        let found = &self.validations.as_ref()?.found;
+        found.iter().find(|record| record.step == step)
+    }
+
+    /// Adds a validation.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn append_validation(&mut self, record: Record) -> Result<()> {
+        let Some(validations) = &mut self.validations else {
+            return Ok(());
+        };
+        let each = record.axes.iter().map(|axis| {
+            let tag = format!("validation/discrepancy/{}", axis.axis);
+            Some((tag, axis.discrepancy?))
+        });
+        let mean = record.discrepancy;
+        let mean = std::iter::once(mean.map(|d| ("validation/discrepancy".to_owned(), d)));
+        let values: Vec<(String, f64)> = mean.chain(each).flatten().collect();
+        let values: Vec<(&str, f64)> = values.iter().map(|(tag, d)| (tag.as_str(), *d)).collect();
+        // The events first: what stands in the log isn't made again.
+        let event = tfevents::scalars(now(), record.step, &values);
+        self.events.append_bytes(&event)?;
+        let line = json(&validations.path, &record)?;
+        validations.lines.append(&line)?;
+        validations.found.push(record);
+        Ok(())
+    }
+
+    /// Waits until all are on the disk.
     ///
     /// # Errors
     /// When the disk refuses.
     pub fn sync(&self) -> Result<()> {
         self.lines.sync()?;
+        if let Some(validations) = &self.validations {
+            validations.lines.sync()?;
+        }
         Ok(self.events.sync()?)
     }
+}
+
+/// A line of a log.
+fn json(path: &Path, line: &impl Serialize) -> Result<String> {
+    serde_json::to_string(line).map_err(|source| super::Error::Json {
+        path: path.to_path_buf(),
+        what: "a log",
+        source,
+    })
 }
 
 /// Seconds since 1970.

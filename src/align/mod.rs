@@ -12,14 +12,17 @@ mod error;
 pub mod factors;
 pub mod log;
 pub mod model;
+pub mod order;
 mod output;
 pub mod ranks;
 mod run;
 pub mod schedule;
 pub mod source;
 pub mod tfevents;
+pub mod timesteps;
 pub mod trace;
 pub mod trainer;
+pub mod validate;
 
 pub use config::{Config, LossKind};
 pub use error::{Error, Result};

@@ -94,6 +94,23 @@ impl UnetGrad {
         factors: &FactorSet,
     ) -> Result<Self> {
         let session = bundle.session(runtime, Part::UnetGrad, options)?;
+        let outputs = factors.list().iter().map(|f| format!("grad.{}", f.name));
+        let sample = session.input("sample").map(|spec| spec.dtype);
+        let model = Self {
+            session,
+            sample: sample.unwrap_or(ElementType::Float32),
+            outputs: outputs.collect(),
+        };
+        model.check(bundle, dataset)?;
+        Ok(model)
+    }
+
+    /// Checks that a data set is of the same model.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`].
+    pub fn check(&self, bundle: &Bundle, dataset: &Dataset) -> Result<()> {
+        let session = &self.session;
         let layout = &dataset.manifest().layout;
         let [c, h, w] = layout.latent;
         let [tokens, width] = layout.prompt_embeds;
@@ -130,13 +147,7 @@ impl UnetGrad {
                 graph: format!("heights and widths that are multiples of {multiple}"),
             });
         }
-        let outputs = factors.list().iter().map(|f| format!("grad.{}", f.name));
-        let sample = session.input("sample").map(|spec| spec.dtype);
-        Ok(Self {
-            session,
-            sample: sample.unwrap_or(ElementType::Float32),
-            outputs: outputs.collect(),
-        })
+        Ok(())
     }
 
     /// What goes in from the host: text embeddings, time steps and sizes.

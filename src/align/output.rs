@@ -4,6 +4,7 @@
 //! manifest.json                        configuration, versions, hashes of what went in and came out
 //! pairs.jsonl                          the pairs, in the order they are trained on
 //! log.jsonl, events.out.tfevents.*     one entry a step
+//! validation.jsonl                     one entry a validation, if there are any
 //! checkpoints/                         the newest states of the run
 //! pytorch_lora_weights.safetensors     the LoRA for diffusers
 //! kohya_lora_weights.safetensors       the same for kohya, ComfyUI and the web UIs
@@ -27,6 +28,7 @@ use super::{Error, Result, checkpoint};
 use crate::bundle::{Bundle, Part};
 use crate::data::dataset::Dataset;
 use crate::data::pairs::Pairs;
+use crate::data::pool::Pool;
 use crate::fsio;
 use crate::runtime::Runtime;
 use crate::weights::lora::{KohyaNames, write_diffusers, write_kohya};
@@ -57,7 +59,7 @@ pub(super) struct Manifest {
 pub(super) fn describe(
     config: &Config,
     bundle: &Bundle,
-    dataset: &Dataset,
+    pool: &Pool,
     pairs: String,
     runtime: &Runtime,
 ) -> Result<Manifest> {
@@ -66,8 +68,11 @@ pub(super) fn describe(
         .weight_files(Part::UnetGrad)?
         .map(|w| w.identity.text())
         .collect();
-    let made = dataset.manifest();
-    let data = json!([made.layout, made.outcome.as_ref().map(|o| &o.sha256)]).to_string();
+    let data = |set: &Dataset| {
+        let made = set.manifest();
+        json!([made.layout, made.outcome.as_ref().map(|o| &o.sha256)]).to_string()
+    };
+    let data: String = pool.sets().iter().map(data).collect();
     let inputs = [
         ("unet_grad", graph.sha256.clone()),
         ("weights", fsio::sha256_bytes(weights.join("+").as_bytes())),
@@ -90,6 +95,23 @@ pub(super) fn describe(
         versions: own(versions.into()),
         outcome: None,
     })
+}
+
+impl Manifest {
+    /// Adds to the configuration.
+    pub(super) fn put(&mut self, key: &str, value: Value) {
+        self.config.insert(key.to_owned(), value);
+    }
+}
+
+/// Why a run that is done ended: `outcome.ended` of its manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Ended {
+    /// It took all its steps.
+    Steps,
+    /// A validation met the target.
+    TargetDiscrepancy,
 }
 
 /// The output folder of a run, locked while this lives.
@@ -174,6 +196,7 @@ impl Output {
         factors: &FactorSet,
         pairs: &Pairs,
         bundle: &Bundle,
+        ended: Ended,
     ) -> Result<()> {
         let adapter = factors.adapter(snapshot.ema.as_ref().unwrap_or(&snapshot.state.p));
         write_diffusers(&self.dir.join(LORA), &adapter)?;
@@ -185,6 +208,7 @@ impl Output {
         }
         self.manifest.outcome = Some(to_map(&json!({
             "steps": snapshot.step,
+            "ended": ended,
             "parameters": factors.parameters(),
             "pairs": pairs.list.len(),
             "left_out": pairs.left_out,
@@ -236,8 +260,13 @@ fn same_run(path: &Path, was: &Manifest, now: &Manifest) -> Result<()> {
     let facts = |m: &Manifest| -> BTreeMap<String, String> {
         let config = m.config.iter().map(|(k, v)| (k.clone(), v.to_string()));
         let inputs = m.inputs.iter().map(|(k, v)| (k.clone(), v.clone()));
-        let all = config.chain(inputs);
-        all.filter(|(key, _)| key != "steps" || total).collect()
+        // Of epochs only that there are some counts: they shuffle.
+        let seen = |(key, value): (String, String)| match key.as_str() {
+            "steps" if !total => None,
+            "epochs" if !total && value != "null" => Some((key, "some".to_owned())),
+            _ => Some((key, value)),
+        };
+        config.chain(inputs).filter_map(seen).collect()
     };
     let (old, new) = (facts(was), facts(now));
     let differing = |key: &&String| old.get(*key) != new.get(*key);

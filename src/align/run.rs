@@ -9,16 +9,18 @@ use super::config::Config;
 use super::factors::FactorSet;
 use super::log::{Line, Logs};
 use super::model::{GradientModel, UnetGrad};
-use super::output::{self, Output};
+use super::output::{self, Ended, Output};
 use super::ranks::{self, Ranks};
 use super::source::Source;
-use super::trainer::{Record, Trainer};
+use super::trainer::{Record, Snapshot, Trainer};
+use super::validate::{self, Validator};
 use super::{Error, Result, trace};
 use crate::bundle::{Bundle, Part};
 use crate::cli;
 use crate::data::axes::Axes;
-use crate::data::dataset::Dataset;
+use crate::data::dataset::{Dataset, Kind};
 use crate::data::pairs::{self, Pairs};
+use crate::data::pool::Pool;
 use crate::device::cuda::Cuda;
 use crate::device::{Cpu, Device};
 use crate::diffusion::schedule::SchedulerConfig;
@@ -42,6 +44,8 @@ pub struct Environment {
     pub session: SessionOptions,
     /// Samples the network takes at once; the whole batch by default.
     pub micro_batch: Option<usize>,
+    /// Bytes of gradients kept until the errors of the whole batch are known; all by default.
+    pub grad_memory: Option<u64>,
     /// Steps between checkpoints.
     pub save_every: u32,
     /// Checkpoints kept.
@@ -57,12 +61,14 @@ pub struct Environment {
 pub struct Request {
     /// The bundle.
     pub model: PathBuf,
-    /// The data set.
-    pub data: PathBuf,
+    /// The data sets, at least one.
+    pub data: Vec<PathBuf>,
     /// The output folder.
     pub out: PathBuf,
     /// The pairs.
     pub pairs: PairSource,
+    /// Pictures drawn and scored while training goes on.
+    pub validate: Option<validate::Request>,
     /// What the numbers depend on.
     pub config: Config,
     /// What they don't.
@@ -93,6 +99,15 @@ pub enum Event<'a> {
     Skipped(&'a Skipped),
     /// A step is done.
     Step(&'a Line),
+    /// Pictures are about to be drawn for validation, so many after so many updates.
+    Validating {
+        /// Updates done.
+        step: u32,
+        /// Pictures to draw.
+        pictures: usize,
+    },
+    /// What they showed.
+    Validated(&'a validate::Record),
     /// A checkpoint is complete.
     Saved(&'a Path),
 }
@@ -102,6 +117,8 @@ pub enum Event<'a> {
 pub enum Finish {
     /// All steps are done and the LoRA is written.
     Done,
+    /// A validation after so many updates met the target, and the LoRA is written.
+    Reached(u32),
     /// The user interrupted after so many updates; they are saved.
     Interrupted(u32),
 }
@@ -183,18 +200,44 @@ fn run_on<D: Device>(
     bundle.path(Part::UnetGrad)?;
     let factors = FactorSet::new(bundle.lora()?, config.rank)?;
     let scheduler = SchedulerConfig::read(&bundle.dir().join(output::SCHEDULER))?;
-    let dataset = Dataset::open(&request.data)?;
-    let (pairs, pairs_hash) = find_pairs(request, &bundle, &dataset)?;
-    let manifest = output::describe(config, &bundle, &dataset, pairs_hash, runtime)?;
-    let model = UnetGrad::open(runtime, &bundle, options, &dataset, &factors)?;
-
-    let source = Source::new(dataset, pairs, &scheduler, config)?;
+    let pool = Pool::open(&request.data)?;
+    let set = &pool.sets()[0];
+    let (axes_path, axes) = find_axes(request, &bundle, set)?;
+    let (pairs, pairs_hash) = find_pairs(request, axes_path, axes.as_ref(), &pool)?;
+    let request = &with_steps(request, &pairs)?;
+    let config = &request.config;
+    let mut manifest = output::describe(config, &bundle, &pool, pairs_hash, runtime)?;
+    let model = UnetGrad::open(runtime, &bundle, options, set, &factors)?;
+    for other in &pool.sets()[1..] {
+        model.check(&bundle, other)?;
+    }
+    can_trace(request, &pool, ranks.as_ref())?;
     let micro_batch = micro_batch(request, ranks.as_ref())?;
+    // Rank 0 alone draws, and writes.
     let first = ranks.rank() == 0;
+    let inputs = validate::Inputs {
+        bundle: &bundle,
+        scheduler: &scheduler,
+        pool: &pool,
+        axes: axes.as_ref(),
+        runtime,
+        session: options,
+        seed: config.seed,
+        steps: config.steps,
+    };
+    let open = |request| Validator::open(request, &inputs);
+    let asked = request.validate.as_ref().filter(|_| first);
+    let mut validator = asked.map(open).transpose()?;
+    if let Some(validator) = &validator {
+        manifest.put("validate", validator.facts().clone());
+    }
+
+    let source = Source::new(pool, pairs, &scheduler, config)?;
     let open = || Output::open(&request.out, manifest, environment.resume);
     let mut out = first.then(open).transpose()?;
     let config = config.clone();
     let mut trainer = Trainer::new(device, model, factors, config, source, micro_batch, ranks)?;
+    trainer.grad_memory = environment.grad_memory.unwrap_or(u64::MAX);
     if environment.resume {
         let (snapshot, skipped) = checkpoint::newest(&request.out, &trainer.factors)?;
         skipped.iter().for_each(|s| observe(Event::Skipped(s)));
@@ -211,10 +254,15 @@ fn run_on<D: Device>(
     for reason in &trainer.source.pairs().left_out {
         observe(Event::LeftOut(reason));
     }
-    let finish = train(&mut trainer, request, observe)?;
-    if let (Finish::Done, Some(out)) = (finish, out) {
-        let snapshot = trainer.snapshot()?;
-        out.conclude(&snapshot, &trainer.factors, trainer.source.pairs(), &bundle)?;
+    let finish = train(&mut trainer, validator.as_mut(), request, observe)?;
+    let ended = match finish {
+        Finish::Done => Ended::Steps,
+        Finish::Reached(_) => Ended::TargetDiscrepancy,
+        Finish::Interrupted(_) => return Ok(finish),
+    };
+    if let Some(out) = out {
+        let (snapshot, pairs) = (trainer.snapshot()?, trainer.source.pairs());
+        out.conclude(&snapshot, &trainer.factors, pairs, &bundle, ended)?;
     }
     Ok(finish)
 }
@@ -231,40 +279,76 @@ fn micro_batch(request: &Request, ranks: &dyn Ranks) -> Result<usize> {
             problem: format!("a batch of {batch} in such parts is too few for {ranks} ranks"),
         });
     }
-    if ranks > 1 && environment.trace.is_some() {
-        return Err(Error::Option {
-            option: "trace",
-            value: "given".to_owned(),
-            problem: format!("a trace needs the whole batch in one process, there are {ranks}"),
-        });
-    }
     Ok(size)
 }
 
+/// Refuses a trace that could not hold a whole step.
+fn can_trace(request: &Request, pool: &Pool, ranks: &dyn Ranks) -> Result<()> {
+    let problem = if sizes(pool) > 1 {
+        "a step's file holds pictures of one size, the data sets have several"
+    } else if ranks.size() > 1 {
+        "a step's file holds the whole batch, of which each rank has a part"
+    } else {
+        return Ok(());
+    };
+    match &request.environment.trace {
+        None => Ok(()),
+        Some(dir) => Err(Error::Option {
+            option: "trace",
+            value: dir.display().to_string(),
+            problem: problem.to_owned(),
+        }),
+    }
+}
+
+/// The axes file of a run, if there is one: the user's, the data set's or the bundle's.
+fn find_axes(
+    request: &Request,
+    bundle: &Bundle,
+    dataset: &Dataset,
+) -> Result<(Option<PathBuf>, Option<Axes>)> {
+    let asked = match &request.pairs {
+        PairSource::Drawn(axes) => axes.clone(),
+        PairSource::File(_) => None,
+    };
+    let own = Some(dataset.dir().join("axes.toml")).filter(|path| path.is_file());
+    let path = asked.or(own).or_else(|| bundle.file("axes.toml"));
+    let axes = path.as_deref().map(Axes::load).transpose()?;
+    Ok((path, axes))
+}
+
 /// The pairs, and a hash of what they were made from.
-fn find_pairs(request: &Request, bundle: &Bundle, dataset: &Dataset) -> Result<(Pairs, String)> {
+fn find_pairs(
+    request: &Request,
+    axes_path: Option<PathBuf>,
+    axes: Option<&Axes>,
+    dataset: &Pool,
+) -> Result<(Pairs, String)> {
     match &request.pairs {
         PairSource::File(path) => {
             let hash = fsio::sha256(path)?;
-            Ok((pairs::read(path, dataset)?, format!("file:{hash}")))
+            let pairs = pairs::read(path, dataset, request.config.sets())?;
+            Ok((pairs, format!("file:{hash}")))
         }
-        PairSource::Drawn(axes) => {
-            let own = Some(dataset.dir().join("axes.toml")).filter(|path| path.is_file());
-            let path = axes.clone().or(own).or_else(|| bundle.file("axes.toml"));
-            let axes = path.as_deref().map(Axes::load).transpose()?;
-            let hash = match &path {
+        PairSource::Drawn(_) => {
+            let hash = match &axes_path {
                 Some(path) => format!("drawn:{}", fsio::sha256(path)?),
                 None => "drawn".to_owned(),
             };
-            let count = request.config.steps as usize * request.config.pairs_per_step();
-            let seed = request.config.pair_seed;
-            Ok((pairs::draw(dataset, axes.as_ref(), seed, count)?, hash))
+            let config = &request.config;
+            let count = match config.epochs {
+                None => config.steps as usize * config.pairs_per_step(),
+                Some(_) => winners(dataset),
+            };
+            let (seed, sets) = (config.pair_seed, config.sets());
+            Ok((pairs::draw(dataset, axes, seed, count, sets)?, hash))
         }
     }
 }
 
 fn train<D: Device, M: GradientModel<D>>(
     trainer: &mut Trainer<D, M>,
+    mut validator: Option<&mut Validator>,
     request: &Request,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Finish> {
@@ -277,14 +361,32 @@ fn train<D: Device, M: GradientModel<D>>(
         parameters: trainer.factors.parameters(),
         pairs: trainer.source.pairs().list.len(),
     });
-    let open = || Logs::open(&request.out, trainer.done());
+    let schedule = validator.as_ref().map(|validator| validator.schedule());
+    let open = || Logs::open(&request.out, trainer.done(), schedule);
     let mut logs = (trainer.ranks.rank() == 0).then(open).transpose()?;
     if let Some(dir) = &environment.trace {
         fsio::create_dir_all(dir)?;
         fsio::remove_partial(dir)?;
     }
-    while trainer.done() < config.steps {
-        if ranks::any(trainer.ranks.as_mut(), cli::interrupted())? {
+    loop {
+        let met = match (validator.as_deref_mut(), &mut logs) {
+            (Some(validator), Some(logs)) => {
+                validation(trainer, validator, request, logs, observe)?
+            }
+            _ => false,
+        };
+        // A validation that is due is missing only where the user interrupted it.
+        let whole = |logs: &Logs| schedule.is_none() || logs.validation(config.steps).is_some();
+        let done = trainer.done() >= config.steps && logs.as_ref().is_some_and(whole);
+        let said = [met, done, cli::interrupted()];
+        let [met, done, interrupted] = ranks::any(trainer.ranks.as_mut(), said)?;
+        if met {
+            return Ok(Finish::Reached(trainer.done()));
+        }
+        if done {
+            return Ok(Finish::Done);
+        }
+        if interrupted {
             save(trainer, request, logs.as_ref(), observe)?;
             return Ok(Finish::Interrupted(trainer.done()));
         }
@@ -315,10 +417,71 @@ fn train<D: Device, M: GradientModel<D>>(
             save(trainer, request, logs.as_ref(), observe)?;
         }
     }
-    Ok(Finish::Done)
 }
 
-/// Writes a checkpoint, on rank 0.
+/// How many sizes of pictures there are.
+fn sizes(pool: &Pool) -> usize {
+    let mut sizes: Vec<_> = pool.sets().iter().map(Dataset::size).collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    sizes.len()
+}
+
+/// Pictures that may win: an epoch of drawn pairs is long enough to visit each once.
+fn winners(pool: &Pool) -> usize {
+    let specific = pool.kept().filter(|(_, row)| row.kind == Kind::Specific);
+    specific.count()
+}
+
+/// The request with the steps that its epochs take. The last one is filled up with the first pairs of
+/// another pass.
+fn with_steps(request: &Request, pairs: &Pairs) -> Result<Request> {
+    let mut request = request.clone();
+    if let Some(epochs) = request.config.epochs {
+        let visits = epochs as usize * pairs.list.len();
+        let steps = visits.div_ceil(request.config.pairs_per_step());
+        request.config.steps = u32::try_from(steps).unwrap_or(u32::MAX);
+        request.config.check()?;
+    }
+    Ok(request)
+}
+
+/// Validates, if that is due and not done, and says whether the run is to end here; then it is
+/// saved.
+fn validation<D: Device, M: GradientModel<D>>(
+    trainer: &Trainer<D, M>,
+    validator: &mut Validator,
+    request: &Request,
+    logs: &mut Logs,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<bool> {
+    let (step, schedule) = (trainer.done(), validator.schedule());
+    if !schedule.due(step) {
+        return Ok(false);
+    }
+    if logs.validation(step).is_none() {
+        let pictures = validator.pictures();
+        observe(Event::Validating { step, pictures });
+        let lora = trainer.factors.fitted(&trainer.result()?)?;
+        let record = match validator.run(step, lora) {
+            Ok(Some(record)) => record,
+            Ok(None) => return Ok(false),
+            Err(error) => {
+                write(trainer, &trainer.snapshot()?, request, logs, observe)?;
+                return Err(error);
+            }
+        };
+        observe(Event::Validated(&record));
+        logs.append_validation(record)?;
+    }
+    let met = logs.validation(step).and_then(|r| schedule.met(r));
+    if met.is_some() && !request.plan().saves(step) {
+        write(trainer, &trainer.snapshot()?, request, logs, observe)?;
+    }
+    Ok(met.is_some())
+}
+
+/// Writes a checkpoint where rank 0 is, once all ranks have agreed on it.
 fn save<D: Device, M: GradientModel<D>>(
     trainer: &mut Trainer<D, M>,
     request: &Request,
@@ -326,10 +489,23 @@ fn save<D: Device, M: GradientModel<D>>(
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<()> {
     let snapshot = trainer.agree()?;
-    let Some(logs) = logs else { return Ok(()) };
+    match logs {
+        Some(logs) => write(trainer, &snapshot, request, logs, observe),
+        None => Ok(()),
+    }
+}
+
+/// Writes a checkpoint.
+fn write<D: Device, M: GradientModel<D>>(
+    trainer: &Trainer<D, M>,
+    snapshot: &Snapshot,
+    request: &Request,
+    logs: &Logs,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<()> {
     // The log must not be shorter than the checkpoint says.
     logs.sync()?;
-    let dir = checkpoint::save(&request.out, &trainer.factors, &snapshot, request.plan())?;
+    let dir = checkpoint::save(&request.out, &trainer.factors, snapshot, request.plan())?;
     observe(Event::Saved(&dir));
     Ok(())
 }

@@ -4,9 +4,12 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use super::config::Config;
+use super::order::Order;
+use super::timesteps::Timesteps;
 use super::{Error, Result};
-use crate::data::dataset::{Dataset, Kind};
+use crate::data::dataset::Kind;
 use crate::data::pairs::Pairs;
+use crate::data::pool::Pool;
 use crate::data::prompts::caption_id;
 use crate::device::philox::{Purpose, Stream};
 use crate::diffusion::schedule::{Prediction, SchedulerConfig};
@@ -23,7 +26,7 @@ pub enum Role {
 }
 
 /// A picture with the caption it is trained under, at a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sample {
     /// What it is there for.
     pub role: Role,
@@ -35,21 +38,25 @@ pub struct Sample {
     pub timestep: usize,
     /// The free words of the noise's address, the same for both sides of a pair.
     pub noise: (u32, u32),
+    /// What its term of the loss is multiplied with.
+    pub weight: f32,
 }
 
 /// Data and noise schedule of a run.
 #[derive(Debug)]
 pub struct Source {
-    dataset: Dataset,
+    pool: Pool,
     pairs: Pairs,
+    order: Order,
     /// Rows that preservation draws from.
     preserved: Vec<usize>,
     /// √ᾱ and √(1−ᾱ) of every training time step.
     signal: Vec<f32>,
     sigma: Vec<f32>,
     v_prediction: bool,
-    /// Training time steps that samples may have.
+    /// Training time steps that samples may have, and how they are spread.
     timesteps: Range<usize>,
+    spread: Timesteps,
 }
 
 /// The host arrays of some samples.
@@ -72,44 +79,51 @@ pub struct Arrays {
 }
 
 impl Source {
-    /// Joins a data set, its pairs and the model's noise schedule.
+    /// Joins data sets, their pairs and the model's noise schedule.
     ///
     /// # Errors
     /// Latents or embeddings of a picture to train on that the data set's files lack, or that have another shape
     /// than its manifest says: better now than hours into a run. [`Error::Option`] if the schedule
     /// has no such time steps, [`Error::NothingToPreserve`].
     pub fn new(
-        dataset: Dataset,
+        pool: Pool,
         pairs: Pairs,
         scheduler: &SchedulerConfig,
         config: &Config,
     ) -> Result<Self> {
         for (index, rows) in pairs.rows.iter().enumerate() {
-            dataset.embeddings(pairs.caption_id(index))?;
+            pool.embeddings(pairs.caption_id(index))?;
             for &row in rows {
-                dataset.latents(row)?;
+                pool.latents(row)?;
             }
         }
+        let order = Order {
+            pairs: pairs.list.len(),
+            set: config.together(),
+            shuffled: config.epochs.map(|_| config.pair_seed),
+        };
         let preserved = match config.preserve > 0.0 {
-            true => preserved(&dataset, &pairs)?,
+            true => preserved(&pool, &pairs)?,
             false => Vec::new(),
         };
         let alphas = scheduler.alphas_cumprod();
         let timesteps = config.timesteps(alphas.len())?;
         Ok(Self {
-            dataset,
+            pool,
             pairs,
+            order,
             preserved,
             signal: alphas.iter().map(|a| a.sqrt()).collect(),
             sigma: alphas.iter().map(|a| (1.0 - a).sqrt()).collect(),
             v_prediction: scheduler.prediction == Prediction::VPrediction,
             timesteps,
+            spread: config.spread,
         })
     }
 
-    /// The data set.
-    pub fn dataset(&self) -> &Dataset {
-        &self.dataset
+    /// The data sets.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
     }
 
     /// The pairs.
@@ -123,13 +137,17 @@ impl Source {
     }
 
     /// The pairs' samples of a step (from 0), winner before loser, pair after pair. The list of
-    /// pairs is gone through in order, again and again. A pair has one time step, uniform over the
+    /// pairs is gone through again and again. A pair has one time step, within the
     /// run's range and addressed by the step and its place in the batch, and one noise.
     pub fn step(&self, seed: u64, step: u32, pairs_per_step: usize) -> Vec<Sample> {
         let first = step as usize * pairs_per_step;
         let mut samples = Vec::with_capacity(2 * pairs_per_step);
-        for place in 0..pairs_per_step {
-            let pair = (first + place) % self.pairs.list.len();
+        for (place, pair) in self
+            .order
+            .visits(first, pairs_per_step)
+            .into_iter()
+            .enumerate()
+        {
             let mut stream = Stream::new(seed, Purpose::TrainTimestep, place as u32, 0, step);
             let timestep = self.timestep(&mut stream);
             for (role, &row) in [Role::Winner, Role::Loser]
@@ -142,6 +160,7 @@ impl Source {
                     caption_id: self.pairs.caption_id(pair),
                     timestep,
                     noise: (place as u32, 0),
+                    weight: self.pairs.list[pair].weight,
                 });
             }
         }
@@ -159,9 +178,10 @@ impl Source {
             Sample {
                 role: Role::Preserved,
                 row,
-                caption_id: self.dataset.rows()[row].prompt_id,
+                caption_id: self.pool.row(row).prompt_id,
                 timestep: self.timestep(&mut stream),
                 noise: (place, 1),
+                weight: 1.0,
             }
         };
         (0..places).map(sample).collect()
@@ -169,7 +189,7 @@ impl Source {
 
     /// The caption a sample is trained under.
     pub fn caption(&self, sample: &Sample) -> &str {
-        let row = &self.dataset.rows()[sample.row];
+        let row = self.pool.row(sample.row);
         if sample.role == Role::Preserved {
             return &row.prompt;
         }
@@ -181,21 +201,20 @@ impl Source {
     }
 
     fn timestep(&self, stream: &mut Stream) -> usize {
-        let Range { start, end } = self.timesteps;
-        start + stream.below((end - start) as u32) as usize
+        self.spread.draw(&self.timesteps, stream)
     }
 
-    /// The arrays of samples.
+    /// The arrays of samples, which have one shape.
     ///
     /// # Errors
     /// A file of the data set that cannot be read.
     pub fn arrays(&self, samples: &[Sample]) -> Result<Arrays> {
         let mut arrays = Arrays::default();
         for sample in samples {
-            let text = self.dataset.embeddings(sample.caption_id)?;
+            let text = self.pool.embeddings(sample.caption_id)?;
             arrays
                 .latents
-                .extend_from_slice(self.dataset.latents(sample.row)?);
+                .extend_from_slice(self.pool.latents(sample.row)?);
             arrays.prompt_embeds.extend_from_slice(text.prompt_embeds);
             arrays
                 .pooled
@@ -211,7 +230,7 @@ impl Source {
 
 /// The pictures that no pair changes the meaning of: those of captions that name an identity, and
 /// those of subjects that have no pairs.
-fn preserved(dataset: &Dataset, pairs: &Pairs) -> Result<Vec<usize>> {
+fn preserved(dataset: &Pool, pairs: &Pairs) -> Result<Vec<usize>> {
     let trained: HashSet<u32> = (0..pairs.list.len()).map(|i| pairs.caption_id(i)).collect();
     let mut rows = Vec::new();
     for (index, row) in dataset.kept() {

@@ -2,7 +2,8 @@
 //!
 //! `scripts/oracle/finetune.py` does so in PyTorch. The text embeddings are not repeated here: the
 //! data set's `text.safetensors` has them as `prompt_embeds.<caption_id>` and `pooled.<caption_id>`,
-//! the id in eight hexadecimal digits.
+//! the id in eight hexadecimal digits. `weight` holds the factors c_i, `scale` what the list of pairs
+//! multiplies each term of the loss with.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -43,6 +44,7 @@ pub fn write(
         NewTensor::f32("mse", &batch, &record.mse),
         NewTensor::f32("ref_mse", &batch, &record.ref_mse),
         NewTensor::f32("weight", &batch, &record.weight),
+        NewTensor::f32("scale", &batch, &record.scale),
     ];
     for (name, value) in ["mu", "loss", "lr", "grad_norm"].into_iter().zip(&scalars) {
         tensors.push(NewTensor::f32(name, &[], std::slice::from_ref(value)));

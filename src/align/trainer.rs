@@ -1,13 +1,13 @@
 //! The training step, on any device and with any network.
 //!
 //! A global batch is cut into micro-batches for the network. Their per-sample gradients are kept
-//! until the errors of the whole batch are known; only then has the offset μ of the loss its true
+//! until the errors of the whole batch are known (or, where memory is short, computed again); only then has the offset μ of the loss its true
 //! value and every sample its factor. The gradients are then added sample by sample, so the cut
 //! does not change the sum: where the network itself gives the same bits for a sample in any
-//! batch, so does the run. (ONNX Runtime's CPU provider usually doesn't: its matrix products block
+//! batch, so does the run. A micro-batch holds pictures of one size. (ONNX Runtime's CPU provider usually doesn't: its matrix products block
 //! differently for different batch sizes. The results then agree to rounding.)
 
-use std::ops::Range;
+use std::collections::BTreeMap;
 
 use super::config::Config;
 use super::factors::FactorSet;
@@ -15,9 +15,10 @@ use super::model::{Batch, GradientModel, Gradients};
 use super::ranks::{self, Ranks};
 use super::source::{Role, Sample, Source};
 use super::{Error, Result};
+use crate::data::dataset::Shape;
 use crate::device::exact::{neg_log_sigmoid, sigmoid_neg};
 use crate::device::philox::Purpose;
-use crate::device::{Clip, Device, Diffuse, HostState, Link, State, Weights};
+use crate::device::{Clip, Device, Diffuse, Errors, HostState, Link, State, Weights};
 
 /// What a step says of itself.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,6 +60,8 @@ pub struct Record {
     pub timestep: Vec<i64>,
     /// 1 for winners, 0 for losers, -1 for preserved pictures.
     pub label: Vec<i64>,
+    /// What each sample's term of the loss is multiplied with.
+    pub scale: Vec<f32>,
     /// Ids of the captions trained under, which name their embeddings in the data set.
     pub caption_id: Vec<i64>,
     /// Errors with the LoRA.
@@ -92,6 +95,10 @@ pub struct Trainer<D: Device, M> {
     pub micro_batch: usize,
     /// The processes that share the run.
     pub ranks: Box<dyn Ranks>,
+    /// Bytes of gradients kept until the errors of the whole batch are known. The network runs again
+    /// for micro-batches whose gradients have no room: ONNX Runtime computes the gradients anyway, so
+    /// a first run for the errors alone would save nothing.
+    pub grad_memory: u64,
     /// The way from device to device, where there is one.
     link: Option<Box<dyn Link<D::Buffer>>>,
     state: State<D::Buffer, D::Bytes>,
@@ -140,6 +147,7 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
             source,
             micro_batch: micro_batch.max(1),
             ranks,
+            grad_memory: u64::MAX,
             link,
             state,
             ema,
@@ -175,6 +183,16 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
         Ok(snapshot)
     }
 
+    /// The factors that the run would end with now: their average, if one is kept.
+    ///
+    /// # Errors
+    /// When the device refuses.
+    pub fn result(&self) -> Result<Vec<f32>> {
+        Ok(self
+            .device
+            .download(self.ema.as_ref().unwrap_or(&self.state.p))?)
+    }
+
     /// Goes on from numbers taken by [`Trainer::snapshot`].
     ///
     /// # Errors
@@ -202,24 +220,25 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
         if let Some(record) = record.as_deref_mut() {
             *record = self.begin_record(&samples)?;
         }
-        let own = self.own(samples.len());
+        let parts = self.parts(&samples);
+        let own = ranks::share(self.ranks.as_ref(), parts.len());
         let (mut mse, mut ref_mse) = (Vec::new(), Vec::new());
         let mut kept = Vec::new();
-        for part in samples[own.clone()].chunks(self.micro_batch) {
-            let out = self.run(part, record.as_deref_mut())?;
+        for part in &parts[own.clone()] {
+            let out = self.run(&pick(&samples, part), record.as_deref_mut())?;
             mse.extend(out.mse);
             ref_mse.extend(out.ref_mse);
-            kept.push(out.grads);
+            kept.push(Some(out.grads).filter(|_| self.has_room(mse.len())));
         }
-        let mse = self.ranks.gather(&mse)?.concat();
-        let ref_mse = self.ranks.gather(&ref_mse)?.concat();
+        let mse = self.gathered(&mse, &parts)?;
+        let ref_mse = self.gathered(&ref_mse, &parts)?;
         self.check_finite(&samples, "mse", &mse)?;
         self.check_finite(&samples, "ref_mse", &ref_mse)?;
-        let (weights, preserve) = self.weigh(&mse, &ref_mse)?;
-        let sum = self.sum(&kept, &weights.c[own])?;
+        let (weights, preserve) = self.weigh(&samples, &mse, &ref_mse)?;
+        let sum = self.sum(&samples, &parts[own.clone()], kept, &weights.c)?;
         let clip = self.device.global_norm(&sum, self.config.grad_clip)?;
         if !clip.norm.is_finite() {
-            return Err(self.blame(&samples, &kept, &weights, clip));
+            return Err(self.blame(&samples, &parts[own], &weights, clip));
         }
         let lr = self.config.lr_at(self.done);
         let update = self.config.adamw().step(self.done + 1, lr);
@@ -248,31 +267,47 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
         })
     }
 
-    /// The samples of a step that this rank takes: whole micro-batches.
-    fn own(&self, samples: usize) -> Range<usize> {
-        let size = self.micro_batch;
-        let parts = ranks::share(self.ranks.as_ref(), samples.div_ceil(size));
-        parts.start * size..(parts.end * size).min(samples)
+    /// The weighted gradients of all samples, added in the order of the parts: to what the rank
+    /// before has added. `parts` and what is `kept` of their gradients are this rank's.
+    fn sum(
+        &mut self,
+        samples: &[Sample],
+        parts: &[Vec<usize>],
+        kept: Vec<Option<D::Buffer>>,
+        c: &[f32],
+    ) -> Result<D::Buffer> {
+        let mut sum = self.received()?;
+        for (kept, part) in kept.into_iter().zip(parts) {
+            let grads = match kept {
+                Some(grads) => grads,
+                None => self.run(&pick(samples, part), None)?.grads,
+            };
+            let layout = self.factors.layout();
+            self.device
+                .accumulate(&grads, layout, &pick(c, part), &mut sum)?;
+        }
+        self.passed_on(sum)
     }
 
-    /// The weighted gradients of all samples, added in their order: to what the rank before has
-    /// added. `c` are the factors of this rank's samples.
-    fn sum(&mut self, kept: &[D::Buffer], c: &[f32]) -> Result<D::Buffer> {
-        let mut sum = self.device.zeros(self.factors.layout().total())?;
+    /// The sum of the ranks before this one; zero for the first.
+    fn received(&mut self) -> Result<D::Buffer> {
+        let total = self.factors.layout().total();
+        let mut sum = self.device.zeros(total)?;
         if self.ranks.rank() > 0 {
             match &self.link {
                 Some(link) => link.receive(&mut sum)?,
                 None => {
-                    let mut host = vec![0.0; self.factors.layout().total()];
+                    let mut host = vec![0.0; total];
                     self.ranks.receive(&mut host)?;
                     sum = self.device.upload(&host)?;
                 }
             }
         }
-        for (grads, c) in kept.iter().zip(c.chunks(self.micro_batch)) {
-            self.device
-                .accumulate(grads, self.factors.layout(), c, &mut sum)?;
-        }
+        Ok(sum)
+    }
+
+    /// The sum of all ranks.
+    fn passed_on(&mut self, mut sum: D::Buffer) -> Result<D::Buffer> {
         match &self.link {
             _ if self.ranks.size() == 1 => {}
             Some(link) => {
@@ -289,11 +324,50 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
         Ok(sum)
     }
 
+    /// Everyone's numbers of samples, in the samples' order.
+    fn gathered(&mut self, own: &[f32], parts: &[Vec<usize>]) -> Result<Vec<f32>> {
+        let found = self.ranks.gather(own)?.concat();
+        let mut all = vec![0.0; found.len()];
+        for (&place, value) in parts.iter().flatten().zip(found) {
+            all[place] = value;
+        }
+        Ok(all)
+    }
+
+    /// The cut into micro-batches: places of samples, shape after shape.
+    fn parts(&self, samples: &[Sample]) -> Vec<Vec<usize>> {
+        let mut shapes: BTreeMap<Shape, Vec<usize>> = BTreeMap::new();
+        for (place, sample) in samples.iter().enumerate() {
+            let shape = self.source.pool().shape(sample.row);
+            shapes.entry(shape).or_default().push(place);
+        }
+        let chunks = shapes.values().flat_map(|all| all.chunks(self.micro_batch));
+        chunks.map(<[usize]>::to_vec).collect()
+    }
+
+    /// Whether the gradients of the first `samples` may be kept.
+    fn has_room(&self, samples: usize) -> bool {
+        let each = (self.factors.layout().total() * size_of::<f32>()) as u64;
+        (samples as u64).saturating_mul(each) <= self.grad_memory
+    }
+
     /// Factors of all samples, pairs first, and the unweighted loss of preserved ones, if any.
-    fn weigh(&self, mse: &[f32], ref_mse: &[f32]) -> Result<(Weights, Option<f64>)> {
+    fn weigh(
+        &self,
+        samples: &[Sample],
+        mse: &[f32],
+        ref_mse: &[f32],
+    ) -> Result<(Weights, Option<f64>)> {
         let (mse, kept) = mse.split_at(self.config.batch);
         let (ref_mse, ref_kept) = ref_mse.split_at(self.config.batch);
-        let mut weights = self.device.weights(&self.config.loss(), mse, ref_mse)?;
+        let winners = samples[..self.config.batch].iter().step_by(2);
+        let scale: Vec<f32> = winners.map(|sample| sample.weight).collect();
+        let errors = Errors {
+            mse,
+            ref_mse,
+            scale: &scale,
+        };
+        let mut weights = self.device.weights(&self.config.loss(), &errors)?;
         if kept.is_empty() {
             return Ok((weights, None));
         }
@@ -303,15 +377,16 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
         Ok((weights, Some(loss)))
     }
 
-    /// Diffuses and runs one micro-batch.
+    /// Diffuses and runs one micro-batch, whose samples have one shape.
     fn run(
         &mut self,
         samples: &[Sample],
         record: Option<&mut Record>,
     ) -> Result<Gradients<D::Buffer>> {
         let arrays = self.source.arrays(samples)?;
-        let dataset = self.source.dataset();
-        let [c, h, w] = dataset.latent_shape();
+        let pool = self.source.pool();
+        let shape = pool.shape(samples[0].row);
+        let [c, h, w] = shape.latent;
         let call = Diffuse {
             seed: self.config.seed,
             purpose: Purpose::TrainNoise,
@@ -340,20 +415,21 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
             shape: [samples.len(), c, h, w],
             timesteps: &arrays.timesteps,
             prompt_embeds: &arrays.prompt_embeds,
-            embeds_shape: dataset.manifest().layout.prompt_embeds,
+            embeds_shape: pool.sets()[0].manifest().layout.prompt_embeds,
             pooled: (!arrays.pooled.is_empty()).then_some(arrays.pooled.as_slice()),
-            time_ids: dataset.time_ids(),
+            time_ids: shape.time_ids(),
         };
         self.model
             .run(&self.device, &batch, &self.factors, &self.state.p)
     }
 
     fn begin_record(&self, samples: &[Sample]) -> Result<Record> {
-        let [c, h, w] = self.source.dataset().latent_shape();
+        let [c, h, w] = self.source.pool().sets()[0].latent_shape();
         Ok(Record {
             shape: [samples.len(), c, h, w],
             timestep: samples.iter().map(|s| s.timestep as i64).collect(),
             label: samples.iter().map(|s| label(s.role)).collect(),
+            scale: samples.iter().map(|s| s.weight).collect(),
             caption_id: samples.iter().map(|s| i64::from(s.caption_id)).collect(),
             before: self.device.download(&self.state.p)?,
             ..Record::default()
@@ -368,7 +444,7 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
     }
 
     fn non_finite(&self, sample: &Sample, output: String, value: f32) -> Error {
-        let row = &self.source.dataset().rows()[sample.row];
+        let row = self.source.pool().row(sample.row);
         Error::NonFinite {
             step: self.done + 1,
             output,
@@ -380,28 +456,30 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
         }
     }
 
-    /// Finds the sample whose gradient made the norm infinite or NaN, if it is one of this rank's.
+    /// Finds the sample whose gradient made the norm infinite or NaN, if it is one of this rank's, by
+    /// running the network again.
     fn blame(
-        &self,
+        &mut self,
         samples: &[Sample],
-        kept: &[D::Buffer],
+        parts: &[Vec<usize>],
         weights: &Weights,
         clip: Clip,
     ) -> Error {
-        let layout = self.factors.layout();
-        let own = self.own(samples.len());
-        let parts = samples[own.clone()].chunks(self.micro_batch);
-        let factors = weights.c[own].chunks(self.micro_batch);
-        for ((part, c), grads) in parts.zip(factors).zip(kept) {
-            let Ok(values) = self.device.download(grads) else {
+        let layout = self.factors.layout().clone();
+        for part in parts {
+            let Ok(out) = self.run(&pick(samples, part), None) else {
+                continue;
+            };
+            let Ok(values) = self.device.download(&out.grads) else {
                 continue;
             };
             for (m, factor) in self.factors.list().iter().enumerate() {
                 let own = &values[layout.batch_range(m, part.len())];
                 for (i, own) in own.chunks(layout.range(m).len().max(1)).enumerate() {
-                    let bad = own.iter().find(|v| c[i] != 0.0 && !v.is_finite());
-                    if let Some(&bad) = bad {
-                        return self.non_finite(&part[i], format!("grad.{}", factor.name), bad);
+                    let counts = weights.c[part[i]] != 0.0;
+                    if let Some(&bad) = own.iter().find(|v| counts && !v.is_finite()) {
+                        let output = format!("grad.{}", factor.name);
+                        return self.non_finite(&samples[part[i]], output, bad);
                     }
                 }
             }
@@ -412,6 +490,11 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
             value: f64::from(clip.norm),
         }
     }
+}
+
+/// Those at some places.
+fn pick<T: Copy>(all: &[T], places: &[usize]) -> Vec<T> {
+    places.iter().map(|&place| all[place]).collect()
 }
 
 /// The label of a role in a trace.

@@ -8,7 +8,10 @@ use indicatif::ProgressBar;
 use popalign::align::config::{LoraInit, Optimizer};
 use popalign::align::ranks::{self, Alone, Ranks};
 use popalign::align::schedule::LrSchedule;
-use popalign::align::{Config, Environment, Event, Finish, LossKind, PairSource, Request, run};
+use popalign::align::timesteps::{Sampling, Timesteps};
+use popalign::align::{
+    Config, Environment, Event, Finish, LossKind, PairSource, Request, run, validate,
+};
 use popalign::cli::{self, Common, Outcome};
 use popalign::runtime::SessionOptions;
 use serde_json::json;
@@ -23,7 +26,7 @@ use serde_json::json;
         pa-finetune --model out/sdxl --data out/train --out out/lora --micro-batch 1 --lr 1e-5\n  \
         pa-finetune --model out/demo --data out/train --out out/dpo --loss dpo --beta 2000\n\n\
         Writes pytorch_lora_weights.safetensors (diffusers), kohya_lora_weights.safetensors \
-        (kohya, ComfyUI), log.jsonl, TensorBoard events, pairs.jsonl, manifest.json and \
+        (kohya, ComfyUI), log.jsonl, TensorBoard events, validation.jsonl (with --validate), pairs.jsonl, manifest.json and \
         checkpoints/. Killed or interrupted, the same command with --resume goes on from the \
         newest complete checkpoint, bit for bit."
 )]
@@ -31,9 +34,10 @@ struct Args {
     /// Bundle with a training graph (pa-export)
     #[arg(long, value_name = "BUNDLE")]
     model: PathBuf,
-    /// Data set of identity-specific and neutral pictures (pa-datagen)
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    /// Data set of identity-specific and neutral pictures (pa-datagen); given several times, sets
+    /// of one model, whose pictures may have different sizes
+    #[arg(long, value_name = "DIR", required = true)]
+    data: Vec<PathBuf>,
     /// Folder to write
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -68,12 +72,23 @@ struct Args {
     /// Updates
     #[arg(long, value_name = "N", default_value_t = Config::default().steps)]
     steps: u32,
+    /// Passes over the pairs instead of --steps, each in another order; a pass is the file of --pairs,
+    /// else a list drawn once, with no fewer pairs than there are pictures to win
+    #[arg(long, value_name = "E", conflicts_with = "steps")]
+    epochs: Option<u32>,
     /// Pictures of an update, winners and losers together: an even number
     #[arg(long, value_name = "N", default_value_t = Config::default().batch)]
     batch: usize,
+    /// Pictures of each side of a draw, winners and losers
+    #[arg(long, value_name = "N", default_value_t = Config::default().set_size)]
+    set_size: usize,
     /// Pictures the network takes at once [default: the batch]; the loss is that of the whole batch
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     micro_batch: Option<u32>,
+    /// Memory for gradients that wait for the errors of the whole batch, in MiB [default: as much as
+    /// it takes]; the network runs twice for micro-batches whose gradients don't fit
+    #[arg(long, value_name = "MIB", value_parser = mebibytes)]
+    grad_memory: Option<u64>,
     /// Norm to clip the gradient to; 0 for no clipping
     #[arg(long, value_name = "NORM", default_value_t = Config::default().grad_clip)]
     grad_clip: f64,
@@ -101,7 +116,23 @@ struct Args {
     /// Time step before which they end [default: the schedule's last]
     #[arg(long, value_name = "T")]
     max_timestep: Option<usize>,
-    /// Train on these pairs (JSON lines, as pairs.jsonl) instead of drawing some
+    /// How training time steps are spread over their range
+    #[arg(long, value_enum, default_value_t = Timesteps::default().sampling)]
+    timestep_sampling: Sampling,
+    /// logit-normal: mean of the logit of the share of noise; above 0 for more noise
+    #[arg(long, value_name = "M", default_value_t = Timesteps::default().logit_mean,
+        allow_negative_numbers = true)]
+    logit_mean: f64,
+    /// logit-normal: standard deviation of that logit
+    #[arg(long, value_name = "S", default_value_t = Timesteps::default().logit_std,
+        allow_negative_numbers = true)]
+    logit_std: f64,
+    /// mode: how much more in the middle; below 0 for more at the ends
+    #[arg(long, value_name = "C", default_value_t = Timesteps::default().mode_scale,
+        allow_negative_numbers = true)]
+    mode_scale: f64,
+    /// Train on these pairs (JSON lines, as pairs.jsonl) instead of drawing some; a line's `weight` multiplies
+    /// its term of the loss
     #[arg(long, value_name = "F")]
     pairs: Option<PathBuf>,
     /// Axes file with the target shares [default: the data set's or the bundle's]
@@ -110,6 +141,40 @@ struct Args {
     /// Seed of the pairs [default: --seed]
     #[arg(long, value_name = "S")]
     pair_seed: Option<u64>,
+    /// Draw N pictures of each validation caption while training goes on, and log how far their
+    /// population is from the target
+    #[arg(long, value_name = "N")]
+    validate: Option<u32>,
+    /// Steps between validations; there is one before the first step and one after the last
+    #[arg(long, value_name = "K", default_value_t = 100, requires = "validate")]
+    validate_every: u32,
+    /// Prompts to validate on, as pa-datagen takes them [default: the data set's neutral captions
+    /// of people]
+    #[arg(long, value_name = "FILE", requires = "validate")]
+    validate_prompts: Option<PathBuf>,
+    /// Classifier chain that looks at the pictures (its name or manifest) [default: the bundle's,
+    /// then faces]
+    #[arg(long, value_name = "CHAIN", requires = "validate")]
+    validate_chain: Option<String>,
+    /// Sampling steps of validation pictures [default: the data set's]
+    #[arg(long, value_name = "N", requires = "validate")]
+    validate_steps: Option<u32>,
+    /// Guidance scale of validation pictures [default: the data set's]
+    #[arg(
+        long,
+        value_name = "SCALE",
+        requires = "validate",
+        allow_negative_numbers = true
+    )]
+    validate_cfg: Option<f32>,
+    /// End the run when a validation finds a mean discrepancy over axes of D or less
+    #[arg(
+        long,
+        value_name = "D",
+        requires = "validate",
+        allow_negative_numbers = true
+    )]
+    target_discrepancy: Option<f64>,
     /// Steps between checkpoints
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     save_every: u32,
@@ -130,6 +195,17 @@ struct Args {
     common: Common,
 }
 
+/// MiB as bytes.
+fn mebibytes(text: &str) -> Result<u64, String> {
+    let number = text
+        .parse()
+        .ok()
+        .filter(|n: &f64| *n >= 0.0 && n.is_finite());
+    number
+        .map(|n| (n * 1_048_576.0) as u64)
+        .ok_or_else(|| "expected a number of MiB from 0".to_owned())
+}
+
 impl Args {
     fn session(&self) -> SessionOptions {
         let mut session = SessionOptions::from(&self.common);
@@ -148,6 +224,15 @@ impl Args {
                 Some(file) => PairSource::File(file.clone()),
                 None => PairSource::Drawn(self.axes.clone()),
             },
+            validate: self.validate.map(|pictures| validate::Request {
+                pictures,
+                every: self.validate_every,
+                target: self.target_discrepancy,
+                prompts: self.validate_prompts.clone(),
+                chain: self.validate_chain.clone(),
+                steps: self.validate_steps,
+                cfg: self.validate_cfg,
+            }),
             config: Config {
                 loss: self.loss,
                 beta: self.beta,
@@ -159,7 +244,9 @@ impl Args {
                 schedule: self.lr_schedule,
                 warmup: self.warmup,
                 steps: self.steps,
+                epochs: self.epochs,
                 batch: self.batch,
+                set_size: self.set_size,
                 grad_clip: self.grad_clip,
                 optimizer: self.optimizer,
                 adam_beta1: self.adam_beta1,
@@ -169,12 +256,19 @@ impl Args {
                 ema: self.ema,
                 min_timestep: self.min_timestep,
                 max_timestep: self.max_timestep,
+                spread: Timesteps {
+                    sampling: self.timestep_sampling,
+                    logit_mean: self.logit_mean,
+                    logit_std: self.logit_std,
+                    mode_scale: self.mode_scale,
+                },
                 seed: self.common.seed,
                 pair_seed: self.pair_seed.unwrap_or(self.common.seed),
             },
             environment: Environment {
                 session: self.session(),
                 micro_batch: self.micro_batch.map(|n| n as usize),
+                grad_memory: self.grad_memory,
                 save_every: self.save_every,
                 keep: self.keep_checkpoints as usize,
                 resume: self.resume,
@@ -234,7 +328,7 @@ fn train(args: &Args, ranks: Box<dyn Ranks>) -> anyhow::Result<Outcome> {
         shown.finish(finish, &args.out);
     }
     Ok(match finish {
-        Finish::Done => Outcome::Done,
+        Finish::Done | Finish::Reached(_) => Outcome::Done,
         Finish::Interrupted(_) => Outcome::Interrupted,
     })
 }
@@ -248,6 +342,13 @@ struct Shown {
 impl Shown {
     fn finish(&self, finish: Finish, out: &Path) {
         match finish {
+            Finish::Reached(step) => {
+                let dir = out.display();
+                tracing::info!("{dir}: the target is met after step {step}, the LoRA is written");
+                let ended = "target_discrepancy";
+                let done = json!({"event": "done", "out": out, "step": step, "ended": ended});
+                cli::event(self.json, &done);
+            }
             Finish::Done => {
                 tracing::info!("{}: the LoRA is written", out.display());
                 cli::event(self.json, &json!({"event": "done", "out": out}));
@@ -269,6 +370,7 @@ impl Shown {
                 parameters,
                 pairs,
             } => {
+                self.steps = *steps;
                 self.bar.set_length(u64::from(*steps));
                 self.bar.set_position(u64::from(*done));
                 self.bar.reset_eta();
@@ -310,10 +412,31 @@ impl Shown {
                 }
                 cli::event(self.json, &json!({"event": "step", "log": line}));
             }
+            Event::Validating { step, pictures } => {
+                self.bar.set_message(format!("drawing {pictures} pictures"));
+                tracing::debug!("drawing {pictures} pictures after step {step}");
+            }
+            Event::Validated(record) => {
+                tracing::info!("{}", validated(record));
+                cli::event(self.json, &json!({"event": "validation", "log": record}));
+            }
             Event::Saved(dir) => {
                 tracing::debug!("saved {}", dir.display());
                 cli::event(self.json, &json!({"event": "saved", "checkpoint": dir}));
             }
         }
     }
+}
+
+/// A validation in a line.
+fn validated(record: &validate::Record) -> String {
+    let number = |d: Option<f64>| d.map_or("unknown".to_owned(), |d| format!("{d:.3}"));
+    let each: Vec<String> = record
+        .axes
+        .iter()
+        .map(|axis| format!("{} {}", axis.axis, number(axis.discrepancy)))
+        .collect();
+    let (step, mean, each) = (record.step, number(record.discrepancy), each.join(", "));
+    let (kept, pictures) = (record.kept, record.pictures);
+    format!("after step {step}: discrepancy {mean} ({each}), {kept} of {pictures} pictures count")
 }

@@ -125,6 +125,16 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// Data sets that are not to be used together.
+    #[error("{} and {} differ in {what}", first.display(), second.display())]
+    Differ {
+        /// A data set.
+        first: PathBuf,
+        /// Another one.
+        second: PathBuf,
+        /// In what.
+        what: String,
+    },
     /// Fewer or more rows than the manifest says.
     #[error("{} has {found} rows, its manifest says {expected}", path.display())]
     RowCount {
@@ -146,6 +156,24 @@ pub struct Embeddings<'a> {
     pub prompt_embeds: &'a [f32],
     /// The pooled embedding, for models that take one.
     pub pooled: Option<&'a [f32]>,
+}
+
+/// What pictures must have in common to be in one batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Shape {
+    /// Channels, height and width of the latents.
+    pub latent: [usize; 3],
+    /// Width and height in pixels: what the size conditions are made of.
+    pub size: (usize, usize),
+}
+
+impl Shape {
+    /// SDXL's six size conditions for these pictures: (H, W, 0, 0, H, W).
+    #[expect(clippy::cast_precision_loss, reason = "pixel counts are small")]
+    pub fn time_ids(&self) -> [f32; 6] {
+        let (w, h) = (self.size.0 as f32, self.size.1 as f32);
+        [h, w, 0.0, 0.0, h, w]
+    }
 }
 
 /// A finished data set, opened for reading.
@@ -214,12 +242,17 @@ impl Dataset {
         (self.manifest.layout.width, self.manifest.layout.height)
     }
 
-    /// SDXL's six size conditions for these pictures: (H, W, 0, 0, H, W).
-    #[expect(clippy::cast_precision_loss, reason = "pixel counts are small")]
+    /// What its pictures have in common.
+    pub fn shape(&self) -> Shape {
+        Shape {
+            latent: self.latent_shape(),
+            size: self.size(),
+        }
+    }
+
+    /// SDXL's six size conditions for these pictures.
     pub fn time_ids(&self) -> [f32; 6] {
-        let (w, h) = self.size();
-        let (w, h) = (w as f32, h as f32);
-        [h, w, 0.0, 0.0, h, w]
+        self.shape().time_ids()
     }
 
     /// Channels, height and width of a latent.

@@ -18,12 +18,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::axes::Axes;
-use super::dataset::{Dataset, Kind, Row};
+use super::dataset::{Kind, Row, Shape};
+use super::pool::Pool;
 use super::prompts::caption_id;
 use crate::device::philox::{Purpose, Stream};
 use crate::fsio;
 
-/// Pictures of each side of a draw.
+/// Pictures of each side of a draw, in the official code.
 pub const SET_SIZE: usize = 5;
 /// Draws whose pairs are shuffled among each other: a training batch should not be one subject.
 const SHUFFLED_DRAWS: usize = 64;
@@ -77,19 +78,42 @@ pub struct Picture {
     pub prompt_id: u32,
     /// Its number among that caption's pictures.
     pub image_id: u32,
+    /// Its data set's place among those of the run.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub data: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_first(data: &u32) -> bool {
+    *data == 0
 }
 
 impl Picture {
-    fn of(row: &Row) -> Self {
+    fn of(dataset: &Pool, row: usize) -> Self {
+        let Row {
+            prompt_id,
+            image_id,
+            ..
+        } = *dataset.row(row);
         Self {
-            prompt_id: row.prompt_id,
-            image_id: row.image_id,
+            prompt_id,
+            image_id,
+            data: dataset.place(row).0 as u32,
         }
     }
 }
 
+/// How sets are drawn and listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sets {
+    /// Pictures of each side of a draw.
+    pub size: usize,
+    /// Whether the pairs of a draw stay together in the list: a loss takes them as one.
+    pub together: bool,
+}
+
 /// One line of `pairs.jsonl`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pair {
     /// The neutral caption both pictures are trained under.
     pub caption: String,
@@ -103,10 +127,21 @@ pub struct Pair {
     pub winner: Picture,
     /// The other one.
     pub loser: Picture,
+    /// What its term of the loss is multiplied with.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub weight: f32,
+}
+
+fn one() -> f32 {
+    1.0
+}
+
+fn is_one(weight: &f32) -> bool {
+    *weight == 1.0
 }
 
 /// Pairs with the rows of their pictures.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Pairs {
     /// The pairs in the order training visits them.
     pub list: Vec<Pair>,
@@ -129,10 +164,11 @@ struct Subject<'a> {
 /// # Errors
 /// [`Error::NoPairs`].
 pub fn draw(
-    dataset: &Dataset,
+    dataset: &Pool,
     axes: Option<&Axes>,
     seed: u64,
     count: usize,
+    sets: Sets,
 ) -> Result<Pairs, Error> {
     let (subjects, left_out) = subjects(dataset, axes);
     if subjects.is_empty() {
@@ -152,16 +188,21 @@ pub fn draw(
     };
     let mut next = 0;
     while pairs.list.len() < count {
-        let mut block = Vec::with_capacity(SHUFFLED_DRAWS * SET_SIZE);
+        let mut block = Vec::with_capacity(SHUFFLED_DRAWS * sets.size);
         for _ in 0..SHUFFLED_DRAWS {
-            one_draw(dataset, &subjects, seed, next, &mut block);
+            one_draw(dataset, &subjects, seed, next, sets.size, &mut block);
             next += 1;
         }
         let number = next / SHUFFLED_DRAWS as u32;
-        shuffle(
-            &mut block,
-            &mut Stream::new(seed, Purpose::Shuffle, number, 0, 0),
-        );
+        let mut stream = Stream::new(seed, Purpose::Shuffle, number, 0, 0);
+        let block = if sets.together {
+            let mut whole: Vec<&[_]> = block.chunks(sets.size).collect();
+            shuffle(&mut whole, &mut stream);
+            whole.concat()
+        } else {
+            shuffle(&mut block, &mut stream);
+            block
+        };
         for (pair, rows) in block {
             pairs.list.push(pair);
             pairs.rows.push(rows);
@@ -171,22 +212,24 @@ pub fn draw(
 }
 
 /// Subjects that can be drawn, in the data set's order, and why the others can't.
-fn subjects<'a>(dataset: &'a Dataset, axes: Option<&Axes>) -> (Vec<Subject<'a>>, Vec<String>) {
+fn subjects<'a>(dataset: &'a Pool, axes: Option<&Axes>) -> (Vec<Subject<'a>>, Vec<String>) {
     type Sides<'a> = (
         Vec<usize>,
         BTreeMap<&'a BTreeMap<String, String>, Vec<usize>>,
     );
-    let mut order: Vec<&str> = Vec::new();
-    let mut found: HashMap<&str, Sides<'a>> = HashMap::new();
-    for row in dataset.rows() {
-        let caption = row.neutral_prompt.as_str();
-        found.entry(caption).or_insert_with(|| {
-            order.push(caption);
+    // Both pictures of a pair are seen at one noise, so they must have one shape.
+    let mut order: Vec<(&str, Shape)> = Vec::new();
+    let mut found: HashMap<(&str, Shape), Sides<'a>> = HashMap::new();
+    for (index, row) in dataset.rows().enumerate() {
+        let key = (row.neutral_prompt.as_str(), dataset.shape(index));
+        found.entry(key).or_insert_with(|| {
+            order.push(key);
             Sides::default()
         });
     }
     for (index, row) in dataset.kept() {
-        let sides = found.entry(&row.neutral_prompt).or_default();
+        let key = (row.neutral_prompt.as_str(), dataset.shape(index));
+        let sides = found.entry(key).or_default();
         match row.kind {
             Kind::Neutral => sides.0.push(index),
             Kind::Specific => sides.1.entry(&row.axes).or_default().push(index),
@@ -194,8 +237,8 @@ fn subjects<'a>(dataset: &'a Dataset, axes: Option<&Axes>) -> (Vec<Subject<'a>>,
     }
     let mut usable = Vec::new();
     let mut left_out = Vec::new();
-    for caption in order {
-        let (neutral, by_values) = found.remove(caption).unwrap_or_default();
+    for (caption, shape) in order {
+        let (neutral, by_values) = found.remove(&(caption, shape)).unwrap_or_default();
         let groups = shares(by_values, axes);
         if neutral.is_empty() {
             left_out.push(format!(
@@ -252,22 +295,23 @@ fn shares(
 }
 
 fn one_draw(
-    dataset: &Dataset,
+    dataset: &Pool,
     subjects: &[Subject<'_>],
     seed: u64,
     number: u32,
+    size: usize,
     out: &mut Vec<(Pair, [usize; 2])>,
 ) {
     let mut stream = Stream::new(seed, Purpose::PairDraw, number, 0, 0);
     let subject = &subjects[stream.below(subjects.len() as u32) as usize];
     let pick = |rows: &[usize], stream: &mut Stream| rows[stream.below(rows.len() as u32) as usize];
-    let specific: Vec<usize> = (0..SET_SIZE)
+    let specific: Vec<usize> = (0..size)
         .map(|_| {
             let group = by_share(&subject.groups, &mut stream);
             pick(group, &mut stream)
         })
         .collect();
-    let neutral: Vec<usize> = (0..SET_SIZE)
+    let neutral: Vec<usize> = (0..size)
         .map(|_| pick(&subject.neutral, &mut stream))
         .collect();
     let swapped = less_diverse(dataset, &specific, &neutral);
@@ -281,8 +325,9 @@ fn one_draw(
             caption: subject.caption.to_owned(),
             draw: number,
             swapped,
-            winner: Picture::of(&dataset.rows()[winner]),
-            loser: Picture::of(&dataset.rows()[loser]),
+            winner: Picture::of(dataset, winner),
+            loser: Picture::of(dataset, loser),
+            weight: 1.0,
         };
         out.push((pair, [winner, loser]));
     }
@@ -302,7 +347,7 @@ fn by_share<'a>(groups: &'a [(f64, Vec<usize>)], stream: &mut Stream) -> &'a [us
 }
 
 /// Whether `a` shows fewer different values than `b` on every axis that is known of either.
-fn less_diverse(dataset: &Dataset, a: &[usize], b: &[usize]) -> bool {
+fn less_diverse(dataset: &Pool, a: &[usize], b: &[usize]) -> bool {
     let (a, b) = (values(dataset, a), values(dataset, b));
     let axes: BTreeSet<&str> = a.keys().chain(b.keys()).copied().collect();
     let count =
@@ -312,10 +357,10 @@ fn less_diverse(dataset: &Dataset, a: &[usize], b: &[usize]) -> bool {
 
 /// The different values of each axis among pictures: what the classifier saw, else what the
 /// caption names.
-fn values<'a>(dataset: &'a Dataset, rows: &[usize]) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
+fn values<'a>(dataset: &'a Pool, rows: &[usize]) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
     let mut found: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for &row in rows {
-        let row = &dataset.rows()[row];
+        let row = dataset.row(row);
         let mut seen: BTreeMap<&str, &str> = row
             .axes
             .iter()
@@ -335,7 +380,7 @@ fn values<'a>(dataset: &'a Dataset, rows: &[usize]) -> BTreeMap<&'a str, BTreeSe
 }
 
 /// Fisher-Yates with addressed numbers.
-fn shuffle<T>(items: &mut [T], stream: &mut Stream) {
+pub(crate) fn shuffle<T>(items: &mut [T], stream: &mut Stream) {
     for i in (1..items.len()).rev() {
         items.swap(i, stream.below(i as u32 + 1) as usize);
     }
@@ -344,15 +389,15 @@ fn shuffle<T>(items: &mut [T], stream: &mut Stream) {
 /// Reads pairs from a file of JSON lines and finds their pictures in the data set.
 ///
 /// # Errors
-/// Names the line that is no pair, or whose pictures or caption the data set lacks.
-pub fn read(path: &Path, dataset: &Dataset) -> Result<Pairs, Error> {
+/// Names the line that is no pair, or whose pictures or caption the data set lacks; where sets stay
+/// together, the one that breaks a set.
+pub fn read(path: &Path, dataset: &Pool, sets: Sets) -> Result<Pairs, Error> {
     let kept: HashMap<Picture, usize> = dataset
         .kept()
-        .map(|(i, row)| (Picture::of(row), i))
+        .map(|(i, _)| (Picture::of(dataset, i), i))
         .collect();
     let captions: BTreeSet<&str> = dataset
         .rows()
-        .iter()
         .flat_map(|row| [row.prompt.as_str(), row.neutral_prompt.as_str()])
         .collect();
     let mut pairs = Pairs {
@@ -390,6 +435,15 @@ pub fn read(path: &Path, dataset: &Dataset) -> Result<Pairs, Error> {
                 pair.caption
             )));
         }
+        if dataset.shape(rows[0]) != dataset.shape(rows[1]) {
+            return Err(bad("its pictures have different sizes".to_owned()));
+        }
+        if !(pair.weight >= 0.0 && pair.weight.is_finite()) {
+            return Err(bad("expected a `weight` from 0".to_owned()));
+        }
+        if let Some(problem) = breaks_set(&pairs.list, &pair, sets) {
+            return Err(bad(problem));
+        }
         pairs.list.push(pair);
         pairs.rows.push(rows);
     }
@@ -398,7 +452,29 @@ pub fn read(path: &Path, dataset: &Dataset) -> Result<Pairs, Error> {
             path: path.to_path_buf(),
         });
     }
+    if sets.together && !pairs.list.len().is_multiple_of(sets.size) {
+        return Err(Error::Line {
+            path: path.to_path_buf(),
+            line: text.lines().count(),
+            problem: format!("the last set has fewer than {} pairs", sets.size),
+        });
+    }
     Ok(pairs)
+}
+
+/// Why a pair can't follow those before it, if it can't: a set is one draw, with one caption and one
+/// weight.
+fn breaks_set(before: &[Pair], pair: &Pair, sets: Sets) -> Option<String> {
+    let inside = sets.together && !before.len().is_multiple_of(sets.size);
+    let last = before.last().filter(|_| inside)?;
+    let what = match last {
+        last if last.draw != pair.draw => "draw",
+        last if last.caption != pair.caption => "caption",
+        last if last.weight.to_bits() != pair.weight.to_bits() => "weight",
+        _ => return None,
+    };
+    let size = sets.size;
+    Some(format!("another {what} within a set of {size} pairs"))
 }
 
 impl Pairs {

@@ -5,7 +5,7 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 
 use super::exact::{neg_log_sigmoid, sigmoid_neg};
-use super::{AdamWStep, Clip, Diffuse, Layout, Loss, Weights, philox};
+use super::{AdamWStep, Clip, Diffuse, Errors, Layout, Loss, Weights, philox};
 
 /// Lanes of a sum: the threads of a CUDA block.
 const LANES: usize = 256;
@@ -100,18 +100,32 @@ pub fn paired_mse(
     (rows(policy), rows(reference))
 }
 
-/// Twin of `pa_weights`; the equations stand in `kernels/weights.cu`. Sample 2p is the winner and
-/// 2p + 1 the loser of pair p.
+/// Twin of `pa_weights`; the equations stand in `kernels/weights.cu`.
 ///
 /// # Panics
-/// When the two slices differ in length or hold half a pair.
-pub fn weights(loss: &Loss, mse: &[f32], ref_mse: &[f32]) -> Weights {
+/// When the slices don't fit each other or hold half a pair or half a set.
+pub fn weights(loss: &Loss, errors: &Errors<'_>) -> Weights {
+    let Errors {
+        mse,
+        ref_mse,
+        scale,
+    } = *errors;
+    let (_, beta, alpha, set) = loss.parameters();
+    let pairs = scale.len();
     assert!(
-        mse.len() == ref_mse.len() && mse.len().is_multiple_of(2),
-        "errors of whole pairs"
+        mse.len() == 2 * pairs && ref_mse.len() == 2 * pairs && pairs.is_multiple_of(set),
+        "errors of whole pairs and sets"
     );
-    let pairs = mse.len() / 2;
     let g = |i: usize| f64::from(ref_mse[i]) - f64::from(mse[i]);
+    // By how much the winners of a pair's set lead.
+    let lead = |p: usize| {
+        let first = p - p % set;
+        let mut sum = 0.0;
+        for q in first..first + set {
+            sum += g(2 * q) - g(2 * q + 1);
+        }
+        sum
+    };
     let over_pairs = |term: &dyn Fn(usize) -> f64| {
         let mut lanes = [0.0f64; LANES];
         for p in 0..pairs {
@@ -123,31 +137,29 @@ pub fn weights(loss: &Loss, mse: &[f32], ref_mse: &[f32]) -> Weights {
     let n = 2.0 * count;
     let mean_w = over_pairs(&|p| g(2 * p)) / count;
     let mean_l = over_pairs(&|p| g(2 * p + 1)) / count;
-    let accuracy = over_pairs(&|p| match g(2 * p).partial_cmp(&g(2 * p + 1)) {
+    let accuracy = over_pairs(&|p| match lead(p).partial_cmp(&0.0) {
         Some(std::cmp::Ordering::Greater) => 1.0,
         Some(std::cmp::Ordering::Equal) => 0.5,
         _ => 0.0,
     }) / count;
-    let (beta, mu) = match *loss {
-        Loss::PopAlign { beta, alpha } => (beta, alpha * mean_w + (1.0 - alpha) * mean_l),
-        Loss::Dpo { beta } | Loss::Sft { beta } => (beta, 0.0),
+    let mu = match loss {
+        Loss::PopAlign { .. } => alpha * mean_w + (1.0 - alpha) * mean_l,
+        _ => 0.0,
     };
-    let z = |p: usize, side: usize| {
-        if let Loss::Dpo { .. } = loss {
-            0.5 * beta * (g(2 * p) - g(2 * p + 1))
-        } else {
-            sign(side) * beta * (g(2 * p + side) - mu)
-        }
+    let z = |p: usize, side: usize| match loss {
+        Loss::Dpo { .. } | Loss::Set { .. } => 0.5 * beta * lead(p),
+        _ => sign(side) * beta * (g(2 * p + side) - mu),
     };
     let sft = matches!(loss, Loss::Sft { .. });
+    let scale = |p: usize| f64::from(scale[p]);
     let mut lanes = [0.0f64; LANES];
     for p in 0..pairs {
         if sft {
-            lanes[p % LANES] += f64::from(mse[2 * p]);
+            lanes[p % LANES] += scale(p) * f64::from(mse[2 * p]);
             continue;
         }
         for side in 0..2 {
-            lanes[p % LANES] += neg_log_sigmoid(z(p, side));
+            lanes[p % LANES] += scale(p) * neg_log_sigmoid(z(p, side));
         }
     }
     let total = tree_sum(&mut lanes) / if sft { count } else { n };
@@ -155,9 +167,14 @@ pub fn weights(loss: &Loss, mse: &[f32], ref_mse: &[f32]) -> Weights {
         .map(|i| {
             let (p, side) = (i / 2, i % 2);
             if sft {
-                return if side == 0 { (2.0 / n) as f32 } else { 0.0 };
+                return if side == 0 {
+                    (scale(p) * (2.0 / n)) as f32
+                } else {
+                    0.0
+                };
             }
-            (sign(side) * beta * sigmoid_neg(z(p, side)) / n) as f32
+            let own = sign(side) * beta * sigmoid_neg(z(p, side)) / n;
+            (scale(p) * (set as f64 * own)) as f32
         })
         .collect();
     Weights {

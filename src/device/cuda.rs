@@ -21,8 +21,8 @@ use super::cpu::Half;
 use super::ptx::Compiler;
 use super::sources::SOURCES;
 use super::{
-    AdamWStep, Clip, Device, Diffuse, Diffused, Error, Layout, Link, Loss, Meeting, Moments, State,
-    Weights, blockwise, nccl,
+    AdamWStep, Clip, Device, Diffuse, Diffused, Error, Errors, Layout, Link, Loss, Meeting,
+    Moments, State, Weights, blockwise, nccl,
 };
 use crate::runtime::Memory;
 
@@ -289,24 +289,24 @@ impl Device for Cuda {
         Ok(out)
     }
 
-    fn weights(&self, loss: &Loss, mse: &[f32], ref_mse: &[f32]) -> Result<Weights, Error> {
-        let (kind, beta, alpha) = match *loss {
-            Loss::PopAlign { beta, alpha } => (0u32, beta, alpha),
-            Loss::Dpo { beta } => (1, beta, 0.0),
-            Loss::Sft { beta } => (2, beta, 0.0),
-        };
-        let (mse_d, ref_d) = (self.put(mse)?, self.put(ref_mse)?);
-        let (mut c, mut summary) = (self.cleared::<f32>(mse.len())?, self.cleared::<f64>(4)?);
-        let pairs = (mse.len() / 2) as i64;
+    fn weights(&self, loss: &Loss, errors: &Errors<'_>) -> Result<Weights, Error> {
+        let (kind, beta, alpha, set) = loss.parameters();
+        let (mse_d, ref_d) = (self.put(errors.mse)?, self.put(errors.ref_mse)?);
+        let scale_d = self.put(errors.scale)?;
+        let samples = errors.mse.len();
+        let (mut c, mut summary) = (self.cleared::<f32>(samples)?, self.cleared::<f64>(4)?);
+        let (pairs, set) = (errors.scale.len() as i64, set as i64);
         launch!(
             self,
             "pa_weights",
             1usize,
             &mse_d,
             &ref_d,
+            &scale_d,
             &mut c,
             &mut summary,
             &pairs,
+            &set,
             &kind,
             &beta,
             &alpha,

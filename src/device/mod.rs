@@ -108,11 +108,42 @@ pub enum Loss {
         /// Strength of the implied divergence penalty.
         beta: f64,
     },
+    /// Diffusion-DPO on sets: the winners' sum against the losers' of each set of pairs.
+    Set {
+        /// Strength of the implied divergence penalty.
+        beta: f64,
+        /// Pairs of a set; those of one follow each other.
+        size: usize,
+    },
     /// Plain fine-tuning on the winners.
     Sft {
         /// Scales the logged margin only.
         beta: f64,
     },
+}
+
+impl Loss {
+    /// What the kernel takes: kind, beta, alpha and the pairs of a set.
+    pub fn parameters(&self) -> (u32, f64, f64, usize) {
+        match *self {
+            Loss::PopAlign { beta, alpha } => (0, beta, alpha, 1),
+            Loss::Dpo { beta } => (1, beta, 0.0, 1),
+            Loss::Set { beta, size } => (1, beta, 0.0, size),
+            Loss::Sft { beta } => (2, beta, 0.0, 1),
+        }
+    }
+}
+
+/// Errors of a global batch, what its factors are made of. Sample 2p is the winner and 2p + 1 the
+/// loser of pair p.
+#[derive(Debug, Clone, Copy)]
+pub struct Errors<'a> {
+    /// With the LoRA.
+    pub mse: &'a [f32],
+    /// Without it.
+    pub ref_mse: &'a [f32],
+    /// What each pair's term of the loss is multiplied with; those of a set have one.
+    pub scale: &'a [f32],
 }
 
 /// Factors of a batch, and what the log shows of it.
@@ -124,7 +155,8 @@ pub struct Weights {
     pub loss: f64,
     /// The offset of the PopAlign loss; 0 for others.
     pub mu: f64,
-    /// Share of pairs whose winner has the higher implied reward; ties count half.
+    /// Share of pairs (of sets, where the loss takes sets) whose winner has the higher implied
+    /// reward; ties count half.
     pub accuracy: f64,
     /// Mean of beta (g_w - g_l) over pairs.
     pub margin: f64,
@@ -290,7 +322,7 @@ pub trait Device {
         latents: &Self::Buffer,
     ) -> Result<Diffused<Self::Buffer>, Error>;
     /// Per-sample factors of a loss from the errors of the global batch.
-    fn weights(&self, loss: &Loss, mse: &[f32], ref_mse: &[f32]) -> Result<Weights, Error>;
+    fn weights(&self, loss: &Loss, errors: &Errors<'_>) -> Result<Weights, Error>;
     /// Adds the weighted per-sample gradients to `sum`; `grads` holds those of every factor at
     /// its [`Layout::batch_range`].
     fn accumulate(
@@ -401,8 +433,8 @@ impl Device for Cpu {
         Ok(out)
     }
 
-    fn weights(&self, loss: &Loss, mse: &[f32], ref_mse: &[f32]) -> Result<Weights, Error> {
-        Ok(cpu::weights(loss, mse, ref_mse))
+    fn weights(&self, loss: &Loss, errors: &Errors<'_>) -> Result<Weights, Error> {
+        Ok(cpu::weights(loss, errors))
     }
 
     fn accumulate(

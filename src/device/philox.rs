@@ -159,7 +159,7 @@ fn ln(x: f32) -> f32 {
 
 /// Sine and cosine of `word` / 2^32 of a full turn. The reduction to an eighth of a turn is exact
 /// because it is done on the integer.
-fn sin_cos_turn(word: u32) -> (f32, f32) {
+pub(crate) fn sin_cos_turn(word: u32) -> (f32, f32) {
     let quadrant = word.wrapping_add(1 << 29) >> 30;
     let rest = word.wrapping_sub(quadrant << 30) as i32;
     // 2 pi / 2^32

@@ -3,10 +3,12 @@
 //! A picture is a function of its caption's embedding, its address (seed, prompt id, image id) and
 //! the settings. Its batch mates only share the UNet's call.
 
+use std::sync::Arc;
+
 use super::NonFinite;
 use super::guidance::Guidance;
 use super::sampler::{History, Sampler};
-use super::text::TextShape;
+use super::text::{Embedding, TextShape};
 use crate::bundle::Part;
 use crate::device::philox::{self, Purpose};
 use crate::runtime::{self, Feed, Session};
@@ -39,6 +41,15 @@ pub struct Conditioning<'a> {
     pub pooled: Option<&'a [f32]>,
 }
 
+impl<'a> From<&'a Embedding> for Conditioning<'a> {
+    fn from(embedding: &'a Embedding) -> Self {
+        Self {
+            prompt_embeds: &embedding.prompt_embeds,
+            pooled: embedding.pooled.as_deref(),
+        }
+    }
+}
+
 /// One picture to draw.
 #[derive(Debug, Clone, Copy)]
 pub struct Job<'a> {
@@ -68,7 +79,7 @@ pub struct Settings {
     /// SDXL's size conditions: height, width, top, left, height, width.
     pub time_ids: [f32; 6],
     /// An adapter and what it is multiplied with.
-    pub lora: Option<(Fitted, f32)>,
+    pub lora: Option<(Arc<Fitted>, f32)>,
 }
 
 impl Settings {
@@ -110,15 +121,20 @@ impl Settings {
 
 /// A UNet with its settings.
 #[derive(Debug)]
-pub struct Denoiser<'a> {
+pub struct Denoiser {
     session: Session,
-    settings: &'a Settings,
+    settings: Settings,
 }
 
-impl<'a> Denoiser<'a> {
+impl Denoiser {
     /// Takes a loaded UNet.
-    pub fn new(session: Session, settings: &'a Settings) -> Self {
+    pub fn new(session: Session, settings: Settings) -> Self {
         Self { session, settings }
+    }
+
+    /// Draws with this adapter, at full strength, from now on.
+    pub fn set_lora(&mut self, lora: Arc<Fitted>) {
+        self.settings.lora = Some((lora, 1.0));
     }
 
     /// Draws `jobs` in one batch, guided away from `negative`: `[n, C, h, w]`, scaled as the UNet
@@ -149,8 +165,8 @@ impl<'a> Denoiser<'a> {
     ) -> Result<Vec<f32>, Error> {
         let Settings {
             sampler, guidance, ..
-        } = self.settings;
-        let mut batch = Batch::new(self.settings, jobs, negative);
+        } = &self.settings;
+        let mut batch = Batch::new(&self.settings, jobs, negative);
         let mut history = History::default();
         let mut input = vec![0.0; batch.rows * self.settings.latent_len()];
         let mut prediction = Vec::new();
@@ -163,8 +179,8 @@ impl<'a> Denoiser<'a> {
                 }
             }
             let time = timestep / self.settings.train_timesteps as f64;
-            batch.anneal(self.settings, jobs, step, time);
-            let feed = batch.feed(&self.session, self.settings, &input, timestep);
+            batch.anneal(&self.settings, jobs, step, time);
+            let feed = batch.feed(&self.session, &self.settings, &input, timestep);
             let outputs = self.session.run(&feed)?;
             prediction.clear();
             prediction.extend(outputs.f32("out_sample")?.iter());

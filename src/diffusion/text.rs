@@ -81,6 +81,16 @@ impl TextShape {
     }
 }
 
+impl TextShape {
+    /// The embedding that stands for no negative caption.
+    pub fn zeros(&self) -> Embedding {
+        Embedding {
+            prompt_embeds: vec![0.0; self.tokens * self.width],
+            pooled: self.pooled.map(|length| vec![0.0; length]),
+        }
+    }
+}
+
 /// The text encoders that a model uses: SDXL's second one is enough (the refiner has only that).
 fn encoders(bundle: &Bundle, pooled: bool) -> Result<Vec<Part>, Error> {
     if !pooled {

@@ -26,9 +26,10 @@
 mod config;
 mod error;
 mod filter;
+pub(crate) mod painter;
 mod plan;
 mod run;
-mod setup;
+pub(crate) mod setup;
 mod worker;
 
 pub use config::{Format, Request, Shard, Size};

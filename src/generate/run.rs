@@ -142,7 +142,7 @@ fn encode(
 ) -> Result<Embedding> {
     let negative = setup.negative.as_deref();
     if writer.has_text() && negative.is_none() {
-        return Ok(setup.zeros());
+        return Ok(setup.settings.text.zeros());
     }
     let options = SessionOptions {
         threads: setup.threads,
@@ -170,7 +170,7 @@ fn encode(
     }
     match negative {
         Some(caption) => one(caption, report),
-        None => Ok(setup.zeros()),
+        None => Ok(setup.settings.text.zeros()),
     }
 }
 
@@ -190,7 +190,8 @@ fn draw(
     report: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
 ) -> Result<Finish> {
     let todo = units_todo(setup, &writer);
-    let (workers, threads) = setup.workers(todo.len());
+    let (workers, threads) =
+        setup::workers(&setup.bundle, setup.session.ep, setup.threads, todo.len());
     let start = report(Event::Start {
         ep: setup.session.ep,
         pictures: setup.plan.len(),

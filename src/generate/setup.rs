@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
@@ -17,7 +18,7 @@ use crate::diffusion::guidance::{Guidance, GuidanceKind};
 use crate::diffusion::pipeline::Settings;
 use crate::diffusion::sampler::Sampler;
 use crate::diffusion::schedule::SchedulerConfig;
-use crate::diffusion::text::{Embedding, TextShape};
+use crate::diffusion::text::TextShape;
 use crate::fsio;
 use crate::nets::read_config;
 use crate::nets::unet::{UnetConfig, sample_size};
@@ -48,7 +49,6 @@ pub(super) struct Setup {
     /// The sanity filter's chain.
     pub(super) chain: Option<PathBuf>,
     pub(super) settings: Settings,
-    pub(super) scaling: Scaling,
     /// The negative caption, unless zeros stand for it or there is no guidance.
     pub(super) negative: Option<String>,
     pub(super) size: Size,
@@ -75,7 +75,8 @@ pub(super) fn prepare(request: &Request) -> Result<Setup> {
     let bundle = Bundle::open(&request.model)?;
     let text = TextShape::of(&bundle)?;
     let geometry = Geometry::of(request, &bundle)?;
-    let scaling = Scaling::of(&bundle, geometry.latent[0])?;
+    // Workers read it again when they load the VAE; bad keys are refused now.
+    Scaling::of(&bundle, geometry.latent[0])?;
     let scheduler = SchedulerConfig::read(&bundle.dir().join("scheduler/scheduler_config.json"))?;
     let sampler = Sampler::new(request.sampler, &scheduler, request.steps)?;
     let settings = Settings {
@@ -90,8 +91,7 @@ pub(super) fn prepare(request: &Request) -> Result<Setup> {
     };
     let runtime = Runtime::load()?;
     let ep = runtime::resolve(&runtime, &request.session)?;
-    let large = usize::from(geometry.latent[1] * geometry.latent[2] > 32 * 32);
-    let batch = request.batch.unwrap_or(BATCH[large]).min(UNIT);
+    let batch = request.batch.unwrap_or(batch(geometry.latent)).min(UNIT);
     let chain = match &request.filter {
         Some(name) => Some(chain::locate(name)?),
         None => None,
@@ -122,7 +122,7 @@ pub(super) fn prepare(request: &Request) -> Result<Setup> {
         ("onnxruntime".to_owned(), runtime.version()),
     ]);
     Ok(Setup {
-        negative: negative(request, &bundle, &settings)?,
+        negative: negative(request.negative.as_deref(), &bundle, &settings)?,
         session,
         threads: request.session.threads,
         manifest: Manifest::new(config, versions, layout),
@@ -136,7 +136,6 @@ pub(super) fn prepare(request: &Request) -> Result<Setup> {
         runtime,
         plan,
         settings,
-        scaling,
         batch,
     })
 }
@@ -163,31 +162,23 @@ impl Setup {
             |path: &PathBuf| open_filter(path, &self.runtime, &self.session, self.axes.as_ref());
         self.chain.as_ref().map(open).transpose()
     }
+}
 
-    /// The embedding that stands for no negative caption.
-    pub(super) fn zeros(&self) -> Embedding {
-        let TextShape {
-            tokens,
-            width,
-            pooled,
-        } = self.settings.text;
-        Embedding {
-            prompt_embeds: vec![0.0; tokens * width],
-            pooled: pooled.map(|length| vec![0.0; length]),
-        }
-    }
+/// How many workers draw what can be cut into `units`, and the threads of each.
+pub(crate) fn workers(bundle: &Bundle, ep: Ep, threads: usize, units: usize) -> (usize, usize) {
+    let parameters = |part| bundle.part(part).map_or(0, |part| part.parameters);
+    let bytes = 4 * (parameters(Part::Unet) + parameters(Part::VaeDecoder));
+    let copies = match ep {
+        Ep::Cpu => (COPIES / bytes.max(1)) as usize,
+        _ => 1,
+    };
+    let workers = threads.min(copies).min(units).max(1);
+    (workers, threads / workers)
+}
 
-    /// How many workers make `units`, and the threads of each.
-    pub(super) fn workers(&self, units: usize) -> (usize, usize) {
-        let parameters = |part| self.bundle.part(part).map_or(0, |part| part.parameters);
-        let bytes = 4 * (parameters(Part::Unet) + parameters(Part::VaeDecoder));
-        let copies = match self.session.ep {
-            Ep::Cpu => (COPIES / bytes.max(1)) as usize,
-            _ => 1,
-        };
-        let workers = self.threads.min(copies).min(units).max(1);
-        (workers, self.threads / workers)
-    }
+/// Pictures drawn at once where nobody says.
+pub(crate) fn batch([_, height, width]: [usize; 3]) -> usize {
+    BATCH[usize::from(height * width > 32 * 32)]
 }
 
 fn guidance(request: &Request) -> Result<Guidance> {
@@ -282,7 +273,7 @@ fn own_size(bundle: &Bundle, factor: usize) -> Result<Option<Size>> {
     }))
 }
 
-fn fit_lora(request: &Request, bundle: &Bundle) -> Result<Option<(Fitted, f32)>> {
+fn fit_lora(request: &Request, bundle: &Bundle) -> Result<Option<(Arc<Fitted>, f32)>> {
     let Some(path) = &request.lora else {
         return Ok(None);
     };
@@ -295,7 +286,7 @@ fn fit_lora(request: &Request, bundle: &Bundle) -> Result<Option<(Fitted, f32)>>
     let fitted = adapter
         .fit(&info.modules, info.rank as usize)
         .map_err(bad(path))?;
-    Ok(Some((fitted, request.lora_scale)))
+    Ok(Some((Arc::new(fitted), request.lora_scale)))
 }
 
 /// A hash of the factors as they are fed.
@@ -313,7 +304,11 @@ fn hash(fitted: &Fitted) -> String {
 }
 
 /// The negative caption: the user's; else none where SDXL's zeros stand for it, else "".
-fn negative(request: &Request, bundle: &Bundle, settings: &Settings) -> Result<Option<String>> {
+pub(crate) fn negative(
+    asked: Option<&str>,
+    bundle: &Bundle,
+    settings: &Settings,
+) -> Result<Option<String>> {
     if !settings.guidance.doubles() {
         return Ok(None);
     }
@@ -324,8 +319,8 @@ fn negative(request: &Request, bundle: &Bundle, settings: &Settings) -> Result<O
     // diffusers' default for SDXL's pipeline.
     let key = index.get("force_zeros_for_empty_prompt");
     let zeros = key.and_then(serde_json::Value::as_bool).unwrap_or(true);
-    Ok(match &request.negative {
-        Some(negative) => Some(negative.clone()),
+    Ok(match asked {
+        Some(negative) => Some(negative.to_owned()),
         None if zeros && settings.text.pooled.is_some() => None,
         None => Some(String::new()),
     })

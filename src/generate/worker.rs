@@ -8,16 +8,14 @@ use std::sync::mpsc::Sender;
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
 
 use super::filter::{Filter, Judgement};
+use super::painter::{Order, Painter};
 use super::run::Message;
 use super::setup::Setup;
 use super::{Error, Format, Picture, Result};
-use crate::bundle::Part;
 use crate::data::dataset::{LatentsRef, Row};
 use crate::data::prompts::caption_id;
 use crate::data::writer::{TextFile, Writer, latents_name};
-use crate::diffusion::NonFinite;
-use crate::diffusion::decode::{self, Decoder};
-use crate::diffusion::pipeline::{self, Conditioning, Denoiser, Job};
+use crate::diffusion::pipeline::{Conditioning, Job};
 use crate::diffusion::text::Embedding;
 use crate::fsio;
 use crate::runtime::SessionOptions;
@@ -49,48 +47,48 @@ impl Shared<'_> {
         let place = self.next.fetch_add(1, Ordering::SeqCst);
         self.todo.get(place).copied()
     }
+
+    /// What a painter is told of some pictures.
+    fn orders<'a>(&'a self, pictures: &[Picture<'a>]) -> Result<Vec<Order<'a>>> {
+        let order = |picture: &Picture<'a>| {
+            let prompt_id = caption_id(picture.caption);
+            let embeddings = self.text.get(prompt_id)?;
+            let caption = Conditioning {
+                prompt_embeds: embeddings.prompt_embeds,
+                pooled: embeddings.pooled,
+            };
+            Ok(Order {
+                caption: picture.caption,
+                job: Job {
+                    caption,
+                    prompt_id,
+                    image_id: picture.image_id,
+                },
+            })
+        };
+        pictures.iter().map(order).collect()
+    }
 }
 
 /// A worker.
 pub(super) struct Worker<'a> {
     shared: &'a Shared<'a>,
-    denoiser: Denoiser<'a>,
-    decoder: Option<Decoder>,
+    painter: Painter,
     filter: Option<Filter>,
 }
 
 impl<'a> Worker<'a> {
     /// Loads the networks.
     pub(super) fn open(shared: &'a Shared<'a>) -> Result<Self> {
-        let Setup {
-            bundle,
-            runtime,
-            settings,
-            scaling,
-            size,
-            ..
-        } = shared.setup;
-        let unet = bundle.session(runtime, Part::Unet, &shared.session)?;
-        let filter = shared.setup.filter()?;
-        let decoder = match shared.setup.format {
-            Format::None if filter.is_none() => None,
-            _ => {
-                let mut options = shared.session.clone();
-                options.tensorrt.profile = None;
-                let session = bundle.session(runtime, Part::VaeDecoder, &options)?;
-                let pixels = [size.height, size.width];
-                Some(Decoder::new(
-                    session,
-                    scaling.clone(),
-                    settings.latent,
-                    pixels,
-                ))
-            }
-        };
+        let setup = shared.setup;
+        let filter = setup.filter()?;
+        let seen = setup.format != Format::None || filter.is_some();
+        let size = seen.then_some([setup.size.height, setup.size.width]);
+        let (session, settings) = (&shared.session, &setup.settings);
+        let painter = Painter::open(&setup.bundle, &setup.runtime, session, settings, size)?;
         Ok(Self {
             shared,
-            denoiser: Denoiser::new(unet, settings),
-            decoder,
+            painter,
             filter,
         })
     }
@@ -121,13 +119,19 @@ impl<'a> Worker<'a> {
             settings,
             ..
         } = self.shared.setup;
-        let range = self.shared.writer.layout().unit(unit);
+        let shared = self.shared;
+        let negative = shared.negative.into();
+        let range = shared.writer.layout().unit(unit);
         let pictures: Vec<Picture<'_>> = range.map(|index| plan.picture(index)).collect();
         let mut latents = Vec::with_capacity(pictures.len() * settings.latent_len());
         let mut rows = Vec::with_capacity(pictures.len());
         for chunk in pictures.chunks(*batch) {
-            let drawn = self.draw(chunk, messages)?;
-            let images = self.decode(&drawn, chunk)?;
+            let orders = shared.orders(chunk)?;
+            let mut stepped = || {
+                let _ = messages.send(Message::Stepped(chunk.len()));
+            };
+            let drawn = self.painter.draw(&orders, negative, &mut stepped)?;
+            let images = self.painter.decode(&drawn, &orders)?;
             let judgements = match (&mut self.filter, &images) {
                 (Some(filter), Some(images)) => filter.judge(images, chunk)?,
                 _ => vec![Judgement::default(); chunk.len()],
@@ -149,58 +153,6 @@ impl<'a> Worker<'a> {
         Ok(rows)
     }
 
-    /// Draws a batch's latents.
-    fn draw(&mut self, pictures: &[Picture<'_>], messages: &Sender<Message>) -> Result<Vec<f32>> {
-        let mut jobs = Vec::with_capacity(pictures.len());
-        for picture in pictures {
-            let prompt_id = caption_id(picture.caption);
-            let embeddings = self.shared.text.get(prompt_id)?;
-            jobs.push(Job {
-                caption: Conditioning {
-                    prompt_embeds: embeddings.prompt_embeds,
-                    pooled: embeddings.pooled,
-                },
-                prompt_id,
-                image_id: picture.image_id,
-            });
-        }
-        let negative = Conditioning {
-            prompt_embeds: &self.shared.negative.prompt_embeds,
-            pooled: self.shared.negative.pooled.as_deref(),
-        };
-        let mut stepped = || {
-            let _ = messages.send(Message::Stepped(jobs.len()));
-        };
-        let drawn = self.denoiser.draw(&jobs, negative, &mut stepped);
-        drawn.map_err(|error| match error {
-            pipeline::Error::NonFinite { found, job, .. } => non_finite(&pictures[job], found),
-            other => other.into(),
-        })
-    }
-
-    /// Decodes a batch's latents, if anybody looks at pictures.
-    fn decode(
-        &mut self,
-        latents: &[f32],
-        pictures: &[Picture<'_>],
-    ) -> Result<Option<Vec<RgbImage>>> {
-        let length = self.shared.setup.settings.latent_len();
-        let Some(decoder) = &mut self.decoder else {
-            return Ok(None);
-        };
-        let images = latents
-            .chunks_exact(length)
-            .zip(pictures)
-            .map(|(latent, picture)| {
-                decoder.decode(latent).map_err(|error| match error {
-                    decode::Error::NonFinite(found) => non_finite(picture, found),
-                    other => other.into(),
-                })
-            })
-            .collect::<Result<_>>()?;
-        Ok(Some(images))
-    }
-
     /// Writes a picture; gives its name and hash.
     fn keep(&self, picture: &Picture<'_>, image: &RgbImage) -> Result<Option<(String, String)>> {
         let format = self.shared.setup.format;
@@ -212,14 +164,6 @@ impl<'a> Worker<'a> {
         let name = format!("images/{stem}.{extension}");
         self.shared.writer.write_image(&name, &bytes)?;
         Ok(Some((name, fsio::sha256_bytes(&bytes))))
-    }
-}
-
-fn non_finite(picture: &Picture<'_>, found: NonFinite) -> Error {
-    Error::NonFinite {
-        found,
-        caption: picture.caption.to_owned(),
-        image_id: picture.image_id,
     }
 }
 

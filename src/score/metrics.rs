@@ -46,18 +46,23 @@ impl Metrics {
         }
     }
 
+    /// Discrepancies and nothing else.
+    pub fn axes(scales: Vec<Scale>) -> Self {
+        Self {
+            scales,
+            recall: false,
+            clip: false,
+            reference: false,
+            similarity: false,
+        }
+    }
+
     /// Those asked for by name.
     ///
     /// # Errors
     /// [`Error::UnknownMetric`], [`Error::NotYet`], [`Error::MetricNeeds`].
     pub fn chosen(names: &[String], scales: &[Scale], at_hand: AtHand) -> Result<Self> {
-        let mut metrics = Self {
-            scales: Vec::new(),
-            recall: false,
-            clip: false,
-            reference: false,
-            similarity: false,
-        };
+        let mut metrics = Self::axes(Vec::new());
         for name in names.iter().map(|n| n.trim()).filter(|n| !n.is_empty()) {
             if let Some(scale) = scale(name, scales)? {
                 if !metrics.scales.iter().any(|s| s.name == scale.name) {

@@ -212,7 +212,8 @@ fn open(dirs: &[PathBuf], axes: Option<&Axes>) -> Result<Vec<Gallery>> {
     dirs.iter().map(one).collect()
 }
 
-fn chain_path(asked: Option<&str>, bundle: Option<&Bundle>) -> Result<PathBuf> {
+/// The chain that was asked for, else the bundle's, else the one that ships for photographs.
+pub(crate) fn chain_path(asked: Option<&str>, bundle: Option<&Bundle>) -> Result<PathBuf> {
     if let Some(name) = asked {
         return Ok(chain::locate(name)?);
     }

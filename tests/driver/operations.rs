@@ -4,7 +4,7 @@ use popalign::device::cpu::Half;
 use popalign::device::cuda::Cuda;
 use popalign::device::philox::{self, Purpose};
 use popalign::device::{
-    AdamW, Clip, Cpu, Device, Diffuse, HostState, Layout, Loss, Moments, State,
+    AdamW, Clip, Cpu, Device, Diffuse, Errors, HostState, Layout, Loss, Moments, State,
 };
 
 use crate::stand_in;
@@ -107,17 +107,24 @@ fn diffuse<D: Device>(device: &D, n: usize, out: &mut Results) {
 }
 
 fn weights<D: Device>(device: &D, n: usize, out: &mut Results) {
-    let errors = |seed| -> Vec<f32> {
-        let values = values(seed, 2 * n.min(300));
+    let pairs = 5 * n.min(60);
+    let positive = |seed, n| -> Vec<f32> {
+        let values = values(seed, n);
         values.iter().map(|v| v.abs() * 1e-3 + 0.1).collect()
+    };
+    let errors = Errors {
+        mse: &positive(5, 2 * pairs),
+        ref_mse: &positive(6, 2 * pairs),
+        scale: &positive(7, pairs),
     };
     let beta = 5000.0;
     for loss in [
         Loss::PopAlign { beta, alpha: 0.3 },
         Loss::Dpo { beta },
         Loss::Sft { beta },
+        Loss::Set { beta, size: 5 },
     ] {
-        let weights = device.weights(&loss, &errors(5), &errors(6)).unwrap();
+        let weights = device.weights(&loss, &errors).unwrap();
         out.push(("c", bits(&weights.c)));
         let summary = [weights.loss, weights.mu, weights.accuracy, weights.margin];
         let halves = summary

@@ -10,8 +10,8 @@ use popalign::align::ranks::{Alone, Ranks};
 use popalign::align::source::Source;
 use popalign::align::trainer::{Record, Trainer};
 use popalign::bundle::Bundle;
-use popalign::data::dataset::Dataset;
 use popalign::data::pairs;
+use popalign::data::pool::Pool;
 use popalign::device::cuda::Cuda;
 use popalign::device::{Cpu, Device};
 use popalign::diffusion::schedule::SchedulerConfig;
@@ -45,14 +45,14 @@ fn shared<D: Device>(device: D, world: &World, ranks: Box<dyn Ranks>) -> Trainer
     let config = config();
     let bundle = Bundle::open(&world.bundle()).unwrap();
     let factors = FactorSet::new(bundle.lora().unwrap(), config.rank).unwrap();
-    let dataset = Dataset::open(&world.data()).unwrap();
-    let pairs = pairs::draw(&dataset, None, 1, 50).unwrap();
+    let pool = Pool::open(&[world.data()]).unwrap();
+    let pairs = pairs::draw(&pool, None, 1, 50, config.sets()).unwrap();
     let runtime = Runtime::load().unwrap();
     let options = SessionOptions::default();
-    let model = UnetGrad::open(&runtime, &bundle, &options, &dataset, &factors).unwrap();
+    let model = UnetGrad::open(&runtime, &bundle, &options, &pool.sets()[0], &factors).unwrap();
     let scheduler = bundle.dir().join("scheduler/scheduler_config.json");
     let scheduler = SchedulerConfig::read(&scheduler).unwrap();
-    let source = Source::new(dataset, pairs, &scheduler, &config).unwrap();
+    let source = Source::new(pool, pairs, &scheduler, &config).unwrap();
     Trainer::new(device, model, factors, config, source, 4, ranks).unwrap()
 }
 

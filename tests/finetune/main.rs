@@ -3,11 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod half;
+mod mixed;
 mod ranks;
 mod refused;
 mod resume;
 mod threads;
 mod torch;
 mod trace;
+mod validate;
+mod weighted;
 mod world;
 mod written;

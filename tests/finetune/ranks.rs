@@ -8,8 +8,8 @@ use popalign::align::source::Source;
 use popalign::align::trainer::{Snapshot, Trainer};
 use popalign::align::{Config, Error};
 use popalign::bundle::Bundle;
-use popalign::data::dataset::Dataset;
 use popalign::data::pairs;
+use popalign::data::pool::Pool;
 use popalign::device::Cpu;
 use popalign::diffusion::schedule::SchedulerConfig;
 use popalign::runtime::{Runtime, SessionOptions};
@@ -32,17 +32,17 @@ fn trainer(world: &World, micro_batch: usize, ranks: Box<dyn Ranks>) -> Trainer<
     };
     let bundle = Bundle::open(&world.bundle()).unwrap();
     let factors = FactorSet::new(bundle.lora().unwrap(), config.rank).unwrap();
-    let dataset = Dataset::open(&world.data()).unwrap();
-    let pairs = pairs::draw(&dataset, None, 1, 50).unwrap();
+    let pool = Pool::open(&[world.data()]).unwrap();
+    let pairs = pairs::draw(&pool, None, 1, 50, config.sets()).unwrap();
     let options = SessionOptions {
         threads: 1,
         ..SessionOptions::default()
     };
     let runtime = Runtime::load().unwrap();
-    let model = UnetGrad::open(&runtime, &bundle, &options, &dataset, &factors).unwrap();
+    let model = UnetGrad::open(&runtime, &bundle, &options, &pool.sets()[0], &factors).unwrap();
     let scheduler = bundle.dir().join("scheduler/scheduler_config.json");
     let scheduler = SchedulerConfig::read(&scheduler).unwrap();
-    let source = Source::new(dataset, pairs, &scheduler, &config).unwrap();
+    let source = Source::new(pool, pairs, &scheduler, &config).unwrap();
     Trainer::new(Cpu, model, factors, config, source, micro_batch, ranks).unwrap()
 }
 

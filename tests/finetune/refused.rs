@@ -50,6 +50,23 @@ fn options_that_cannot_be() {
             ["--max-timestep", "1001"],
             "--max-timestep 1001: expected a range within the model's 1000",
         ),
+        (["--epochs", "0"], "--epochs 0: expected a number of passes"),
+        (
+            ["--set-size", "0"],
+            "--set-size 0: expected a number of pictures from 1",
+        ),
+        (
+            ["--loss", "set"],
+            "--batch 8: expected whole sets with --loss set",
+        ),
+        (
+            ["--logit-std", "0"],
+            "--logit-std 0: expected a number above 0",
+        ),
+        (
+            ["--mode-scale", "-1.5"],
+            "--mode-scale -1.5: expected a number from -1 to 1.7519",
+        ),
         (["--ema", "1"], "--ema 1"),
         (["--lora", "0"], "--lora 0: expected a rank of 1 or more"),
         (
@@ -93,9 +110,12 @@ fn usage_errors_have_their_own_exit_code() {
         &["--loss", "best"][..],
         &["--batch", "many"],
         &["--micro-batch", "0"],
+        &["--grad-memory", "-1"],
         &["--save-every", "0"],
         &["--optimizer", "sgd"],
+        &["--timestep-sampling", "cosmap"],
         &["--pairs", "x", "--axes", "y"],
+        &["--epochs", "2", "--steps", "9"],
         &["--frobnicate"],
     ] {
         let output = world.run(options);

@@ -27,7 +27,7 @@ const OPTIONS: [&str; 12] = [
 ];
 
 /// Starts the command and returns once its event stream has shown `events` of a kind.
-fn until(command: &mut Command, kind: &str, events: usize) -> Child {
+pub(crate) fn until(command: &mut Command, kind: &str, events: usize) -> Child {
     let mut child = command
         .arg("--json")
         .stdout(Stdio::piped())
@@ -128,7 +128,7 @@ fn eight_bit_moments_go_on_bit_for_bit_and_only_as_such() {
 }
 
 #[track_caller]
-fn assert_same(
+pub(crate) fn assert_same(
     a: &std::collections::BTreeMap<String, Vec<u8>>,
     b: &std::collections::BTreeMap<String, Vec<u8>>,
 ) {
@@ -205,6 +205,68 @@ fn a_run_may_be_made_longer_and_is_then_the_longer_run() {
 }
 
 #[test]
+fn epochs_are_passes_in_other_orders_and_may_be_added() {
+    let world = World::new();
+    let base = ["--batch", "4", "--lr", "1e-2", "--warmup", "1"];
+    world.trained(&[&base[..], &["--steps", "2"]].concat());
+    let drawn = fs::read_to_string(world.out().join("pairs.jsonl")).unwrap();
+    let path = world.dir().join("seven.jsonl");
+    let seven: Vec<&str> = drawn.lines().take(7).collect();
+    fs::write(&path, seven.join("\n")).unwrap();
+    let run = |name: &str, more: &[&str]| {
+        let (out, trace) = (
+            world.dir().join(name),
+            world.dir().join(format!("{name}-trace")),
+        );
+        let own = [
+            "--pairs",
+            path.to_str().unwrap(),
+            "--trace",
+            trace.to_str().unwrap(),
+        ];
+        let options = [&base[..], &own, more].concat();
+        succeeded(&world.command_into(&out, &options).output().unwrap());
+        (out, trace)
+    };
+    // Two pairs a step: seven pairs take four steps, twice seven take seven.
+    let (long, trace) = run("long", &["--epochs", "2"]);
+    assert_eq!(log(&long.join("log.jsonl")).len(), 7);
+    let latents = |n: usize| {
+        let file = tensors(&trace.join(format!("step-{n:05}.safetensors")));
+        let latents = file["latents"].read_f32().unwrap();
+        let pair = latents.len() / 2;
+        let bits = latents
+            .chunks(pair)
+            .map(|p| p.iter().map(|x| x.to_bits()).collect());
+        bits.collect::<Vec<Vec<u32>>>()
+    };
+    let visited: Vec<Vec<u32>> = (1..=7).flat_map(latents).collect();
+    let mut passes: Vec<Vec<Vec<u32>>> = visited.chunks(7).map(<[_]>::to_vec).collect();
+    assert_ne!(passes[0], passes[1], "another order");
+    passes.iter_mut().for_each(|pass| pass.sort());
+    assert_eq!(passes[0], passes[1], "the same pairs");
+
+    let (short, _) = run("short", &["--epochs", "1"]);
+    assert_eq!(log(&short.join("log.jsonl")).len(), 4);
+    run("short", &["--epochs", "2", "--resume"]);
+    assert_same(&files(&short), &files(&long));
+    let out = world.dir().join("short");
+    let steps = [
+        &base[..],
+        &[
+            "--pairs",
+            path.to_str().unwrap(),
+            "--resume",
+            "--steps",
+            "9",
+        ],
+    ]
+    .concat();
+    let output = world.command_into(&out, &steps).output().unwrap();
+    assert!(stderr(&output).contains("was begun with another epochs"));
+}
+
+#[test]
 fn a_damaged_checkpoint_is_passed_over_with_a_word() {
     let world = World::new();
     let unbroken = world.dir().join("unbroken");
@@ -228,7 +290,7 @@ fn a_damaged_checkpoint_is_passed_over_with_a_word() {
 }
 
 /// The LoRA of a run with other options of how it is carried out.
-fn lora(world: &World, name: &str, more: &[&str]) -> Vec<f32> {
+pub(crate) fn lora(world: &World, name: &str, more: &[&str]) -> Vec<f32> {
     let out = world.dir().join(name);
     let base = [
         "--steps", "6", "--batch", "8", "--lr", "1e-2", "--warmup", "2",
@@ -242,7 +304,7 @@ fn lora(world: &World, name: &str, more: &[&str]) -> Vec<f32> {
 /// Share of the trained weights' norm by which another cut of the batch may change them: ONNX
 /// Runtime's matrix products add up in another order for other sizes, and Adam divides by the size
 /// of a gradient, so that elements with next to none move by rounding.
-const CUT: f64 = 1e-4;
+pub(crate) const CUT: f64 = 1e-4;
 
 #[test]
 fn threads_and_micro_batches_change_nothing_but_rounding() {

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! POPALIGN_ORACLE_WORLD=DIR cargo test --test finetune -- --ignored oracle
-//! for run in popalign dpo sft preserve; do
+//! for run in popalign dpo sft preserve set; do
 //!     python scripts/oracle/finetune.py --model DIR/model --data DIR/data --trace DIR/$run/trace \
 //!         --freeze tests/fixtures/finetune/$run.safetensors
 //! done
@@ -26,10 +26,11 @@ const DERIVED: f64 = 1e-4;
 /// by its size, so elements with next to none move by rounding.
 const UPDATE: f64 = 1e-3;
 
-/// The runs that are frozen: what they minimise, and other options to go with it.
-const RUNS: [(&str, &[&str]); 4] = [
+/// The runs that are frozen: their pictures per step, what they minimise, and other options to go with it.
+const RUNS: [(&str, &str, &[&str]); 5] = [
     (
         "popalign",
+        "6",
         &[
             "--loss",
             "popalign",
@@ -43,6 +44,7 @@ const RUNS: [(&str, &[&str]); 4] = [
     ),
     (
         "preserve",
+        "6",
         &[
             "--loss",
             "popalign",
@@ -56,6 +58,7 @@ const RUNS: [(&str, &[&str]); 4] = [
     ),
     (
         "dpo",
+        "6",
         &[
             "--loss",
             "dpo",
@@ -69,6 +72,7 @@ const RUNS: [(&str, &[&str]); 4] = [
     ),
     (
         "sft",
+        "6",
         &[
             "--loss",
             "sft",
@@ -80,12 +84,28 @@ const RUNS: [(&str, &[&str]); 4] = [
             "0.99",
         ],
     ),
+    (
+        "set",
+        "12",
+        &[
+            "--loss",
+            "set",
+            "--set-size",
+            "3",
+            "--beta",
+            "500",
+            "--timestep-sampling",
+            "logit-normal",
+            "--preserve",
+            "0.3",
+        ],
+    ),
 ];
 const STEPS: usize = 6;
 
-fn options<'a>(more: &[&'a str]) -> Vec<&'a str> {
+fn options<'a>(batch: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let common = [
-        "--batch", "6", "--warmup", "2", "--lr", "2e-3", "--steps", "6", "--seed", "5",
+        "--batch", batch, "--warmup", "2", "--lr", "2e-3", "--steps", "6", "--seed", "5",
     ];
     [&common[..], more].concat()
 }
@@ -106,10 +126,10 @@ fn values(path: &Path) -> BTreeMap<String, Vec<f64>> {
 }
 
 fn check(run: &str) {
-    let (_, more) = RUNS.into_iter().find(|(name, _)| *name == run).unwrap();
+    let (_, batch, more) = RUNS.into_iter().find(|(name, ..)| *name == run).unwrap();
     let world = World::new();
     let trace = world.dir().join("trace");
-    let options = options(more);
+    let options = options(batch, more);
     world.trained(
         &[
             &options[..],
@@ -183,14 +203,19 @@ fn an_sft_run_is_torch_s() {
 }
 
 #[test]
+fn a_run_on_sets_is_torch_s() {
+    check("set");
+}
+
+#[test]
 #[ignore = "writes the world that scripts/oracle/finetune.py reads"]
 fn the_oracle_s_world() {
     let target = PathBuf::from(std::env::var_os("POPALIGN_ORACLE_WORLD").unwrap());
     let world = World::new();
-    for (run, more) in RUNS {
+    for (run, batch, more) in RUNS {
         let out = world.dir().join(run);
         let trace = out.join("trace");
-        let options = options(more);
+        let options = options(batch, more);
         let options = [&options[..], &["--trace", trace.to_str().unwrap()]].concat();
         succeeded(&world.command_into(&out, &options).output().unwrap());
     }

@@ -11,7 +11,7 @@ use popalign::runtime::{Feed, Runtime, SessionOptions};
 use crate::world::{LATENT, World, log, tensors};
 
 /// One operation in single precision, against the same in double, as a share of the largest value.
-const ROUNDING: f64 = 1e-6;
+pub(crate) const ROUNDING: f64 = 1e-6;
 /// A few operations after each other.
 const FEW_ROUNDINGS: f64 = 4e-6;
 /// The graph at another batch size: ONNX Runtime's matrix products sum in another order.
@@ -72,7 +72,7 @@ fn error(found: &[f64], expected: &[f64]) -> f64 {
 }
 
 #[track_caller]
-fn close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
+pub(crate) fn close(what: &str, found: &[f64], expected: &[f64], tolerance: f64) {
     let error = error(found, expected);
     assert!(error <= tolerance, "{what} is off by {error:e}");
 }
@@ -82,12 +82,18 @@ fn sigmoid(z: f64) -> f64 {
 }
 
 /// -log sigmoid(z).
-fn softplus_of_minus(z: f64) -> f64 {
+pub(crate) fn softplus_of_minus(z: f64) -> f64 {
     (-z).max(0.0) + (-z.abs()).exp().ln_1p()
 }
 
 /// Loss, offset and factors from the errors of a batch, as the papers write them.
-fn loss(kind: &str, beta: f64, alpha: f64, mse: &[f64], reference: &[f64]) -> (f64, f64, Vec<f64>) {
+pub(crate) fn loss(
+    kind: &str,
+    beta: f64,
+    alpha: f64,
+    mse: &[f64],
+    reference: &[f64],
+) -> (f64, f64, Vec<f64>) {
     let n = mse.len() as f64;
     let g: Vec<f64> = reference.iter().zip(mse).map(|(r, m)| r - m).collect();
     let winner = |i: usize| i.is_multiple_of(2);
@@ -127,6 +133,13 @@ fn loss(kind: &str, beta: f64, alpha: f64, mse: &[f64], reference: &[f64]) -> (f
             let total = inside.iter().map(|&z| softplus_of_minus(z)).sum::<f64>() / pairs;
             let c = (0..mse.len()).map(|i| sign(i) * 0.5 * beta * sigmoid(-inside[i / 2]) / pairs);
             (total, 0.0, c.collect())
+        }
+        // The paper's equation 8 on one set: its winners' summed rewards against its losers'.
+        "set" => {
+            let lead: f64 = (0..mse.len()).map(|i| sign(i) * g[i]).sum();
+            let z = 0.5 * beta * lead;
+            let c = (0..mse.len()).map(|i| sign(i) * 0.5 * beta * sigmoid(-z));
+            (softplus_of_minus(z), 0.0, c.collect())
         }
         // The mean error of the winners.
         _ => {
@@ -281,6 +294,8 @@ fn check(kind: &str, beta: f64, alpha: f64, clip: f64) {
             &[
                 "--loss",
                 kind,
+                "--set-size",
+                "3",
                 "--beta",
                 &beta.to_string(),
                 "--alpha",
@@ -396,6 +411,11 @@ fn popalign_with_an_uneven_offset_and_no_clipping() {
 #[test]
 fn dpo() {
     check("dpo", 400.0, 0.5, 0.05);
+}
+
+#[test]
+fn set() {
+    check("set", 300.0, 0.5, 0.05);
 }
 
 #[test]

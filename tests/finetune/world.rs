@@ -45,6 +45,38 @@ impl World {
         world
     }
 
+    /// A world of the model that ships, which can draw: two subjects, drawn with few steps.
+    pub(crate) fn demo() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let world = Self { dir };
+        let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo");
+        let export = Command::new(env!("CARGO_BIN_EXE_pa-export"))
+            .arg(demo)
+            .arg("-o")
+            .arg(world.bundle())
+            .args(["--lora-rank", "2"])
+            .output()
+            .unwrap();
+        succeeded(&export);
+        let prompts = world.dir().join("prompts.csv");
+        fs::write(&prompts, "Prompt\ndoctor\nnurse\n").unwrap();
+        let drawn = Command::new(env!("CARGO_BIN_EXE_pa-datagen"))
+            .arg("--model")
+            .arg(world.bundle())
+            .arg("--prompts")
+            .arg(prompts)
+            .arg("--axes")
+            .arg(world.bundle().join("axes.toml"))
+            .arg("--out")
+            .arg(world.data())
+            .args(["--neutral", "2", "--specific", "1", "--format", "none"])
+            .args(["--steps", "3", "--cfg", "2.5"])
+            .output()
+            .unwrap();
+        succeeded(&drawn);
+        world
+    }
+
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }

@@ -1,7 +1,7 @@
 //! What happens to a batch: noise, errors, factors, the weighted sum of gradients.
 
 use popalign::device::philox::Purpose;
-use popalign::device::{Diffuse, Layout, Loss, cpu};
+use popalign::device::{Diffuse, Errors, Layout, Loss, cpu};
 
 use crate::shim::{SIZES, args, assert_same, bits, launch, values};
 
@@ -95,17 +95,23 @@ fn paired_mse() {
 #[test]
 fn weights() {
     for pairs in [0usize, 1, 2, 31, 32, 33, 255, 256, 257, 1025, 1_000_007] {
-        for (kind, loss) in [
-            (
-                0u32,
-                Loss::PopAlign {
-                    beta: 5000.0,
-                    alpha: 0.3,
-                },
-            ),
-            (1, Loss::Dpo { beta: 5000.0 }),
-            (2, Loss::Sft { beta: 10.0 }),
-        ] {
+        let set = |size| Loss::Set { beta: 900.0, size };
+        let popalign = Loss::PopAlign {
+            beta: 5000.0,
+            alpha: 0.3,
+        };
+        let mut losses = vec![
+            popalign,
+            Loss::Dpo { beta: 5000.0 },
+            Loss::Sft { beta: 10.0 },
+            set(1),
+        ];
+        // A set is added up once for each of its pairs: one of a million would take for ever.
+        let sizes = [5, 257, pairs]
+            .into_iter()
+            .filter(|&s| (1..2000).contains(&s));
+        losses.extend(sizes.filter(|s| pairs.is_multiple_of(*s)).map(set));
+        for loss in losses {
             let mse: Vec<f32> = values(5, 2 * pairs)
                 .iter()
                 .map(|v| v.abs() * 1e-3 + 0.1)
@@ -114,12 +120,15 @@ fn weights() {
                 .iter()
                 .map(|v| v.abs() * 1e-3 + 0.1)
                 .collect();
-            let twin = cpu::weights(&loss, &mse, &ref_mse);
-            let (mut c, mut summary) = (vec![0.0f32; 2 * pairs], [0.0f64; 4]);
-            let (beta, alpha) = match loss {
-                Loss::PopAlign { beta, alpha } => (beta, alpha),
-                Loss::Dpo { beta } | Loss::Sft { beta } => (beta, 0.0),
+            let scale: Vec<f32> = values(7, pairs).iter().map(|v| v.abs()).collect();
+            let errors = Errors {
+                mse: &mse,
+                ref_mse: &ref_mse,
+                scale: &scale,
             };
+            let twin = cpu::weights(&loss, &errors);
+            let (mut c, mut summary) = (vec![0.0f32; 2 * pairs], [0.0f64; 4]);
+            let (kind, beta, alpha, set) = loss.parameters();
             launch(
                 "weights.cu",
                 "pa_weights",
@@ -127,9 +136,11 @@ fn weights() {
                 args![
                     mse.as_ptr(),
                     ref_mse.as_ptr(),
+                    scale.as_ptr(),
                     c.as_mut_ptr(),
                     summary.as_mut_ptr(),
                     pairs as i64,
+                    set as i64,
                     kind,
                     beta,
                     alpha,

@@ -101,13 +101,13 @@ pub fn link<D: Device>(
     Ok(Some(device.link(&place, ranks.rank(), ranks.size())?))
 }
 
-/// Whether any rank says yes.
+/// For each question whether any rank says yes.
 ///
 /// # Errors
 /// See [`Ranks::gather`].
-pub fn any(ranks: &mut dyn Ranks, yes: bool) -> Result<bool> {
-    let all = ranks.gather(&[f32::from(u8::from(yes))])?;
-    Ok(all.concat().iter().any(|&said| said != 0.0))
+pub fn any<const N: usize>(ranks: &mut dyn Ranks, said: [bool; N]) -> Result<[bool; N]> {
+    let all = ranks.gather(&said.map(|yes| f32::from(u8::from(yes))))?;
+    Ok(std::array::from_fn(|i| all.iter().any(|own| own[i] != 0.0)))
 }
 
 /// Checks that all ranks hold the same numbers.

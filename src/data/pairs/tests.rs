@@ -13,7 +13,7 @@ struct Shot(
     bool,
 );
 
-fn dataset(dir: &Path, shots: &[Shot]) -> Dataset {
+fn dataset(dir: &Path, shots: &[Shot]) -> Pool {
     let rows: Vec<Row> = shots
         .iter()
         .zip(0u32..)
@@ -79,11 +79,17 @@ fn dataset(dir: &Path, shots: &[Shot]) -> Dataset {
         .unwrap();
     writer.write_unit(0, &rows, &vec![0.0; rows.len()]).unwrap();
     assert!(matches!(writer.finish().unwrap(), Finish::Complete(_)));
-    Dataset::open(dir).unwrap()
+    Pool::open(&[dir.to_path_buf()]).unwrap()
 }
 
 const WOMAN: &[(&str, &str)] = &[("gender", "female")];
 const MAN: &[(&str, &str)] = &[("gender", "male")];
+
+/// As the official code.
+const SETS: Sets = Sets {
+    size: SET_SIZE,
+    together: false,
+};
 
 fn doctors() -> Vec<Shot> {
     let mut shots: Vec<Shot> = (0..6)
@@ -110,13 +116,13 @@ fn axes(target: &str) -> Axes {
     Axes::parse(&text, Path::new("axes.toml")).unwrap()
 }
 
-fn share_of_women(dataset: &Dataset, pairs: &Pairs) -> f64 {
+fn share_of_women(dataset: &Pool, pairs: &Pairs) -> f64 {
     let winners = pairs
         .rows
         .iter()
         .zip(&pairs.list)
         .filter(|(_, p)| !p.swapped);
-    let rows: Vec<&Row> = winners.map(|([w, _], _)| &dataset.rows()[*w]).collect();
+    let rows: Vec<&Row> = winners.map(|([w, _], _)| dataset.row(*w)).collect();
     let women = rows.iter().filter(|r| r.axes["gender"] == "female").count();
     women as f64 / rows.len() as f64
 }
@@ -131,7 +137,7 @@ fn winners_follow_the_target_and_losers_are_neutral() {
         (Some(axes("[0.2, 0.8]")), 0.2),
         (Some(axes("[1.0, 0.0]")), 1.0),
     ] {
-        let pairs = draw(&dataset, axes.as_ref(), 3, 3000).unwrap();
+        let pairs = draw(&dataset, axes.as_ref(), 3, 3000, SETS).unwrap();
         assert!(pairs.list.len() >= 3000);
         let share = share_of_women(&dataset, &pairs);
         // 3,000 draws of a share: five standard errors are below 0.05.
@@ -140,7 +146,7 @@ fn winners_follow_the_target_and_losers_are_neutral() {
             "{share} instead of {expected}"
         );
         for (pair, [winner, loser]) in pairs.list.iter().zip(&pairs.rows) {
-            let (winner, loser) = (&dataset.rows()[*winner], &dataset.rows()[*loser]);
+            let (winner, loser) = (dataset.row(*winner), dataset.row(*loser));
             assert!(winner.dropped.is_none() && loser.dropped.is_none());
             assert_eq!(
                 (&winner.neutral_prompt, &loser.neutral_prompt),
@@ -165,10 +171,10 @@ fn winners_follow_the_target_and_losers_are_neutral() {
 fn a_longer_list_starts_with_the_shorter_and_seeds_differ() {
     let dir = tempfile::tempdir().unwrap();
     let dataset = dataset(dir.path(), &doctors());
-    let short = draw(&dataset, None, 1, 100).unwrap();
-    let long = draw(&dataset, None, 1, 1500).unwrap();
+    let short = draw(&dataset, None, 1, 100, SETS).unwrap();
+    let long = draw(&dataset, None, 1, 1500, SETS).unwrap();
     assert_eq!(short.list, long.list[..short.list.len()]);
-    assert_ne!(short.list, draw(&dataset, None, 2, 100).unwrap().list);
+    assert_ne!(short.list, draw(&dataset, None, 2, 100, SETS).unwrap().list);
     // Neighbours come from different draws: a batch is not five pairs of one subject.
     let runs = short
         .list
@@ -188,7 +194,7 @@ fn the_more_diverse_set_wins() {
     }
     shots.push(Shot("clerk", MAN, Some("male"), false));
     let dataset = dataset(dir.path(), &shots);
-    let pairs = draw(&dataset, None, 0, 640).unwrap();
+    let pairs = draw(&dataset, None, 0, 640, SETS).unwrap();
     let swapped = pairs.list.iter().filter(|p| p.swapped).count() as f64 / pairs.list.len() as f64;
     // A set of five shows both unless all are alike: 1 - 2 / 32.
     assert!((swapped - 0.9375).abs() < 0.12, "{swapped}");
@@ -198,10 +204,10 @@ fn the_more_diverse_set_wins() {
 fn a_file_of_pairs_is_read_back_and_checked() {
     let dir = tempfile::tempdir().unwrap();
     let dataset = dataset(dir.path(), &doctors());
-    let pairs = draw(&dataset, None, 1, 10).unwrap();
+    let pairs = draw(&dataset, None, 1, 10, SETS).unwrap();
     let path = dir.path().join("pairs.jsonl");
     fsio::write(&path, pairs.to_jsonl()).unwrap();
-    let again = read(&path, &dataset).unwrap();
+    let again = read(&path, &dataset, SETS).unwrap();
     assert_eq!((&again.list, &again.rows), (&pairs.list, &pairs.rows));
     let line = pairs.to_jsonl().lines().next().unwrap().to_owned();
     for (text, expected) in [
@@ -214,7 +220,7 @@ fn a_file_of_pairs_is_read_back_and_checked() {
         (String::new(), "holds no pairs"),
     ] {
         fsio::write(&path, text).unwrap();
-        let error = read(&path, &dataset).unwrap_err().to_string();
+        let error = read(&path, &dataset, SETS).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
 }
@@ -227,9 +233,88 @@ fn a_data_set_without_winners_or_losers_says_which() {
         Shot("doctor", WOMAN, None, true),
     ];
     let dataset = dataset(dir.path(), &shots);
-    let error = draw(&dataset, None, 0, 10).unwrap_err().to_string();
+    let error = draw(&dataset, None, 0, 10, SETS).unwrap_err().to_string();
     assert!(
         error.contains("no identity-specific picture for \"a photo of a doctor\""),
         "{error}"
     );
+}
+
+#[test]
+fn sets_of_any_size_can_stay_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let dataset = dataset(dir.path(), &doctors());
+    let sets = Sets {
+        size: 3,
+        together: true,
+    };
+    let pairs = draw(&dataset, None, 1, 500, sets).unwrap();
+    for set in pairs.list.chunks(3) {
+        assert!(
+            set.iter()
+                .all(|p| p.draw == set[0].draw && p.caption == set[0].caption)
+        );
+    }
+    let mut order: Vec<u32> = pairs.list.chunks(3).map(|set| set[0].draw).collect();
+    assert!(!order.is_sorted(), "draws are shuffled");
+    order.sort_unstable();
+    order.dedup();
+    assert_eq!(order.len() * 3, pairs.list.len(), "each draw once");
+    // The same draws as where they are mixed.
+    let mixed = Sets {
+        together: false,
+        ..sets
+    };
+    let mut mixed = draw(&dataset, None, 1, 500, mixed).unwrap().list;
+    let mut whole = pairs.list.clone();
+    for list in [&mut mixed, &mut whole] {
+        list.sort_by_key(|p| {
+            (
+                p.draw,
+                p.winner.prompt_id,
+                p.winner.image_id,
+                p.loser.image_id,
+            )
+        });
+    }
+    assert_eq!(mixed, whole);
+
+    let path = dir.path().join("pairs.jsonl");
+    let text = pairs.to_jsonl();
+    fsio::write(&path, &text).unwrap();
+    assert_eq!(
+        read(&path, &dataset, sets).unwrap(),
+        Pairs {
+            left_out: vec![],
+            ..pairs.clone()
+        }
+    );
+    let lines: Vec<&str> = text.lines().collect();
+    let weighted = lines[1].replacen('{', "{\"weight\":2.0,", 1);
+    for (text, expected) in [
+        (
+            lines[..4].join("\n"),
+            ":4: the last set has fewer than 3 pairs",
+        ),
+        (
+            lines[1..4].join("\n"),
+            ":3: another draw within a set of 3 pairs",
+        ),
+        (
+            [lines[0], &weighted, lines[2]].join("\n"),
+            ":2: another weight within a set of 3 pairs",
+        ),
+    ] {
+        fsio::write(&path, text).unwrap();
+        let error = read(&path, &dataset, sets).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    // Elsewhere pairs may have weights of their own.
+    fsio::write(&path, &weighted).unwrap();
+    let read_back = read(&path, &dataset, SETS).unwrap();
+    assert_eq!(read_back.list[0].weight, 2.0);
+    assert!(read_back.to_jsonl().contains("\"weight\":2.0"));
+    fsio::write(&path, weighted.replace("2.0", "-1")).unwrap();
+    let error = read(&path, &dataset, SETS).unwrap_err().to_string();
+    assert!(error.contains(":1: expected a `weight` from 0"), "{error}");
 }

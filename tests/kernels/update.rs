@@ -156,6 +156,38 @@ fn adamw8_with_copies() {
     }
 }
 
+/// Without memory of earlier steps the first moment is the gradient: here every middle between two
+/// values of the map, then zeros of both signs and numbers too small for any code but zero's.
+#[test]
+fn adamw8_rounds_ties_and_signs_alike() {
+    let map = &*blockwise::SIGNED;
+    let mut grad: Vec<f32> = map.windows(2).map(|w| (w[0] + w[1]) * 0.5).collect();
+    grad.push(1.0);
+    grad.extend([0.0, -0.0, 1e-9, -1e-9, 1.0]);
+    let forgetful = AdamW {
+        beta1: 0.0,
+        beta2: 0.0,
+        ..ADAMW
+    };
+    let step = forgetful.step(1, 1e-3);
+    let blocks = Layout::new([grad.len()]).blocks();
+    let mut twin: Quantised = (
+        values(11, grad.len()),
+        Codes::signed_zeros(&blocks),
+        Codes::unsigned_zeros(&blocks),
+    );
+    let mut now = twin.clone();
+    let (p, m, v) = &mut twin;
+    blockwise::adamw(&step, CLIP, &grad, p, &blocks, m, v);
+    launch_adamw8(1, &grad, &blocks, step, (0, &mut []), &mut now);
+    assert_same("p", &now.0, &twin.0);
+    assert_eq!((&now.1, &now.2), (&twin.1, &twin.2));
+    let even = now.1.codes[..255].iter().filter(|&&c| c % 2 == 0).count();
+    // The middle of the smallest negative number and zero keeps its sign: code 126, which is even.
+    assert_eq!(even, 255);
+    assert_eq!(now.1.codes[256..], [127, 127, 127, 126, 255]);
+}
+
 #[test]
 fn ema() {
     for (n, grid) in SIZES {

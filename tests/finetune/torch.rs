@@ -2,7 +2,7 @@
 //! precision, from the same start. `scripts/oracle/finetune.py` froze what came out:
 //!
 //! ```text
-//! POPALIGN_ORACLE_WORLD=DIR cargo test --test finetune -- --ignored oracle
+//! POPALIGN_ORACLE_WORLD=DIR cargo test --test finetune -- oracle_s_world
 //! for run in popalign dpo sft preserve set; do
 //!     python scripts/oracle/finetune.py --model DIR/model --data DIR/data --trace DIR/$run/trace \
 //!         --freeze tests/fixtures/finetune/$run.safetensors
@@ -207,10 +207,9 @@ fn a_run_on_sets_is_torch_s() {
     check("set");
 }
 
+/// The runs that scripts/oracle/finetune.py freezes still end; it asks for their files.
 #[test]
-#[ignore = "writes the world that scripts/oracle/finetune.py reads"]
 fn the_oracle_s_world() {
-    let target = PathBuf::from(std::env::var_os("POPALIGN_ORACLE_WORLD").unwrap());
     let world = World::new();
     for (run, batch, more) in RUNS {
         let out = world.dir().join(run);
@@ -219,7 +218,9 @@ fn the_oracle_s_world() {
         let options = [&options[..], &["--trace", trace.to_str().unwrap()]].concat();
         succeeded(&world.command_into(&out, &options).output().unwrap());
     }
-    copy(world.dir(), &target);
+    if let Some(target) = std::env::var_os("POPALIGN_ORACLE_WORLD") {
+        copy(world.dir(), Path::new(&target));
+    }
 }
 
 fn copy(from: &Path, to: &Path) {

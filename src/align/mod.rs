@@ -14,13 +14,16 @@ pub mod log;
 pub mod model;
 pub mod order;
 mod output;
+mod prepare;
 pub mod ranks;
+mod record;
 mod run;
 pub mod schedule;
 pub mod source;
 pub mod tfevents;
 pub mod timesteps;
 pub mod trace;
+mod train;
 pub mod trainer;
 pub mod validate;
 

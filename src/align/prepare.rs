@@ -1,0 +1,137 @@
+//! What a run needs before its first step: its device, its pairs, and that its options fit together.
+
+use std::path::PathBuf;
+
+use super::ranks::Ranks;
+use super::run::{PairSource, Request};
+use super::{Error, Result};
+use crate::bundle::Bundle;
+use crate::data::axes::Axes;
+use crate::data::dataset::{Dataset, Kind};
+use crate::data::pairs::{self, Pairs};
+use crate::data::pool::Pool;
+use crate::device::cuda::Cuda;
+use crate::fsio;
+use crate::runtime::{self, Ep, Runtime, SessionOptions};
+
+/// The GPU of a run on CUDA or TensorRT; none for one on the CPU.
+pub(super) fn cuda(runtime: &Runtime, options: &SessionOptions) -> Result<Option<Cuda>> {
+    if runtime::resolve(runtime, options)? == Ep::Cpu {
+        return Ok(None);
+    }
+    let number = usize::try_from(options.device).unwrap_or_default();
+    match Cuda::open(number) {
+        Ok(cuda) => Ok(Some(cuda)),
+        Err(reason) if options.ep == Ep::Auto => {
+            tracing::info!("training on the CPU: {reason}");
+            Ok(None)
+        }
+        Err(reason) => Err(reason.into()),
+    }
+}
+
+/// Samples the network takes at once: by default a rank's share of the batch.
+pub(super) fn micro_batch(request: &Request, ranks: &dyn Ranks) -> Result<usize> {
+    let (batch, ranks) = (request.config.batch, ranks.size());
+    let environment = &request.environment;
+    let size = environment.micro_batch.unwrap_or(batch.div_ceil(ranks));
+    if batch.div_ceil(size) < ranks {
+        return Err(Error::Option {
+            option: "micro-batch",
+            value: size.to_string(),
+            problem: format!("a batch of {batch} in such parts is too few for {ranks} ranks"),
+        });
+    }
+    Ok(size)
+}
+
+/// Refuses a trace that could not hold a whole step.
+pub(super) fn can_trace(request: &Request, pool: &Pool, ranks: &dyn Ranks) -> Result<()> {
+    let problem = if sizes(pool) > 1 {
+        "a step's file holds pictures of one size, the data sets have several"
+    } else if ranks.size() > 1 {
+        "a step's file holds the whole batch, of which each rank has a part"
+    } else {
+        return Ok(());
+    };
+    match &request.environment.trace {
+        None => Ok(()),
+        Some(dir) => Err(Error::Option {
+            option: "trace",
+            value: dir.display().to_string(),
+            problem: problem.to_owned(),
+        }),
+    }
+}
+
+/// The axes file of a run, if there is one: the user's, the data set's or the bundle's.
+pub(super) fn find_axes(
+    request: &Request,
+    bundle: &Bundle,
+    dataset: &Dataset,
+) -> Result<(Option<PathBuf>, Option<Axes>)> {
+    let asked = match &request.pairs {
+        PairSource::Drawn(axes) => axes.clone(),
+        PairSource::File(_) => None,
+    };
+    let own = Some(dataset.dir().join("axes.toml")).filter(|path| path.is_file());
+    let path = asked.or(own).or_else(|| bundle.file("axes.toml"));
+    let axes = path.as_deref().map(Axes::load).transpose()?;
+    Ok((path, axes))
+}
+
+/// The pairs, and a hash of what they were made from.
+pub(super) fn find_pairs(
+    request: &Request,
+    axes_path: Option<PathBuf>,
+    axes: Option<&Axes>,
+    dataset: &Pool,
+) -> Result<(Pairs, String)> {
+    match &request.pairs {
+        PairSource::File(path) => {
+            let hash = fsio::sha256(path)?;
+            let pairs = pairs::read(path, dataset, request.config.sets())?;
+            Ok((pairs, format!("file:{hash}")))
+        }
+        PairSource::Drawn(_) => {
+            let hash = match &axes_path {
+                Some(path) => format!("drawn:{}", fsio::sha256(path)?),
+                None => "drawn".to_owned(),
+            };
+            let config = &request.config;
+            let count = match config.epochs {
+                None => config.steps as usize * config.pairs_per_step(),
+                Some(_) => winners(dataset),
+            };
+            let (seed, sets) = (config.pair_seed, config.sets());
+            Ok((pairs::draw(dataset, axes, seed, count, sets)?, hash))
+        }
+    }
+}
+
+/// How many sizes of pictures there are.
+fn sizes(pool: &Pool) -> usize {
+    let mut sizes: Vec<_> = pool.sets().iter().map(Dataset::size).collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    sizes.len()
+}
+
+/// Pictures that may win: an epoch of drawn pairs is long enough to visit each once.
+fn winners(pool: &Pool) -> usize {
+    let specific = pool.kept().filter(|(_, row)| row.kind == Kind::Specific);
+    specific.count()
+}
+
+/// The request with the steps that its epochs take. The last one is filled up with the first pairs of
+/// another pass.
+pub(super) fn with_steps(request: &Request, pairs: &Pairs) -> Result<Request> {
+    let mut request = request.clone();
+    if let Some(epochs) = request.config.epochs {
+        let visits = epochs as usize * pairs.list.len();
+        let steps = visits.div_ceil(request.config.pairs_per_step());
+        request.config.steps = u32::try_from(steps).unwrap_or(u32::MAX);
+        request.config.check()?;
+    }
+    Ok(request)
+}

@@ -1,0 +1,59 @@
+//! What a step says of itself, in short and in whole.
+
+/// What a step says of itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// The update's number, from 1.
+    pub step: u32,
+    /// Loss of the global batch, with the weighted part of preserved pictures.
+    pub loss: f64,
+    /// Share of pairs whose winner has the higher implied reward.
+    pub accuracy: f64,
+    /// Mean of β (g_w − g_l).
+    pub margin: f64,
+    /// Offset of the loss.
+    pub mu: f64,
+    /// Loss of the preserved pictures, unweighted; none without any.
+    pub preserve: Option<f64>,
+    /// Norm of the gradient before clipping.
+    pub grad_norm: f32,
+    /// Learning rate of this update.
+    pub lr: f64,
+    /// Pictures the network saw.
+    pub samples: usize,
+}
+
+/// Everything of one step, on the host, for whoever wants to compute it again.
+#[derive(Debug, Clone, Default)]
+pub struct Record {
+    /// Latents' dimensions: batch, C, h, w.
+    pub shape: [usize; 4],
+    /// Clean latents.
+    pub latents: Vec<f32>,
+    /// Noise.
+    pub noise: Vec<f32>,
+    /// Noisy latents.
+    pub sample: Vec<f32>,
+    /// What the network was to predict.
+    pub target: Vec<f32>,
+    /// Time steps.
+    pub timestep: Vec<i64>,
+    /// 1 for winners, 0 for losers, -1 for preserved pictures.
+    pub label: Vec<i64>,
+    /// What each sample's term of the loss is multiplied with.
+    pub scale: Vec<f32>,
+    /// Ids of the captions trained under, which name their embeddings in the data set.
+    pub caption_id: Vec<i64>,
+    /// Errors with the LoRA.
+    pub mse: Vec<f32>,
+    /// Errors without it.
+    pub ref_mse: Vec<f32>,
+    /// Factors c_i.
+    pub weight: Vec<f32>,
+    /// Weighted sum of gradients before clipping.
+    pub grad: Vec<f32>,
+    /// Factors before the update.
+    pub before: Vec<f32>,
+    /// Factors after it.
+    pub after: Vec<f32>,
+}

@@ -1,0 +1,153 @@
+//! The loop of a run: steps, validations, checkpoints, and what ends it.
+
+use std::time::Instant;
+
+use super::checkpoint;
+use super::log::{Line, Logs};
+use super::model::GradientModel;
+use super::ranks;
+use super::run::{Event, Finish, Request};
+use super::trainer::{Record, Snapshot, Trainer};
+use super::validate::Validator;
+use super::{Error, Result, trace};
+use crate::cli;
+use crate::device::Device;
+use crate::fsio;
+
+/// Trains until the steps are done, a target is met or the user interrupts.
+pub(super) fn train<D: Device, M: GradientModel<D>>(
+    trainer: &mut Trainer<D, M>,
+    mut validator: Option<&mut Validator>,
+    request: &Request,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<Finish> {
+    let (config, environment) = (&request.config, &request.environment);
+    observe(Event::Start {
+        device: trainer.device.name(),
+        ranks: trainer.ranks.size(),
+        done: trainer.done(),
+        steps: config.steps,
+        parameters: trainer.factors.parameters(),
+        pairs: trainer.source.pairs().list.len(),
+    });
+    let schedule = validator.as_ref().map(|validator| validator.schedule());
+    let open = || Logs::open(&request.out, trainer.done(), schedule);
+    let mut logs = (trainer.ranks.rank() == 0).then(open).transpose()?;
+    if let Some(dir) = &environment.trace {
+        fsio::create_dir_all(dir)?;
+        fsio::remove_partial(dir)?;
+    }
+    loop {
+        let met = match (validator.as_deref_mut(), &mut logs) {
+            (Some(validator), Some(logs)) => {
+                validation(trainer, validator, request, logs, observe)?
+            }
+            _ => false,
+        };
+        // A validation that is due is missing only where the user interrupted it.
+        let whole = |logs: &Logs| schedule.is_none() || logs.validation(config.steps).is_some();
+        let done = trainer.done() >= config.steps && logs.as_ref().is_some_and(whole);
+        let said = [met, done, cli::interrupted()];
+        let [met, done, interrupted] = ranks::any(trainer.ranks.as_mut(), said)?;
+        if met {
+            return Ok(Finish::Reached(trainer.done()));
+        }
+        if done {
+            return Ok(Finish::Done);
+        }
+        if interrupted {
+            save(trainer, request, logs.as_ref(), observe)?;
+            return Ok(Finish::Interrupted(trainer.done()));
+        }
+        let (start, busy) = (Instant::now(), trainer.model.busy());
+        let mut record = environment.trace.as_ref().map(|_| Record::default());
+        let report = match trainer.step(record.as_mut()) {
+            Ok(report) => report,
+            Err(error @ (Error::NonFinite { .. } | Error::NonFiniteBatch { .. })) => {
+                save(trainer, request, logs.as_ref(), observe)?;
+                return Err(error);
+            }
+            Err(error) => return Err(error),
+        };
+        let runtime = trainer.model.busy() - busy;
+        let line = Line::new(
+            &report,
+            start.elapsed().as_secs_f64(),
+            runtime.as_secs_f64(),
+        );
+        if let Some(logs) = &mut logs {
+            logs.append(&line)?;
+        }
+        if let (Some(dir), Some(record)) = (&environment.trace, &record) {
+            trace::write(dir, config, &trainer.factors, &report, record)?;
+        }
+        observe(Event::Step(&line));
+        if request.plan().saves(report.step) {
+            save(trainer, request, logs.as_ref(), observe)?;
+        }
+    }
+}
+
+/// Validates, if that is due and not done, and says whether the run is to end here; then it is
+/// saved.
+fn validation<D: Device, M: GradientModel<D>>(
+    trainer: &Trainer<D, M>,
+    validator: &mut Validator,
+    request: &Request,
+    logs: &mut Logs,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<bool> {
+    let (step, schedule) = (trainer.done(), validator.schedule());
+    if !schedule.due(step) {
+        return Ok(false);
+    }
+    if logs.validation(step).is_none() {
+        let pictures = validator.pictures();
+        observe(Event::Validating { step, pictures });
+        let lora = trainer.factors.fitted(&trainer.result()?)?;
+        let record = match validator.run(step, lora) {
+            Ok(Some(record)) => record,
+            Ok(None) => return Ok(false),
+            Err(error) => {
+                write(trainer, &trainer.snapshot()?, request, logs, observe)?;
+                return Err(error);
+            }
+        };
+        observe(Event::Validated(&record));
+        logs.append_validation(record)?;
+    }
+    let met = logs.validation(step).and_then(|r| schedule.met(r));
+    if met.is_some() && !request.plan().saves(step) {
+        write(trainer, &trainer.snapshot()?, request, logs, observe)?;
+    }
+    Ok(met.is_some())
+}
+
+/// Writes a checkpoint where rank 0 is, once all ranks have agreed on it.
+fn save<D: Device, M: GradientModel<D>>(
+    trainer: &mut Trainer<D, M>,
+    request: &Request,
+    logs: Option<&Logs>,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<()> {
+    let snapshot = trainer.agree()?;
+    match logs {
+        Some(logs) => write(trainer, &snapshot, request, logs, observe),
+        None => Ok(()),
+    }
+}
+
+/// Writes a checkpoint.
+fn write<D: Device, M: GradientModel<D>>(
+    trainer: &Trainer<D, M>,
+    snapshot: &Snapshot,
+    request: &Request,
+    logs: &Logs,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<()> {
+    // The log must not be shorter than the checkpoint says.
+    logs.sync()?;
+    let dir = checkpoint::save(&request.out, &trainer.factors, snapshot, request.plan())?;
+    observe(Event::Saved(&dir));
+    Ok(())
+}

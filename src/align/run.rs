@@ -147,7 +147,7 @@ pub fn run(request: &Request, observe: &mut dyn FnMut(Event<'_>)) -> Result<Fini
     let pool = Pool::open(&request.data)?;
     let first = &pool.sets()[0];
     let (axes_path, axes) = find_axes(request, &bundle, first)?;
-    let (pairs, pairs_hash) = find_pairs(request, axes_path, axes.as_ref(), &pool)?;
+    let (pairs, pairs_hash) = find_pairs(request, axes_path.as_deref(), axes.as_ref(), &pool)?;
     let request = &with_steps(request, &pairs)?;
     let config = &request.config;
     let runtime = Runtime::load()?;
@@ -243,7 +243,7 @@ fn find_axes(
 /// The pairs, and a hash of what they were made from.
 fn find_pairs(
     request: &Request,
-    axes_path: Option<PathBuf>,
+    axes_path: Option<&Path>,
     axes: Option<&Axes>,
     dataset: &Pool,
 ) -> Result<(Pairs, String)> {
@@ -254,7 +254,7 @@ fn find_pairs(
             Ok((pairs, format!("file:{hash}")))
         }
         PairSource::Drawn(_) => {
-            let hash = match &axes_path {
+            let hash = match axes_path {
                 Some(path) => format!("drawn:{}", fsio::sha256(path)?),
                 None => "drawn".to_owned(),
             };

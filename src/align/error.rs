@@ -37,10 +37,10 @@ pub enum Error {
     Schedule(#[from] crate::diffusion::schedule::Error),
     /// Drawing pictures for validation.
     #[error(transparent)]
-    Draw(#[from] crate::generate::Error),
+    Draw(Box<crate::generate::Error>),
     /// Scoring them.
     #[error(transparent)]
-    Score(#[from] crate::score::Error),
+    Score(Box<crate::score::Error>),
     /// The classifier chain that looks at them.
     #[error(transparent)]
     Chain(#[from] crate::score::chain::Error),
@@ -188,6 +188,19 @@ pub enum Error {
         /// The first rank that differs.
         rank: usize,
     },
+}
+
+// Boxed, because they are large and rare.
+impl From<crate::generate::Error> for Error {
+    fn from(error: crate::generate::Error) -> Self {
+        Self::Draw(Box::new(error))
+    }
+}
+
+impl From<crate::score::Error> for Error {
+    fn from(error: crate::score::Error) -> Self {
+        Self::Score(Box::new(error))
+    }
 }
 
 impl Error {

@@ -1,6 +1,6 @@
 //! What a run needs before its first step: its device, its pairs, and that its options fit together.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::ranks::Ranks;
 use super::run::{PairSource, Request};
@@ -83,7 +83,7 @@ pub(super) fn find_axes(
 /// The pairs, and a hash of what they were made from.
 pub(super) fn find_pairs(
     request: &Request,
-    axes_path: Option<PathBuf>,
+    axes_path: Option<&Path>,
     axes: Option<&Axes>,
     dataset: &Pool,
 ) -> Result<(Pairs, String)> {
@@ -94,7 +94,7 @@ pub(super) fn find_pairs(
             Ok((pairs, format!("file:{hash}")))
         }
         PairSource::Drawn(_) => {
-            let hash = match &axes_path {
+            let hash = match axes_path {
                 Some(path) => format!("drawn:{}", fsio::sha256(path)?),
                 None => "drawn".to_owned(),
             };

@@ -182,7 +182,7 @@ fn run_on<D: Device>(
     let pool = Pool::open(&request.data)?;
     let set = &pool.sets()[0];
     let (axes_path, axes) = find_axes(request, &bundle, set)?;
-    let (pairs, pairs_hash) = find_pairs(request, axes_path, axes.as_ref(), &pool)?;
+    let (pairs, pairs_hash) = find_pairs(request, axes_path.as_deref(), axes.as_ref(), &pool)?;
     let request = &with_steps(request, &pairs)?;
     let config = &request.config;
     let mut manifest = output::describe(config, &bundle, &pool, pairs_hash, runtime)?;

@@ -134,7 +134,7 @@ impl Request {
 /// writes there.
 ///
 /// # Errors
-/// See [`Error`]; a run that fails has saved what it had.
+/// See [`Error`](super::Error); a run that fails has saved what it had.
 pub fn run(
     request: &Request,
     ranks: Box<dyn Ranks>,

@@ -43,7 +43,7 @@ fn trainer<D: Device>(device: D, world: &World) -> Trainer<D, UnetGrad> {
 
 fn shared<D: Device>(device: D, world: &World, ranks: Box<dyn Ranks>) -> Trainer<D, UnetGrad> {
     let config = config();
-    let bundle = Bundle::open(&world.bundle()).unwrap();
+    let bundle = Bundle::open(world.bundle()).unwrap();
     let factors = FactorSet::new(bundle.lora().unwrap(), config.rank).unwrap();
     let pool = Pool::open(&[world.data()]).unwrap();
     let pairs = pairs::draw(&pool, None, 1, 50, config.sets()).unwrap();

@@ -27,7 +27,7 @@ pub(crate) fn threads(size: usize) -> Vec<Thread> {
             rank,
             size,
             board: Arc::clone(&board),
-            before: std::mem::replace(&mut before, Some(from)),
+            before: before.replace(from),
             next: (!last).then_some(to),
         }
     };

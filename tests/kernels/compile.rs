@@ -204,7 +204,6 @@ fn write_table(table: &str) {
         .find("\n\n")
         .map_or(page.len(), |k| start + k + 1);
     std::fs::write(&path, format!("{}{table}{}", &page[..start], &page[end..])).unwrap();
-    println!("{table}");
 }
 
 /// Every kernel file is listed, so that none escapes compilation and packaging.

@@ -1,4 +1,4 @@
-//! The twins against what bitsandbytes, torch and diffusers compute (`scripts/oracle/kernels.py`).
+//! The twins against what bitsandbytes, torch and diffusers compute (`scripts/oracle/optimizers.py`).
 
 use std::path::Path;
 

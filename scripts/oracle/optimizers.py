@@ -1,7 +1,7 @@
 """Freezes what bitsandbytes, torch and diffusers compute where the kernels do.
 
     python -m venv E && E/bin/pip install torch bitsandbytes diffusers numpy safetensors
-    E/bin/python scripts/oracle/kernels.py
+    E/bin/python scripts/oracle/optimizers.py
 
 Writes tests/fixtures/kernels/reference.safetensors (everything on the CPU, in fp32):
 

@@ -1,6 +1,6 @@
 """Says where a training graph's time goes, and how far it is from the machine's matrix products.
 
-    python scripts/bench/profile.py BUNDLE [--part unet_grad] [--batch 2] [--size 64] [--threads 2] [--runs 3]
+    python scripts/bench/operators.py BUNDLE [--part unet_grad] [--batch 2] [--size 64] [--threads 2] [--runs 3]
 
 ONNX Runtime's own profiler times every operator of the graph on random operands. Its shapes give the
 multiply-adds of Conv, Gemm and MatMul (fused ones too), so their rate is measured in GFLOP/s (two a

@@ -175,10 +175,12 @@ def theirs(args):
 
 def measured(command, **options):
     """Runs a command; its peak memory in GiB."""
-    process = subprocess.Popen(command, **options)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"failed: {' '.join(map(str, command))}")
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, stderr=said, **options)
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            said.seek(0)
+            raise SystemExit(f"{said.read()}failed: {' '.join(map(str, command))}")
     return usage.ru_maxrss / 2**20
 
 
@@ -188,7 +190,7 @@ def ours(args, work, number):
     for option in ("batch", "steps", "threads"):
         command += [f"--{option}", str(getattr(args, option))]
     command += ["--micro-batch", str(args.micro_batch or args.batch), "--save-every", str(args.steps)]
-    peak = measured(command, stderr=subprocess.DEVNULL)
+    peak = measured(command)
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()][1:]
     outside = [line["seconds"] - line["runtime_seconds"] for line in lines]
     seconds = statistics.median(line["seconds"] for line in lines)
@@ -202,7 +204,7 @@ def theirs_once(args, work, number):
         command += [f"--{option}", str(getattr(args, option))]
     command += ["--encoders"] * args.encoders + ["--checkpointing"] * args.checkpointing
     with out.open("w") as file:
-        peak = measured(command, stdout=file, stderr=subprocess.DEVNULL)
+        peak = measured(command, stdout=file)
     lines = [json.loads(line) for line in out.read_text().splitlines()][1:]
     return statistics.median(line["seconds"] for line in lines), peak
 

@@ -123,14 +123,8 @@ impl Session {
     }
 
     fn check_output(&self, output: &Bound<'_>) -> Result<()> {
-        let found = self.outputs().iter().find(|o| o.name == output.name);
-        let Some(spec) = found else {
-            return Err(Error::NoOutput {
-                path: self.path().to_path_buf(),
-                name: output.name.to_owned(),
-                has: self.outputs().iter().map(|o| o.name.clone()).collect(),
-            });
-        };
+        let place = self.output_names.position(self.path(), output.name)?;
+        let spec = &self.outputs()[place];
         if spec.dtype == output.dtype && spec.accepts(&output.shape) {
             return Ok(());
         }

@@ -258,6 +258,16 @@ impl OutputNames {
         let index = order.iter().cloned().zip(0..).collect();
         Self { order, index }
     }
+
+    /// The place of a name among the outputs.
+    pub(super) fn position(&self, path: &Path, name: &str) -> Result<usize> {
+        let index = self.index.get(name).copied();
+        index.ok_or_else(|| Error::NoOutput {
+            path: path.to_path_buf(),
+            name: name.to_owned(),
+            has: self.order.clone(),
+        })
+    }
 }
 
 impl Outputs {
@@ -322,14 +332,7 @@ impl Outputs {
     }
 
     fn value(&self, name: &str) -> Result<&DynValue> {
-        let index = self.names.index.get(name);
-        index
-            .and_then(|&i| self.values.get(i))
-            .ok_or_else(|| Error::NoOutput {
-                path: self.path.to_path_buf(),
-                name: name.to_owned(),
-                has: self.names.order.clone(),
-            })
+        Ok(&self.values[self.names.position(&self.path, name)?])
     }
 
     fn mistyped(&self, name: &str, value: &DynValue, expected: &'static str) -> Error {

@@ -139,7 +139,7 @@ pub struct Session {
     inputs: Vec<TensorSpec>,
     optional: Vec<TensorSpec>,
     outputs: Vec<TensorSpec>,
-    output_names: Arc<OutputNames>,
+    pub(super) output_names: Arc<OutputNames>,
     /// Position of each name in `inputs`, then in `optional`.
     by_name: HashMap<String, usize>,
     pub(super) busy: Duration,

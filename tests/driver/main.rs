@@ -6,6 +6,8 @@
 #![expect(unsafe_code, reason = "calls into the compiled stand-in")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../shim/compile.rs"]
+mod compile_shim;
 mod operations;
 mod stand_in;
 #[path = "../finetune/threads.rs"]

@@ -2,11 +2,12 @@
 
 use std::fmt::Write;
 use std::path::Path;
-use std::process::Command;
 use std::sync::LazyLock;
 
 use libloading::Library;
 use popalign::device::sources::SOURCES;
+
+use crate::compile_shim::{compile, root};
 
 /// What the stand-in driver has counted.
 #[repr(C)]
@@ -26,36 +27,23 @@ pub(crate) struct Counters {
 
 static DRIVER: LazyLock<Library> = LazyLock::new(|| {
     let folder = tempfile::tempdir().unwrap();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut includes = String::new();
     for source in SOURCES {
-        let file = root.join("kernels").join(source.file);
+        let file = root().join("kernels").join(source.file);
         writeln!(includes, "#include \"{}\"", file.display()).unwrap();
     }
     std::fs::write(folder.path().join("kernels.inc"), includes).unwrap();
     // The loader takes a library that is there already for one of the same soname.
-    std::mem::forget(compile(folder.path(), "nccl"));
-    compile(folder.path(), "driver")
+    std::mem::forget(library(folder.path(), "nccl", "libnccl.so"));
+    library(folder.path(), "driver", "libcuda.so")
 });
 
-fn compile(folder: &Path, name: &str) -> Library {
-    let soname = match name {
-        "driver" => "libcuda.so",
-        _ => "libnccl.so",
-    };
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+/// Compiles and loads a stand-in for the library of this soname.
+fn library(folder: &Path, name: &str, soname: &str) -> Library {
     let out = folder.join(soname);
-    let status = Command::new("g++")
-        .args(["-std=c++17", "-O2", "-ffp-contract=off", "-Wall", "-Werror"])
-        .args(["-fPIC", "-shared", "-DPOPALIGN_SHIM", "-I"])
-        .arg(folder)
-        .arg(root.join(format!("tests/driver/{name}.cpp")))
-        .arg(format!("-Wl,-soname,{soname}"))
-        .arg("-o")
-        .arg(&out)
-        .status()
-        .expect("g++ runs (apt install g++)");
-    assert!(status.success(), "{name}.cpp does not compile");
+    let (include, linked) = (folder.to_str().unwrap(), format!("-Wl,-soname,{soname}"));
+    let source = root().join(format!("tests/driver/{name}.cpp"));
+    compile(&source, &out, &["-I", include, &linked]);
     // SAFETY: compiled just now from this repository; loading it fills a table of kernels.
     unsafe { Library::new(&out) }.unwrap()
 }

@@ -4,20 +4,13 @@
 
 use popalign::align::Config;
 use popalign::align::config::Optimizer;
-use popalign::align::factors::FactorSet;
 use popalign::align::model::UnetGrad;
 use popalign::align::ranks::{Alone, Ranks};
-use popalign::align::source::Source;
 use popalign::align::trainer::{Record, Trainer};
-use popalign::bundle::Bundle;
-use popalign::data::pairs;
-use popalign::data::pool::Pool;
 use popalign::device::cuda::Cuda;
 use popalign::device::{Cpu, Device};
-use popalign::diffusion::schedule::SchedulerConfig;
-use popalign::runtime::{Runtime, SessionOptions};
 
-use crate::threads::threads;
+use crate::threads::{self, threads};
 use crate::world::World;
 use crate::{open, stand_in};
 
@@ -42,18 +35,7 @@ fn trainer<D: Device>(device: D, world: &World) -> Trainer<D, UnetGrad> {
 }
 
 fn shared<D: Device>(device: D, world: &World, ranks: Box<dyn Ranks>) -> Trainer<D, UnetGrad> {
-    let config = config();
-    let bundle = Bundle::open(world.bundle()).unwrap();
-    let factors = FactorSet::new(bundle.lora().unwrap(), config.rank).unwrap();
-    let pool = Pool::open(&[world.data()]).unwrap();
-    let pairs = pairs::draw(&pool, None, 1, 50, config.sets()).unwrap();
-    let runtime = Runtime::load().unwrap();
-    let options = SessionOptions::default();
-    let model = UnetGrad::open(&runtime, &bundle, &options, &pool.sets()[0], &factors).unwrap();
-    let scheduler = bundle.dir().join("scheduler/scheduler_config.json");
-    let scheduler = SchedulerConfig::read(&scheduler).unwrap();
-    let source = Source::new(pool, pairs, &scheduler, &config).unwrap();
-    Trainer::new(device, model, factors, config, source, 4, ranks).unwrap()
+    threads::trainer(device, world, config(), 4, ranks)
 }
 
 /// Two ranks whose gradients pass through NCCL have the bits of one process, on the CPU.

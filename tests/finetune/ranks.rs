@@ -2,26 +2,19 @@
 //! and processes under `mpirun` where the build has MPI.
 
 use popalign::align::Config;
-use popalign::align::factors::FactorSet;
 use popalign::align::model::UnetGrad;
 use popalign::align::ranks::{Alone, Ranks};
-use popalign::align::source::Source;
 use popalign::align::trainer::{Snapshot, Trainer};
-use popalign::bundle::Bundle;
-use popalign::data::pairs;
-use popalign::data::pool::Pool;
 use popalign::device::Cpu;
-use popalign::diffusion::schedule::SchedulerConfig;
-use popalign::runtime::{Runtime, SessionOptions};
 
-use crate::threads::{Thread, threads};
+use crate::threads::{self, Thread, threads};
 use crate::world::World;
 
 const STEPS: u32 = 4;
 const BATCH: usize = 8;
 
-fn trainer(world: &World, micro_batch: usize, ranks: Box<dyn Ranks>) -> Trainer<Cpu, UnetGrad> {
-    let config = Config {
+fn config() -> Config {
+    Config {
         rank: 2,
         batch: BATCH,
         lr: 1e-3,
@@ -29,21 +22,11 @@ fn trainer(world: &World, micro_batch: usize, ranks: Box<dyn Ranks>) -> Trainer<
         steps: STEPS,
         preserve: 0.5,
         ..Config::default()
-    };
-    let bundle = Bundle::open(world.bundle()).unwrap();
-    let factors = FactorSet::new(bundle.lora().unwrap(), config.rank).unwrap();
-    let pool = Pool::open(&[world.data()]).unwrap();
-    let pairs = pairs::draw(&pool, None, 1, 50, config.sets()).unwrap();
-    let options = SessionOptions {
-        threads: 1,
-        ..SessionOptions::default()
-    };
-    let runtime = Runtime::load().unwrap();
-    let model = UnetGrad::open(&runtime, &bundle, &options, &pool.sets()[0], &factors).unwrap();
-    let scheduler = bundle.dir().join("scheduler/scheduler_config.json");
-    let scheduler = SchedulerConfig::read(&scheduler).unwrap();
-    let source = Source::new(pool, pairs, &scheduler, &config).unwrap();
-    Trainer::new(Cpu, model, factors, config, source, micro_batch, ranks).unwrap()
+    }
+}
+
+fn trainer(world: &World, micro_batch: usize, ranks: Box<dyn Ranks>) -> Trainer<Cpu, UnetGrad> {
+    threads::trainer(Cpu, world, config(), micro_batch, ranks)
 }
 
 fn trained(mut trainer: Trainer<Cpu, UnetGrad>) -> Snapshot {

@@ -11,7 +11,7 @@ use crate::world::{LATENT, World, files, stderr};
 
 /// Expects exit code 1, one message that holds all of `expected`, and no output folder.
 #[track_caller]
-fn refused(world: &World, options: &[&str], expected: &[&str]) {
+pub(crate) fn refused(world: &World, options: &[&str], expected: &[&str]) {
     fails(world, options, expected);
     assert!(!world.out().exists(), "something was left behind");
 }

@@ -1,10 +1,22 @@
-//! Ranks that are threads of one process.
+//! Ranks that are threads of one process, and trainers for them.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Barrier, Mutex};
 
-use popalign::align::Result;
+use popalign::align::factors::FactorSet;
+use popalign::align::model::UnetGrad;
 use popalign::align::ranks::Ranks;
+use popalign::align::source::Source;
+use popalign::align::trainer::Trainer;
+use popalign::align::{Config, Result};
+use popalign::bundle::Bundle;
+use popalign::data::pairs;
+use popalign::data::pool::Pool;
+use popalign::device::Device;
+use popalign::diffusion::schedule::SchedulerConfig;
+use popalign::runtime::{Runtime, SessionOptions};
+
+use crate::world::World;
 
 /// A rank that is a thread.
 #[derive(Debug)]
@@ -71,4 +83,28 @@ impl Ranks for Thread {
         buffer.copy_from_slice(&all[self.size - 1]);
         Ok(())
     }
+}
+
+/// A run of a world's model on ONNX Runtime's CPU provider, with one thread.
+pub(crate) fn trainer<D: Device>(
+    device: D,
+    world: &World,
+    config: Config,
+    micro_batch: usize,
+    ranks: Box<dyn Ranks>,
+) -> Trainer<D, UnetGrad> {
+    let bundle = Bundle::open(world.bundle()).unwrap();
+    let factors = FactorSet::new(bundle.lora().unwrap(), config.rank).unwrap();
+    let pool = Pool::open(&[world.data()]).unwrap();
+    let pairs = pairs::draw(&pool, None, 1, 50, config.sets()).unwrap();
+    let options = SessionOptions {
+        threads: 1,
+        ..SessionOptions::default()
+    };
+    let runtime = Runtime::load().unwrap();
+    let model = UnetGrad::open(&runtime, &bundle, &options, &pool.sets()[0], &factors).unwrap();
+    let scheduler = bundle.dir().join("scheduler/scheduler_config.json");
+    let scheduler = SchedulerConfig::read(&scheduler).unwrap();
+    let source = Source::new(pool, pairs, &scheduler, &config).unwrap();
+    Trainer::new(device, model, factors, config, source, micro_batch, ranks).unwrap()
 }

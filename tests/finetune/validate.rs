@@ -20,6 +20,7 @@ use popalign::score::chain::{Chain, Verdict};
 use popalign::weights::lora;
 use serde_json::Value;
 
+use crate::refused::refused;
 use crate::resume::{assert_same, until};
 use crate::world::{World, files, stderr, succeeded};
 
@@ -279,14 +280,7 @@ fn what_can_not_be_validated_is_refused() {
             "cannot read /nonexistent/prompts",
         ),
     ] {
-        let output = world.run(options);
-        let text = stderr(&output);
-        assert_eq!(output.status.code(), Some(1), "{options:?}: {text}");
-        assert!(
-            text.contains(expected),
-            "{text:?} should contain {expected:?}"
-        );
-        assert!(!world.out().exists());
+        refused(&world, options, &[expected]);
     }
     for options in [
         &["--validate-every", "3"][..],

@@ -9,6 +9,8 @@
 
 mod batch;
 mod compile;
+#[path = "../shim/compile.rs"]
+mod compile_shim;
 mod oracle;
 mod shim;
 mod update;

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::ffi::c_void;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::sync::{LazyLock, Mutex};
 
 use libloading::Library;
 use popalign::device::philox::{self, Purpose};
+
+use crate::compile_shim::{compile, root};
 
 /// Elements and blocks of launches: around a warp and above a block with each grid, large ones with
 /// one. A million and seven is larger than any chunk and divisible by nothing that is.
@@ -36,22 +37,11 @@ fn library(file: &str) -> &'static Library {
     if let Some(library) = loaded.get(file) {
         return library;
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let out = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
         .join(format!("{file}-{}.so", std::process::id()));
-    let status = Command::new("g++")
-        .args(["-std=c++17", "-O2", "-ffp-contract=off", "-Wall", "-Werror"])
-        // Fortified longjmp refuses to change stacks.
-        .args(["-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=0"])
-        .args(["-fPIC", "-shared", "-DPOPALIGN_SHIM", "-include"])
-        .arg(root.join("tests/shim/shim.h"))
-        .args(["-x", "c++"])
-        .arg(root.join("kernels").join(file))
-        .arg("-o")
-        .arg(&out)
-        .status()
-        .expect("g++ runs (apt install g++)");
-    assert!(status.success(), "{file} does not compile with g++");
+    let shim = root().join("tests/shim/shim.h");
+    let include = ["-include", shim.to_str().unwrap()];
+    compile(&root().join("kernels").join(file), &out, &include);
     // SAFETY: the library was compiled just now from this repository and runs no code on loading.
     let library: &'static Library = Box::leak(Box::new(unsafe { Library::new(&out) }.unwrap()));
     // The mapping stays; the name is not needed any more.

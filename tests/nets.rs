@@ -13,12 +13,12 @@ mod nets_support;
 
 use std::path::{Path, PathBuf};
 
-use nets_support::{Part, cases, fixtures, relative_error, run};
+use nets_support::{Part, cases, fixtures, open_with, relative_error, run};
 use popalign::graph::Graph;
 use popalign::nets::clip::ClipConfig;
-use popalign::nets::graphs::{self, Options};
+use popalign::nets::graphs::{self, Options, Plan};
 use popalign::nets::{LoraSpec, read_config};
-use popalign::runtime::Session;
+use popalign::runtime::{Ep, Session, SessionOptions};
 use popalign::weights::Weights;
 
 /// fp32 sums of a few thousand terms in another order than torch's: the largest difference, as a
@@ -53,6 +53,15 @@ impl Net {
         folder: &str,
         build: impl FnOnce(&Path, &Weights) -> Graph,
     ) -> Option<Self> {
+        Self::open_by(case, folder, build, nets_support::open)
+    }
+
+    fn open_by(
+        case: &Path,
+        folder: &str,
+        build: impl FnOnce(&Path, &Weights) -> Graph,
+        session: impl FnOnce(&Graph, &Weights) -> Session,
+    ) -> Option<Self> {
         let source = case.join(folder);
         if !source.is_dir() {
             return None;
@@ -69,7 +78,7 @@ impl Net {
         }
         Some(Self {
             case: case.to_path_buf(),
-            session: nets_support::open(&graph, &weights),
+            session: session(&graph, &weights),
         })
     }
 
@@ -113,6 +122,14 @@ fn open_gradient(case: &Path) -> Net {
 }
 
 fn open_gradient_with(case: &Path, options: Options) -> Net {
+    open_gradient_by(case, options, nets_support::open)
+}
+
+fn open_gradient_by(
+    case: &Path,
+    options: Options,
+    session: impl FnOnce(&Graph, &Weights) -> Session,
+) -> Net {
     let options = Part::open(case, "unet_grad").with_targets(options);
     let build = |config: &Path, w: &Weights| {
         let config = read_config(config).unwrap();
@@ -120,7 +137,7 @@ fn open_gradient_with(case: &Path, options: Options) -> Net {
             .unwrap()
             .graph
     };
-    Net::open(case, "unet", build).unwrap()
+    Net::open_by(case, "unet", build, session).unwrap()
 }
 
 #[test]
@@ -165,20 +182,47 @@ fn gradients_equal_autograd_with_peft() {
     }
 }
 
-/// Recomputing blocks changes when things are computed, not what.
+/// Recomputing changes when things are computed, not what: blocks, or only what is large at the
+/// planned sizes, of which small pictures have nothing.
 #[test]
-fn checkpointed_gradients_have_the_same_bits() {
+fn recomputed_gradients_have_the_same_bits() {
+    let small = Options {
+        plan: Plan {
+            batch: 1,
+            latent: [8, 8],
+        },
+        ..options()
+    };
     for case in cases() {
         let part = Part::open(&case, "unet_grad");
-        let mut plain = open_gradient(&case);
-        let mut changed = open_gradient_with(&case, checkpointed(None));
-        assert!(changed.session.input("checkpoint_gate").is_some());
-        let [expected, found] =
-            [&mut plain, &mut changed].map(|net| run(&mut net.session, &part.inputs, part.batch()));
-        for name in expected.names() {
-            let [a, b] = [&expected, &found].map(|o| o.f32_vec(name).unwrap());
-            assert_eq!(a, b, "{} {name}", case.display());
+        let compute = |options, gated| {
+            let mut net = open_gradient_with(&case, options);
+            assert_eq!(net.session.input("checkpoint_gate").is_some(), gated);
+            run(&mut net.session, &part.inputs, part.batch())
+        };
+        let expected = compute(small.clone(), false);
+        for options in [options(), checkpointed(None)] {
+            let found = compute(options, true);
+            for name in expected.names() {
+                let [a, b] = [&expected, &found].map(|o| o.f32_vec(name).unwrap());
+                assert_eq!(a, b, "{} {name}", case.display());
+            }
         }
+    }
+}
+
+/// As training opens the graphs of large models.
+#[test]
+fn gradients_of_weights_in_place_equal_autograd() {
+    let in_place = SessionOptions {
+        weights_in_place: true,
+        ..SessionOptions::new(Ep::Cpu, 0, 2)
+    };
+    for case in cases() {
+        let open = |graph: &Graph, weights: &Weights| open_with(graph, weights, &in_place);
+        let mut net = open_gradient_by(&case, options(), open);
+        net.compare("unet_grad");
+        bits_stay_without_lora(&mut net);
     }
 }
 

@@ -172,8 +172,11 @@ fn what_half_precision_would_spoil_stays_fp32() {
         let built = graphs::unet_grad(&config, &weights.scope(""), &options(compute)).unwrap();
         let graph = built.graph;
         for (name, value, _) in graph.inputs() {
-            let half = matches!(name, "sample" | "encoder_hidden_states" | "text_embeds");
-            let expected = if half { compute } else { DType::F32 };
+            let expected = match name {
+                "sample" | "encoder_hidden_states" | "text_embeds" => compute,
+                "checkpoint_gate" => DType::Bool,
+                _ => DType::F32,
+            };
             assert_eq!(graph.dtype(value), expected, "{name}");
         }
         for (name, value) in graph.outputs() {

@@ -1,6 +1,7 @@
 """Says where a training graph's time goes, and how far it is from the machine's matrix products.
 
     python scripts/bench/operators.py BUNDLE [--part unet_grad] [--batch 2] [--size 64] [--threads 2] [--runs 3]
+        [--shapes 0] [--in-place]
 
 ONNX Runtime's own profiler times every operator of the graph on random operands. Its shapes give the
 multiply-adds of Conv, Gemm and MatMul (fused ones too), so their rate is measured in GFLOP/s (two a
@@ -26,10 +27,16 @@ RANK = 8
 TOKENS = 77
 
 
-def session(model, threads, profile=None):
+def session(model, threads, profile=None, in_place=False):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    if in_place:
+        # As src/runtime/session.rs opens large training graphs.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        options.add_session_config_entry("session.disable_prepacking", "1")
+        options.add_session_config_entry("optimization.disable_specified_optimizers", "ConstantFolding")
+        options.enable_mem_pattern = False
     if profile:
         options.enable_profiling = True
         options.profile_file_prefix = profile
@@ -92,6 +99,12 @@ def flops(event):
     return 0
 
 
+def shaped(event):
+    """An operator with its operands' shapes."""
+    shapes = (next(iter(entry.values())) for entry in event["args"].get("input_type_shape", []))
+    return f"{event['args']['op_name']} {' '.join('x'.join(map(str, shape)) or '1' for shape in shapes)}"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundle", type=Path)
@@ -100,10 +113,12 @@ def main():
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--in-place", action="store_true", help="weights where the file is mapped, as pa-finetune does for large models")
+    parser.add_argument("--shapes", type=int, default=0, help="also the costliest operators by their operands' shapes")
     args = parser.parse_args()
     before = product_rate(args.threads)
     with tempfile.TemporaryDirectory() as folder:
-        found = session(str(args.bundle / args.part / "model.onnx"), args.threads, f"{folder}/profile")
+        found = session(str(args.bundle / args.part / "model.onnx"), args.threads, f"{folder}/profile", args.in_place)
         feed = feed_of(found, args.batch, args.size)
         for _ in range(args.runs + 1):
             found.run(None, feed)
@@ -111,21 +126,30 @@ def main():
     after = product_rate(args.threads)
     nodes = [e for e in events if e.get("cat") == "Node" and e["name"].endswith("_kernel_time")]
     nodes = nodes[len(nodes) // (args.runs + 1) :]
-    seconds, work = collections.Counter(), collections.Counter()
+    seconds, work, count = collections.Counter(), collections.Counter(), collections.Counter()
     for event in nodes:
         seconds[event["args"]["op_name"]] += event["dur"] / 1e6 / args.runs
         work[event["args"]["op_name"]] += flops(event) / args.runs
-    total = sum(seconds.values())
+        count[shaped(event)] += 1 / args.runs
+        seconds[shaped(event)] += event["dur"] / 1e6 / args.runs
+        work[shaped(event)] += flops(event) / args.runs
+    total = sum(spent for name, spent in seconds.items() if name not in count)
     peak = max(before, after)
     print(f"{args.part}, batch {args.batch}, {args.size}x{args.size}: {total:.3f} s in operators, {args.threads} threads")
     print(f"matrix product of 2048: {before:.0f} GFLOP/s before, {after:.0f} after")
     print(f"{'operator':24} {'seconds':>9} {'share':>7} {'GFLOP/s':>9} {'of the product':>15}")
-    for name, spent in seconds.most_common(16):
-        rate = work[name] / spent / 1e9 if work[name] else None
+
+    def row(name, spent, done):
+        rate = done / spent / 1e9 if done else None
         shown = f"{rate:9.1f} {rate / peak:15.0%}" if rate else ""
         print(f"{name:24} {spent:9.3f} {spent / total:7.1%} {shown}")
-    rate = sum(work.values()) / total / 1e9
-    print(f"{'all':24} {total:9.3f} {'':7} {rate:9.1f} {rate / peak:15.0%}")
+
+    ranked = seconds.most_common()
+    for name, spent in [entry for entry in ranked if entry[0] not in count][:16]:
+        row(name, spent, work[name])
+    row("all", total, sum(work[name] for name in seconds if name not in count))
+    for name, spent in [entry for entry in ranked if entry[0] in count][: args.shapes]:
+        row(f"{count[name]:4.0f} x {name}", spent, work[name])
 
 
 if __name__ == "__main__":

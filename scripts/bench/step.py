@@ -48,7 +48,9 @@ def write_data(out, config, size):
     rng = np.random.default_rng(0)
     neutral = "a photo of a doctor"
     captions = [neutral] + [f"a photo of a {value} doctor" for value in ("female", "male", "young", "old")]
-    pooled = 1280 if config.get("addition_embed_type") == "text_time" else None
+    pooled = None
+    if config.get("addition_embed_type") == "text_time":
+        pooled = config["projection_class_embeddings_input_dim"] - 6 * config["addition_time_embed_dim"]
     rows, text = [], {}
     for caption in captions:
         key = f"{caption_id(caption):08x}"

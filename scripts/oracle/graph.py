@@ -4,7 +4,7 @@
 
 Writes tests/fixtures/graph/ops.safetensors. For each case NAME: inputs NAME.x0, NAME.x1, ...; output
 NAME.y; seed NAME.dy (random, of y's shape); gradients NAME.dx0, ... of sum(y * dy) for the inputs
-that tests/graph.rs differentiates. tests/graph.rs builds the same computation with the graph builder.
+that tests/graph/main.rs differentiates, which builds the same computation with the graph builder.
 """
 
 from pathlib import Path

@@ -15,7 +15,12 @@ use crate::device::Device;
 use crate::device::cpu::Half;
 use crate::nets::read_config;
 use crate::nets::unet::UnetConfig;
-use crate::runtime::{Bound, ElementType, Feed, Runtime, Session, SessionOptions};
+use crate::runtime::{Bound, ElementType, Ep, Feed, Runtime, Session, SessionOptions};
+
+/// Parameters of a network from which on the CPU reads its weights in place. A training graph takes
+/// each weight twice, as it is and transposed: what copies of them cost in memory (more than a GiB
+/// from here on) outweighs the few percent of time that they save.
+const LARGE_MODEL: u64 = 1 << 27;
 
 /// A (micro-)batch of diffused samples.
 #[derive(Debug)]
@@ -93,7 +98,12 @@ impl UnetGrad {
         dataset: &Dataset,
         factors: &FactorSet,
     ) -> Result<Self> {
-        let session = bundle.session(runtime, Part::UnetGrad, options)?;
+        let large = bundle.part(Part::UnetGrad)?.parameters >= LARGE_MODEL;
+        let options = SessionOptions {
+            weights_in_place: large && options.ep == Ep::Cpu,
+            ..options.clone()
+        };
+        let session = bundle.session(runtime, Part::UnetGrad, &options)?;
         let outputs = factors.list().iter().map(|f| format!("grad.{}", f.name));
         let sample = session.input("sample").map(|spec| spec.dtype);
         let model = Self {

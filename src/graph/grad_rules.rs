@@ -26,6 +26,12 @@ impl Operands<'_> {
     }
 }
 
+/// Elements of a convolution's weight from which on its flipped copy costs more, in memory or in
+/// time to flip, than ConvTranspose loses. Weights that large belong to a network's small pictures,
+/// where ConvTranspose takes as long as flipping and convolving (1280 to 1280 channels, 16×16 and
+/// below, ONNX Runtime 1.32's CPU provider), or a half more than convolving alone.
+const LARGE_WEIGHT: u64 = 1 << 22;
+
 type Adjoints = Vec<(Value, Value)>;
 
 impl Graph {
@@ -270,7 +276,7 @@ impl Graph {
     /// A convolution's input gradient. With stride 1 it is a convolution again, of the flipped
     /// and transposed weight (which the runtime folds at load): convolutions are the best-tuned
     /// kernels of every execution provider, ConvTranspose the worst. Other strides keep
-    /// ConvTranspose.
+    /// ConvTranspose, and so do weights too large to be held twice.
     fn conv_gradient(&mut self, o: &Operands, conv: Conv) -> Result<Value> {
         let (x, weight) = (o.input(0), o.input(1));
         let x_shape = self.shape(x).to_vec();
@@ -278,11 +284,13 @@ impl Graph {
             .iter()
             .filter_map(Dim::fixed)
             .collect();
+        let elements = self.shape(weight).iter().filter_map(Dim::fixed);
+        let large = elements.product::<u64>() >= LARGE_WEIGHT;
         let full = |i: usize| (kernel[i % 2] - 1).checked_sub(conv.pads[i]);
         let pads = [full(0), full(1), full(2), full(3)];
         match pads {
             [Some(top), Some(left), Some(bottom), Some(right)]
-                if conv.strides == [1, 1] && conv.group == 1 =>
+                if conv.strides == [1, 1] && conv.group == 1 && !large =>
             {
                 let swapped = self.transpose(weight, &[1, 0, 2, 3])?;
                 let flipped = if kernel == [1, 1] {

@@ -40,6 +40,7 @@ pub use grad::gradients;
 pub use memory::Memory;
 pub use onnx::external_files;
 pub use op::{Binary, Contrib, Conv, Op, Pool, Reduction, Unary};
+pub use recompute::{Part, Recompute};
 pub use write::Onnx;
 
 use dim::{ShapeText, SymbolInfo};
@@ -116,8 +117,9 @@ pub struct Graph {
     scope: Vec<String>,
     /// Nodes that were built as parts to compute again for their gradient.
     segments: Vec<std::ops::Range<usize>>,
-    /// The input that keeps a second computation apart from the first; nothing without
-    /// checkpointing.
+    /// Which parts those are.
+    recompute: Recompute,
+    /// The input that keeps a second computation apart from the first; nothing where there is none.
     gate: Option<Value>,
 }
 

@@ -20,6 +20,33 @@ use std::ops::Range;
 use super::grad::Backward;
 use super::{DType, Data, Dim, Graph, Op, Result, Value};
 
+/// How much a gradient computes again instead of keeping it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Recompute {
+    /// Nothing: the graph gets no gradient, or is small.
+    #[default]
+    Nothing,
+    /// What is large and takes little time: scores of attention, activation functions.
+    Cheap,
+    /// Whole blocks, and within them scores of attention once more.
+    Blocks,
+}
+
+/// What a part of a network is, as far as computing it again goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Layers with weights: most of the time.
+    Block,
+    /// Attention's scores, their softmax and what it weighs.
+    Scores,
+    /// Element by element, norms included.
+    Activation,
+}
+
+/// A part whose insides take fewer bytes than this at the planned sizes is kept where only cheap
+/// ones are computed again: the operations that does would take longer than the memory is worth.
+const SMALL_PART: u64 = 8 << 20;
+
 /// A forward pass as the backward pass sees it.
 #[derive(Debug, Clone)]
 pub(super) enum Step {
@@ -30,21 +57,48 @@ pub(super) enum Step {
 }
 
 impl Graph {
-    /// From now on [`Graph::checkpointed`] parts are computed again for their gradient. `gate` is
-    /// a graph input, a true scalar.
-    pub fn checkpoint_with(&mut self, gate: Value) {
+    /// Says which [`Graph::checkpointed`] parts built from now on are computed again for their
+    /// gradient. Before that gradient [`Graph::gate_recomputation`] must have been called, if
+    /// [`Graph::recomputes`].
+    pub fn recompute(&mut self, what: Recompute) {
+        self.recompute = what;
+    }
+
+    /// Whether any part is to be computed again.
+    pub fn recomputes(&self) -> bool {
+        !self.segments.is_empty()
+    }
+
+    /// Gives the input, a true scalar, that keeps the second computation apart from the first.
+    pub fn gate_recomputation(&mut self, gate: Value) {
         self.gate = Some(gate);
     }
 
-    /// Builds a part of the network that is computed again for its gradient, if that was asked for
-    /// with [`Graph::checkpoint_with`].
-    pub fn checkpointed<T>(&mut self, body: impl FnOnce(&mut Self) -> T) -> T {
+    /// Builds a part of the network that is computed again for its gradient where
+    /// [`Graph::recompute`] says so.
+    pub fn checkpointed<T>(&mut self, part: Part, body: impl FnOnce(&mut Self) -> T) -> T {
         let start = self.nodes.len();
         let result = body(self);
-        if self.gate.is_some() && start < self.nodes.len() {
-            self.segments.push(start..self.nodes.len());
+        let nodes = start..self.nodes.len();
+        let again = match (self.recompute, part) {
+            (Recompute::Nothing, _) | (Recompute::Cheap, Part::Block) => false,
+            (Recompute::Cheap, _) => self.planned_bytes(nodes.clone()) >= SMALL_PART,
+            (Recompute::Blocks, _) => part != Part::Activation,
+        };
+        if again && !nodes.is_empty() {
+            self.segments.push(nodes);
         }
         result
+    }
+
+    /// Bytes that nodes make at the planned sizes; what has no plan counts nothing.
+    fn planned_bytes(&self, nodes: Range<usize>) -> u64 {
+        let made = self.nodes[nodes].iter().map(|n| n.outputs[0]);
+        let bytes = made.filter_map(|v| {
+            let mut shape = self.shape(v).iter();
+            shape.try_fold(self.dtype(v).size(), |n, d| Some(n * self.planned(d)?))
+        });
+        bytes.sum()
     }
 
     /// All nodes so far as steps.

@@ -1,7 +1,7 @@
 //! `ResnetBlock2D` (diffusers `models/resnet.py`), which the UNet and the VAE share.
 
 use super::{Params, Result};
-use crate::graph::{Conv, Graph, Value};
+use crate::graph::{Conv, Graph, Part, Value};
 
 /// Sizes of a residual block.
 #[derive(Debug, Clone, Copy)]
@@ -23,10 +23,7 @@ pub(super) fn residual(
     x: Value,
     temb: Option<(Value, u64)>,
 ) -> Result<Value> {
-    let h = w.within(g, "norm1", |g, w| {
-        w.group_norm(g, x, r.inp, r.groups, r.epsilon)
-    })?;
-    let h = g.silu(h)?;
+    let h = normal_silu(g, w, "norm1", x, r.inp, r)?;
     let mut h = w.within(g, "conv1", |g, w| w.same_conv(g, h, (r.inp, r.out), 3))?;
     if let Some((temb, width)) = temb {
         let shift = w.within(g, "time_emb_proj", |g, w| {
@@ -36,10 +33,7 @@ pub(super) fn residual(
         let shift = g.reshape(shift, &[batch, r.out.into(), 1.into(), 1.into()])?;
         h = g.add(h, shift)?;
     }
-    let h = w.within(g, "norm2", |g, w| {
-        w.group_norm(g, h, r.out, r.groups, r.epsilon)
-    })?;
-    let h = g.silu(h)?;
+    let h = normal_silu(g, w, "norm2", h, r.out, r)?;
     let h = w.within(g, "conv2", |g, w| w.same_conv(g, h, (r.out, r.out), 3))?;
     let shortcut = if r.inp == r.out {
         x
@@ -54,4 +48,21 @@ pub(super) fn residual(
     }
     let scale = g.scalar_like(sum, r.output_scale)?;
     Ok(g.div(sum, scale)?)
+}
+
+/// SiLU of a group normalisation.
+fn normal_silu(
+    g: &mut Graph,
+    w: &Params,
+    norm: &str,
+    x: Value,
+    channels: u64,
+    r: &Residual,
+) -> Result<Value> {
+    g.checkpointed(Part::Activation, |g| {
+        let normal = w.within(g, norm, |g, w| {
+            w.group_norm(g, x, channels, r.groups, r.epsilon)
+        })?;
+        Ok(g.silu(normal)?)
+    })
 }

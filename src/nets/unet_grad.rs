@@ -19,7 +19,7 @@ use std::rc::Rc;
 use super::graphs::{Options, Timestep, UnetGraph, unet_inputs};
 use super::unet::{self, UnetConfig};
 use super::{Lora, Result};
-use crate::graph::{DType, Data, Dim, Graph, Value, gradients};
+use crate::graph::{DType, Data, Dim, Graph, Recompute, Value, gradients};
 use crate::weights::Scope;
 
 /// An input of graphs with gradient checkpointing, true by default and to be left so: it keeps the
@@ -42,11 +42,11 @@ pub fn unet_grad(config: &UnetConfig, w: &Scope, options: &Options) -> Result<Un
     shape[1] = config.out_channels.into();
     let target = g.input("target", DType::F32, &shape)?;
     let batch = shape[0].clone();
-    if options.checkpointing {
-        let gate = Data::Inline([1].into());
-        let gate = g.input_with_default(CHECKPOINT_GATE, DType::Bool, &[], gate)?;
-        g.checkpoint_with(gate);
-    }
+    g.recompute(if options.checkpointing {
+        Recompute::Blocks
+    } else {
+        Recompute::Cheap
+    });
 
     let spec = options.lora.clone().unwrap_or_default();
     let lora = Rc::new(Lora::new(&mut g, spec, Some(batch.clone()))?);
@@ -58,6 +58,11 @@ pub fn unet_grad(config: &UnetConfig, w: &Scope, options: &Options) -> Result<Un
     let mse = g.reduce_mean(square, &[1, 2, 3], false)?;
     lora.check_targets()?;
 
+    if g.recomputes() {
+        let gate = Data::Inline([1].into());
+        let gate = g.input_with_default(CHECKPOINT_GATE, DType::Bool, &[], gate)?;
+        g.gate_recomputation(gate);
+    }
     let loss = Loss::new(&mut g, options.compute, square, mse)?;
     let seed = g.scalar(loss.seed);
     let seed = g.expand(seed, std::slice::from_ref(&batch))?;

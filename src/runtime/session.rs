@@ -29,6 +29,11 @@ pub struct SessionOptions {
     /// Whether ONNX Runtime optimizes the graph. Without, it loads fast and reads no weights, but
     /// runs slowly.
     pub optimize: bool,
+    /// Whether the CPU provider reads weights where the file is mapped. By default it makes copies,
+    /// laid out for its kernels and with everything that depends on weights alone computed: a few
+    /// percent faster, but a training graph, which has most weights twice, then takes more than
+    /// twice their memory.
+    pub weights_in_place: bool,
     /// What identifies the weights behind the graph, if the caller knows (a bundle does). Without
     /// it TensorRT's engine cache hashes the weight files.
     pub weights_hash: Option<String>,
@@ -73,6 +78,7 @@ impl SessionOptions {
             threads: threads.max(1),
             spin: true,
             optimize: true,
+            weights_in_place: false,
             weights_hash: None,
             stream: None,
             tensorrt: TensorRt::default(),
@@ -361,10 +367,12 @@ fn build(runtime: &Runtime, path: &Path, options: &SessionOptions) -> Result<(Or
             let folder = engine_cache::folder(runtime, path, options)?;
             (GraphOptimizationLevel::Disable, Some(folder))
         }
+        // The last level is the one that lays weights out anew.
+        Ep::Cpu if options.weights_in_place => (GraphOptimizationLevel::Level2, None),
         _ if options.optimize => (GraphOptimizationLevel::All, None),
         _ => (GraphOptimizationLevel::Disable, None),
     };
-    let builder = OrtSession::builder(runtime.env())
+    let mut builder = OrtSession::builder(runtime.env())
         .map_err(|e| refused(&e))?
         .with_log_level(library::log_level())
         .map_err(|e| refused(&e))?
@@ -376,6 +384,16 @@ fn build(runtime: &Runtime, path: &Path, options: &SessionOptions) -> Result<(Or
         .map_err(|e| refused(&e))?
         .with_intra_op_spinning(options.spin)
         .map_err(|e| refused(&e))?;
+    if options.ep == Ep::Cpu && options.weights_in_place {
+        builder = builder
+            .with_prepacking(false)
+            .map_err(|e| refused(&e))?
+            .with_disabled_optimizers("ConstantFolding")
+            .map_err(|e| refused(&e))?
+            // One block for all of a run's tensors would be a good deal larger than they are.
+            .with_memory_pattern(false)
+            .map_err(|e| refused(&e))?;
+    }
     let (mut builder, ep) = providers::register(builder, options, engines.as_deref())?;
     let session = builder.commit_from_file(path).map_err(|e| refused(&e))?;
     Ok((session, ep))

@@ -110,8 +110,13 @@ pub(crate) fn cases() -> Vec<PathBuf> {
     cases
 }
 
-/// Writes a graph beside links to its weights and opens it.
+/// Writes a graph beside links to its weights and opens it on one thread.
 pub(crate) fn open(graph: &Graph, weights: &Weights) -> Session {
+    open_with(graph, weights, &SessionOptions::new(Ep::Cpu, 0, 1))
+}
+
+/// The same with other options.
+pub(crate) fn open_with(graph: &Graph, weights: &Weights, options: &SessionOptions) -> Session {
     let folder = tempfile::tempdir().unwrap();
     let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
     for file in weights.files() {
@@ -123,7 +128,7 @@ pub(crate) fn open(graph: &Graph, weights: &Weights) -> Session {
     let model = folder.path().join("model.onnx");
     fsio::write(&model, &onnx.model).unwrap();
     let runtime = Runtime::load().unwrap();
-    Session::open(&runtime, &model, &SessionOptions::new(Ep::Cpu, 0, 1)).unwrap()
+    Session::open(&runtime, &model, options).unwrap()
 }
 
 /// Runs the first `batch` samples. LoRA factors and what has no axes belong to all samples.

@@ -2,7 +2,7 @@
 
 use super::config::{Block, MidBlock, UnetConfig};
 use super::transformer::{Transformer, transformer};
-use crate::graph::{Conv, Graph, Value};
+use crate::graph::{Conv, Graph, Part, Value};
 use crate::nets::resblock::{Residual, residual};
 use crate::nets::{Params, Result};
 
@@ -84,7 +84,7 @@ impl Stage {
         };
         w.within(g, format_args!("resnets.{index}"), |g, w| {
             let temb = Some((self.temb, self.temb_width));
-            g.checkpointed(|g| residual(g, w, &sizes, x, temb))
+            g.checkpointed(Part::Block, |g| residual(g, w, &sizes, x, temb))
         })
     }
 

@@ -1,7 +1,7 @@
 //! `Transformer2DModel` (diffusers `models/transformers/transformer_2d.py`) and its
 //! `BasicTransformerBlock` (`models/attention.py`): where the text enters the picture.
 
-use crate::graph::{Conv, Graph, Value};
+use crate::graph::{Conv, Graph, Part, Value};
 use crate::nets::attention::attention;
 use crate::nets::{Params, Result};
 
@@ -60,7 +60,7 @@ pub(super) fn transformer(
     let mut tokens = tokens;
     for layer in 0..t.layers {
         tokens = w.within(g, format_args!("transformer_blocks.{layer}"), |g, w| {
-            g.checkpointed(|g| block(g, w, t, tokens, text))
+            g.checkpointed(Part::Block, |g| block(g, w, t, tokens, text))
         })?;
     }
     let output = if t.linear_projection {
@@ -114,7 +114,9 @@ fn attend(
 fn feed_forward(g: &mut Graph, w: &Params, c: u64, x: Value) -> Result<Value> {
     let inner = EXPANSION * c;
     let [value, gate] = w.within(g, "net.0.proj", |g, w| w.linear_halves(g, x, c, inner))?;
-    let gate = g.gelu(gate)?;
-    let gated = g.mul(value, gate)?;
+    let gated = g.checkpointed(Part::Activation, |g| {
+        let gate = g.gelu(gate)?;
+        g.mul(value, gate)
+    })?;
     w.within(g, "net.2", |g, w| w.linear(g, gated, inner, c, true))
 }

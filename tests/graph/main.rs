@@ -6,6 +6,8 @@
     reason = "a test that unwraps fails with the reason it should"
 )]
 
+mod memory;
+
 use std::collections::BTreeMap;
 
 use popalign::graph::{
@@ -447,79 +449,6 @@ fn a_missing_rule_is_an_error_not_a_zero() {
     let y = g.max_pool2d(x, pool).unwrap();
     let error = gradients(&mut g, &[(y, y)], &[x]).unwrap_err().to_string();
     assert!(error.contains("MaxPool"), "{error}");
-}
-
-#[test]
-fn memory_counts_what_is_alive_and_no_more() {
-    let mut g = Graph::new();
-    let batch = g.symbol("batch", 1);
-    let shape = [Dim::from(batch), 256.into()];
-    let x = g.input("x", DType::F32, &shape).unwrap();
-    let weight = g.constant(&[0.5; 256], &[256]);
-    // Two branches must live side by side until they meet; a chain needs one buffer.
-    let kept = g.mul(x, weight).unwrap();
-    let first = g.unary(Unary::Exp, kept).unwrap();
-    let second = g.unary(Unary::Exp, first).unwrap();
-    let sum = g.add(kept, second).unwrap();
-    g.output("y", sum).unwrap();
-    let memory = g.memory(|s| (s == batch).then_some(10)).unwrap();
-    let tensor = 10 * 256 * 4;
-    assert_eq!(memory.weights, 256 * 4);
-    assert_eq!(memory.activations, 2 * tensor);
-    assert_eq!(memory.largest, tensor);
-    assert!(g.memory(|_| None).is_none());
-}
-
-/// A deep chain of blocks whose insides are eight times as wide as what goes between them.
-fn deep(checkpointing: bool) -> Graph {
-    let mut g = Graph::new();
-    let x = g
-        .input("x", DType::F32, &[1, 64, 32].map(Dim::from))
-        .unwrap();
-    let scale = g.input("scale", DType::F32, &[32.into()]).unwrap();
-    if checkpointing {
-        let truth = popalign::graph::Data::Inline([1].into());
-        let gate = g
-            .input_with_default("gate", DType::Bool, &[], truth)
-            .unwrap();
-        g.checkpoint_with(gate);
-    }
-    let wide = g.initializer("wide", DType::F32, &[256, 32], popalign::graph::Data::Zeros);
-    let narrow = g.initializer(
-        "narrow",
-        DType::F32,
-        &[32, 256],
-        popalign::graph::Data::Zeros,
-    );
-    let mut h = g.mul(x, scale).unwrap();
-    for _ in 0..12 {
-        h = g
-            .checkpointed(|g| {
-                let inner = g.linear(h, wide, None)?;
-                let inner = g.gelu(inner)?;
-                let out = g.linear(inner, narrow, None)?;
-                g.add(out, h)
-            })
-            .unwrap();
-    }
-    let loss = g.reduce_sum(h, &[0, 1, 2], false).unwrap();
-    let one = g.scalar(1.0);
-    let grads = gradients(&mut g, &[(loss, one)], &[scale]).unwrap();
-    g.output("grad", grads[0].unwrap()).unwrap();
-    g.optimize();
-    g
-}
-
-#[test]
-fn a_recomputed_block_keeps_only_what_goes_in() {
-    let [plain, checkpointed] = [false, true].map(|on| deep(on).memory(|_| None).unwrap());
-    let [narrow, wide] = [64 * 32 * 4, 64 * 256 * 4];
-    // Without: what GELU's slope needs of every block. With: one block's worth of it.
-    assert!(plain.activations >= 12 * wide, "{plain:?}");
-    assert!(
-        checkpointed.activations <= 14 * narrow + 6 * wide,
-        "{checkpointed:?}"
-    );
 }
 
 #[test]

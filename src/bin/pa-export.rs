@@ -87,7 +87,8 @@ struct Args {
     /// Let unet_grad compute its blocks again for their gradient: much less memory, a third more time
     #[arg(long)]
     checkpointing: bool,
-    /// Cut attention so that at --size and --batch no matrix of its scores takes more MiB than this
+    /// Cut attention so that at --size and --batch no matrix of its scores takes more MiB than this;
+    /// on a CPU 8 is fastest for large pictures
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 24))]
     attention_memory: Option<u64>,
     /// Size of pictures to lay graphs out for; they run at others too [default: what the model was

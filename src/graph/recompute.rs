@@ -43,8 +43,8 @@ pub enum Part {
     Activation,
 }
 
-/// A part whose insides take fewer bytes than this at the planned sizes is kept where only cheap
-/// ones are computed again: the operations that does would take longer than the memory is worth.
+/// Where only cheap parts are computed again, one whose insides take fewer bytes than this at the
+/// planned sizes is kept: its memory isn't worth the operations that computing it again adds.
 const SMALL_PART: u64 = 8 << 20;
 
 /// A forward pass as the backward pass sees it.

@@ -189,6 +189,18 @@ fn fixture() -> BTreeMap<String, Array> {
         .collect()
 }
 
+/// A case's inputs, the seed of its gradient, and the inputs that get one.
+fn operands<'a>(
+    fixture: &'a BTreeMap<String, Array>,
+    name: &str,
+    frozen: &[usize],
+) -> (Vec<&'a Array>, &'a Array, Vec<usize>) {
+    let input = |i| fixture.get(&format!("{name}.x{i}"));
+    let inputs: Vec<&Array> = (0..).map_while(input).collect();
+    let wanted = (0..inputs.len()).filter(|i| !frozen.contains(i)).collect();
+    (inputs, &fixture[&format!("{name}.dy")], wanted)
+}
+
 /// Builds a case with symbolic sizes where `symbolic`, runs it, returns its outputs by name.
 struct Case {
     session: Session,
@@ -284,11 +296,7 @@ fn norm(a: &[f32]) -> f64 {
 fn values_and_gradients_equal_torch() {
     let fixture = fixture();
     for &(name, frozen, build) in CASES {
-        let inputs: Vec<&Array> = (0..)
-            .map_while(|i| fixture.get(&format!("{name}.x{i}")))
-            .collect();
-        let dy = &fixture[&format!("{name}.dy")];
-        let wanted: Vec<usize> = (0..inputs.len()).filter(|i| !frozen.contains(i)).collect();
+        let (inputs, dy, wanted) = operands(&fixture, name, frozen);
         let mut case = Case::new(build, &inputs, dy, &wanted, false);
         for (output, got) in case.run(&inputs, dy) {
             let want = &fixture[&format!("{name}.{output}")].data;
@@ -302,11 +310,7 @@ fn values_and_gradients_equal_torch() {
 fn gradients_equal_finite_differences() {
     let fixture = fixture();
     for &(name, frozen, build) in CASES {
-        let inputs: Vec<&Array> = (0..)
-            .map_while(|i| fixture.get(&format!("{name}.x{i}")))
-            .collect();
-        let dy = &fixture[&format!("{name}.dy")];
-        let wanted: Vec<usize> = (0..inputs.len()).filter(|i| !frozen.contains(i)).collect();
+        let (inputs, dy, wanted) = operands(&fixture, name, frozen);
         if wanted.is_empty() {
             continue;
         }
@@ -352,11 +356,7 @@ fn a_symbolic_batch_computes_the_same() {
         "reduce_mean_keep",
     ] {
         let &(_, frozen, build) = CASES.iter().find(|c| c.0 == name).unwrap();
-        let inputs: Vec<&Array> = (0..)
-            .map_while(|i| fixture.get(&format!("{name}.x{i}")))
-            .collect();
-        let dy = &fixture[&format!("{name}.dy")];
-        let wanted: Vec<usize> = (0..inputs.len()).filter(|i| !frozen.contains(i)).collect();
+        let (inputs, dy, wanted) = operands(&fixture, name, frozen);
         let mut fixed = Case::new(build, &inputs, dy, &wanted, false);
         let mut symbolic = Case::new(build, &inputs, dy, &wanted, true);
         assert_eq!(fixed.run(&inputs, dy), symbolic.run(&inputs, dy), "{name}");

@@ -12,7 +12,6 @@ Needs onnxruntime, onnx, numpy.
 """
 
 import argparse
-import collections
 import json
 import math
 import tempfile
@@ -105,6 +104,16 @@ def shaped(event):
     return f"{event['args']['op_name']} {' '.join('x'.join(map(str, shape)) or '1' for shape in shapes)}"
 
 
+def tally(events, runs, key):
+    """What one run spends by key: (key, operators, seconds, operations), the costliest first."""
+    rows = {}
+    for event in events:
+        row = rows.setdefault(key(event), [0.0, 0.0, 0.0])
+        for i, amount in enumerate((1, event["dur"] / 1e6, flops(event))):
+            row[i] += amount / runs
+    return sorted(((name, *row) for name, row in rows.items()), key=lambda row: -row[2])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundle", type=Path)
@@ -126,14 +135,8 @@ def main():
     after = product_rate(args.threads)
     nodes = [e for e in events if e.get("cat") == "Node" and e["name"].endswith("_kernel_time")]
     nodes = nodes[len(nodes) // (args.runs + 1) :]
-    seconds, work, count = collections.Counter(), collections.Counter(), collections.Counter()
-    for event in nodes:
-        seconds[event["args"]["op_name"]] += event["dur"] / 1e6 / args.runs
-        work[event["args"]["op_name"]] += flops(event) / args.runs
-        count[shaped(event)] += 1 / args.runs
-        seconds[shaped(event)] += event["dur"] / 1e6 / args.runs
-        work[shaped(event)] += flops(event) / args.runs
-    total = sum(spent for name, spent in seconds.items() if name not in count)
+    kinds = tally(nodes, args.runs, lambda event: event["args"]["op_name"])
+    total = sum(seconds for _, _, seconds, _ in kinds)
     peak = max(before, after)
     print(f"{args.part}, batch {args.batch}, {args.size}x{args.size}: {total:.3f} s in operators, {args.threads} threads")
     print(f"matrix product of 2048: {before:.0f} GFLOP/s before, {after:.0f} after")
@@ -144,12 +147,11 @@ def main():
         shown = f"{rate:9.1f} {rate / peak:15.0%}" if rate else ""
         print(f"{name:24} {spent:9.3f} {spent / total:7.1%} {shown}")
 
-    ranked = seconds.most_common()
-    for name, spent in [entry for entry in ranked if entry[0] not in count][:16]:
-        row(name, spent, work[name])
-    row("all", total, sum(work[name] for name in seconds if name not in count))
-    for name, spent in [entry for entry in ranked if entry[0] in count][: args.shapes]:
-        row(f"{count[name]:4.0f} x {name}", spent, work[name])
+    for name, _, spent, done in kinds[:16]:
+        row(name, spent, done)
+    row("all", total, sum(done for *_, done in kinds))
+    for name, count, spent, done in tally(nodes, args.runs, shaped)[: args.shapes]:
+        row(f"{count:4.0f} x {name}", spent, done)
 
 
 if __name__ == "__main__":

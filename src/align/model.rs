@@ -15,7 +15,7 @@ use crate::device::Device;
 use crate::device::cpu::Half;
 use crate::nets::read_config;
 use crate::nets::unet::UnetConfig;
-use crate::runtime::{Bound, ElementType, Ep, Feed, Runtime, Session, SessionOptions};
+use crate::runtime::{Bound, ElementType, Feed, Runtime, Session, SessionOptions};
 
 /// Parameters of a network from which on the CPU reads its weights in place. A training graph takes
 /// each weight twice, as it is and transposed: what copies of them cost in memory (more than a GiB
@@ -98,9 +98,8 @@ impl UnetGrad {
         dataset: &Dataset,
         factors: &FactorSet,
     ) -> Result<Self> {
-        let large = bundle.part(Part::UnetGrad)?.parameters >= LARGE_MODEL;
         let options = SessionOptions {
-            weights_in_place: large && options.ep == Ep::Cpu,
+            weights_in_place: bundle.part(Part::UnetGrad)?.parameters >= LARGE_MODEL,
             ..options.clone()
         };
         let session = bundle.session(runtime, Part::UnetGrad, &options)?;

@@ -22,8 +22,8 @@ use super::{Lora, Result};
 use crate::graph::{DType, Data, Dim, Graph, Recompute, Value, gradients};
 use crate::weights::Scope;
 
-/// An input of graphs with gradient checkpointing, true by default and to be left so: it keeps the
-/// runtime from merging a block's second computation with its first.
+/// An input of graphs that compute parts again for their gradient, true by default and to be left so: it keeps the
+/// runtime from merging a part's second computation with its first.
 pub(super) const CHECKPOINT_GATE: &str = "checkpoint_gate";
 
 /// `unet_grad`: the inputs of the UNet with `timestep` `[B]`, `target` [B, C, h, w] and the LoRA

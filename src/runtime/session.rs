@@ -362,13 +362,14 @@ fn build(runtime: &Runtime, path: &Path, options: &SessionOptions) -> Result<(Or
     }
     // TensorRT does its own optimisation; ONNX Runtime's own tools turn the graph passes off
     // before it, so that it sees the operators it knows.
+    let in_place = options.ep == Ep::Cpu && options.weights_in_place;
     let (level, engines) = match options.ep {
         Ep::TensorRt => {
             let folder = engine_cache::folder(runtime, path, options)?;
             (GraphOptimizationLevel::Disable, Some(folder))
         }
         // The last level is the one that lays weights out anew.
-        Ep::Cpu if options.weights_in_place => (GraphOptimizationLevel::Level2, None),
+        _ if in_place => (GraphOptimizationLevel::Level2, None),
         _ if options.optimize => (GraphOptimizationLevel::All, None),
         _ => (GraphOptimizationLevel::Disable, None),
     };
@@ -384,7 +385,7 @@ fn build(runtime: &Runtime, path: &Path, options: &SessionOptions) -> Result<(Or
         .map_err(|e| refused(&e))?
         .with_intra_op_spinning(options.spin)
         .map_err(|e| refused(&e))?;
-    if options.ep == Ep::Cpu && options.weights_in_place {
+    if in_place {
         builder = builder
             .with_prepacking(false)
             .map_err(|e| refused(&e))?

@@ -172,7 +172,7 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     let runtime = || cause.downcast_ref::<crate::runtime::Error>()?.hint();
     let bundle = || cause.downcast_ref::<crate::bundle::Error>()?.hint();
     let align = || cause.downcast_ref::<crate::align::Error>()?.hint();
-    let generate = || cause.downcast_ref::<crate::generate::Error>()?.hint();
+    let generate = || cause.downcast_ref::<crate::datagen::Error>()?.hint();
     let score = || cause.downcast_ref::<crate::score::Error>()?.hint();
     let made = runtime().or_else(bundle).or_else(align);
     made.or_else(generate).or_else(score).map(str::to_owned)

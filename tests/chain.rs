@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use image::{Rgb, RgbImage};
+use popalign::judge::chain::{Chain, Error, Verdict};
 use popalign::runtime::{Ep, Runtime, SessionOptions};
-use popalign::score::chain::{Chain, Error, Verdict};
 
 /// A bundle with nothing but the demo model's classifier and manifest.
 fn bundle(dir: &Path) -> PathBuf {

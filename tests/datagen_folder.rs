@@ -10,8 +10,8 @@ use std::path::Path;
 
 use popalign::data::dataset::{Dataset, Error, Kind, LatentsRef, METADATA, Row, TEXT};
 use popalign::data::manifest::{Layout, Manifest};
-use popalign::data::prompts::caption_id;
 use popalign::data::writer::{Finish, Writer, latents_name};
+use popalign::prompts::caption_id;
 
 const IMAGES: usize = 5;
 const LATENT: [usize; 3] = [4, 2, 3];

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use popalign::data::tensors::TensorFile;
 use popalign::diffusion::sampler::{History, Sampler, SamplerKind};
 use popalign::diffusion::schedule::SchedulerConfig;
+use popalign::tensors::mapped::TensorFile;
 
 /// Both sides work in float32 and in the same order; what is left are last bits of `pow`, `log`
 /// and `linspace`, which 50 steps do not blow up beyond this.

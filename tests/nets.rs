@@ -15,11 +15,12 @@ use std::path::{Path, PathBuf};
 
 use nets_support::{Part, cases, fixtures, open_with, relative_error, run};
 use popalign::graph::Graph;
+use popalign::lora::LoraSpec;
 use popalign::nets::clip::ClipConfig;
 use popalign::nets::graphs::{self, Options, Plan};
-use popalign::nets::{LoraSpec, read_config};
+use popalign::nets::read_config;
 use popalign::runtime::{Ep, Session, SessionOptions};
-use popalign::weights::Weights;
+use popalign::tensors::Weights;
 
 /// fp32 sums of a few thousand terms in another order than torch's: the largest difference, as a
 /// share of the largest value, over a whole network and its gradients. (torch's own fp32 is up to

@@ -5,13 +5,14 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
+use popalign::lora::LoraSpec;
+use popalign::nets::Config;
 use popalign::nets::clip::ClipTextConfig;
 use popalign::nets::graphs::{self, Options};
 use popalign::nets::resnet::ResnetConfig;
 use popalign::nets::unet::UnetConfig;
 use popalign::nets::vae::VaeConfig;
-use popalign::nets::{Config, LoraSpec};
-use popalign::weights::{NewTensor, Weights, write_safetensors};
+use popalign::tensors::{NewTensor, Weights, write_safetensors};
 use serde_json::{Value as Json, json};
 
 fn unet_folder() -> PathBuf {

@@ -16,10 +16,11 @@ use std::path::Path;
 
 use nets_support::{Part, cases, open, relative_error, run};
 use popalign::graph::{DType, Graph};
+use popalign::lora::LoraSpec;
 use popalign::nets::graphs::{self, Options};
+use popalign::nets::read_config;
 use popalign::nets::vae::VaeConfig;
-use popalign::nets::{LoraSpec, read_config};
-use popalign::weights::Weights;
+use popalign::tensors::Weights;
 
 /// A few units in fp16's last place (2⁻¹¹) of the largest value, after a network's worth of
 /// roundings.

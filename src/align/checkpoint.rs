@@ -16,11 +16,12 @@ use serde::{Deserialize, Serialize};
 use super::Result;
 use super::factors::{Factor, FactorSet};
 use super::trainer::Snapshot;
+use crate::base::fsio;
+use crate::base::fsio::AtomicDir;
 use crate::device::blockwise::BLOCK;
 use crate::device::{Codes, Moments, State};
-use crate::fsio::{self, AtomicDir};
-use crate::weights::lora::write_diffusers;
-use crate::weights::{NewTensor, Tensor, Weights, write_safetensors};
+use crate::lora::write_diffusers;
+use crate::tensors::{NewTensor, Tensor, Weights, write_safetensors};
 
 const FOLDER: &str = "checkpoints";
 const MANIFEST: &str = "checkpoint.json";
@@ -211,7 +212,7 @@ fn load(dir: &Path, factors: &FactorSet) -> std::result::Result<Snapshot, String
     }
     let weights = Weights::open_files([dir.join(STATE)]).map_err(|e| text(&e))?;
     let get = |prefix: &str| read(&weights, factors, prefix, shape, Tensor::read_f32);
-    let snapshot = || -> crate::weights::Result<Snapshot> {
+    let snapshot = || -> crate::tensors::Result<Snapshot> {
         let state = State {
             p: get("lora")?,
             moments: if has(&weights, &format!("{FIRST}.codes.")) {
@@ -248,8 +249,8 @@ fn read<T>(
     factors: &FactorSet,
     prefix: &str,
     shape: impl Fn(&Factor) -> Vec<u64>,
-    values: fn(&Tensor) -> crate::weights::Result<Vec<T>>,
-) -> crate::weights::Result<Vec<T>> {
+    values: fn(&Tensor) -> crate::tensors::Result<Vec<T>>,
+) -> crate::tensors::Result<Vec<T>> {
     let scope = weights.scope(prefix);
     let mut buffer = Vec::new();
     for factor in factors.list() {
@@ -262,7 +263,7 @@ fn read_codes(
     weights: &Weights,
     factors: &FactorSet,
     prefix: &str,
-) -> crate::weights::Result<Codes<Vec<f32>, Vec<u8>>> {
+) -> crate::tensors::Result<Codes<Vec<f32>, Vec<u8>>> {
     let blocks = |factor: &Factor| {
         let elements = factor.shape[0] * factor.shape[1];
         vec![elements.div_ceil(BLOCK) as u64]

@@ -8,8 +8,8 @@ use super::schedule::LrSchedule;
 use super::timesteps::Timesteps;
 use super::{Error, Result};
 use crate::data::pairs::{SET_SIZE, Sets};
-use crate::device::philox::STEP_LIMIT;
 use crate::device::{AdamW, Layout, Loss, Moments};
+use crate::random::STEP_LIMIT;
 
 /// Which loss to minimise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
@@ -331,7 +331,7 @@ const MOST_OF_A_SET: usize = 4096;
 const UNIT: &str = "expected a number from 0 to below 1";
 
 /// Refuses the first option of which a rule (option, value, whether it is fine, what is) says so.
-pub(super) fn check(
+pub(crate) fn check(
     rules: impl IntoIterator<Item = (&'static str, String, bool, &'static str)>,
 ) -> Result<()> {
     match rules.into_iter().find(|(_, _, fine, _)| !fine) {

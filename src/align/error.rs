@@ -7,13 +7,13 @@ use std::path::PathBuf;
 pub enum Error {
     /// A file can't be read or written.
     #[error(transparent)]
-    Io(#[from] crate::fsio::Error),
+    Io(#[from] crate::base::fsio::Error),
     /// A tensor file.
     #[error(transparent)]
-    Weights(#[from] crate::weights::Error),
+    Weights(#[from] crate::tensors::Error),
     /// A LoRA file.
     #[error(transparent)]
-    Lora(#[from] crate::weights::lora::Error),
+    Lora(#[from] crate::lora::Error),
     /// The bundle.
     #[error(transparent)]
     Bundle(#[from] crate::bundle::Error),
@@ -28,7 +28,7 @@ pub enum Error {
     Data(#[from] crate::data::dataset::Error),
     /// The axes file.
     #[error(transparent)]
-    Axes(#[from] crate::data::axes::Error),
+    Axes(#[from] crate::prompts::axes::Error),
     /// The pairs.
     #[error(transparent)]
     Pairs(#[from] crate::data::pairs::Error),
@@ -37,19 +37,19 @@ pub enum Error {
     Schedule(#[from] crate::diffusion::schedule::Error),
     /// Drawing pictures for validation.
     #[error(transparent)]
-    Draw(Box<crate::generate::Error>),
+    Draw(Box<crate::datagen::Error>),
     /// Scoring them.
     #[error(transparent)]
     Score(Box<crate::score::Error>),
     /// The classifier chain that looks at them.
     #[error(transparent)]
-    Chain(#[from] crate::score::chain::Error),
+    Chain(#[from] crate::judge::chain::Error),
     /// The text encoders.
     #[error(transparent)]
     Text(#[from] crate::diffusion::text::Error),
     /// The prompts to validate on.
     #[error(transparent)]
-    Prompts(#[from] crate::data::prompts::Error),
+    Prompts(#[from] crate::prompts::Error),
     /// The device of the step.
     #[error(transparent)]
     Device(#[from] crate::device::Error),
@@ -191,8 +191,8 @@ pub enum Error {
 }
 
 // Boxed, because they are large and rare.
-impl From<crate::generate::Error> for Error {
-    fn from(error: crate::generate::Error) -> Self {
+impl From<crate::datagen::Error> for Error {
+    fn from(error: crate::datagen::Error) -> Self {
         Self::Draw(Box::new(error))
     }
 }

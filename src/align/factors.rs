@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use super::config::LoraInit;
 use super::{Error, Result};
 use crate::bundle::LoraInfo;
-use crate::data::prompts::caption_id;
 use crate::device::Layout;
-use crate::device::philox::{self, Purpose};
-use crate::nets::LoraModule;
-use crate::weights::lora::{Factors, Fitted, LoraAdapter};
+use crate::lora::LoraModule;
+use crate::lora::{Factors, Fitted, LoraAdapter};
+use crate::prompts::caption_id;
+use crate::random;
+use crate::random::Purpose;
 
 /// One factor: a graph input.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,14 +98,14 @@ impl FactorSet {
             let id = caption_id(&module.path);
             match kind {
                 LoraInit::Gaussian => {
-                    philox::normal(seed, Purpose::LoraInit, id, 0, 0, a);
+                    random::normal(seed, Purpose::LoraInit, id, 0, 0, a);
                     let deviation = 1.0 / self.rank as f32;
                     a.iter_mut().for_each(|x| *x *= deviation);
                 }
                 LoraInit::Kaiming => {
                     // kaiming_uniform_ with a = sqrt 5: a bound of 1 / sqrt(fan in).
                     let bound = 1.0 / (inputs as f32).sqrt();
-                    let mut stream = philox::Stream::new(seed, Purpose::LoraInit, id, 1, 0);
+                    let mut stream = random::Stream::new(seed, Purpose::LoraInit, id, 1, 0);
                     a.iter_mut()
                         .for_each(|x| *x = (2.0 * stream.unit() - 1.0) * bound);
                 }

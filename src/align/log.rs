@@ -10,9 +10,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::trainer::Report;
-use super::validate::{Record, Schedule};
 use super::{Result, tfevents};
-use crate::fsio::{self, Journal};
+use crate::base::fsio;
+use crate::base::fsio::Journal;
+use crate::validate::{Record, Schedule};
 
 /// The log's file name.
 pub const LOG: &str = "log.jsonl";

@@ -25,7 +25,6 @@ pub mod timesteps;
 pub mod trace;
 mod train;
 pub mod trainer;
-pub mod validate;
 
 pub use config::{Config, LossKind};
 pub use error::{Error, Result};

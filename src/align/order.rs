@@ -1,7 +1,7 @@
 //! In which order a list of pairs is visited.
 
-use crate::data::pairs::shuffle;
-use crate::device::philox::{Purpose, Stream};
+use crate::random::shuffle;
+use crate::random::{Purpose, Stream};
 
 /// The second address word of permutations of a whole list; blocks of draws have 0.
 const EPOCH: u32 = 1;

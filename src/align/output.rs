@@ -25,13 +25,13 @@ use super::config::Config;
 use super::factors::FactorSet;
 use super::trainer::Snapshot;
 use super::{Error, Result, checkpoint};
+use crate::base::fsio;
 use crate::bundle::{Bundle, Part};
 use crate::data::dataset::Dataset;
 use crate::data::pairs::Pairs;
 use crate::data::pool::Pool;
-use crate::fsio;
+use crate::lora::{KohyaNames, write_diffusers, write_kohya};
 use crate::runtime::Runtime;
-use crate::weights::lora::{KohyaNames, write_diffusers, write_kohya};
 
 /// The diffusers LoRA.
 const LORA: &str = "pytorch_lora_weights.safetensors";

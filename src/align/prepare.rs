@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use super::ranks::Ranks;
 use super::run::{PairSource, Request};
 use super::{Error, Result};
+use crate::base::fsio;
 use crate::bundle::Bundle;
-use crate::data::axes::Axes;
 use crate::data::dataset::{Dataset, Kind};
 use crate::data::pairs::{self, Pairs};
 use crate::data::pool::Pool;
 use crate::device::cuda::Cuda;
-use crate::fsio;
+use crate::prompts::Axes;
 use crate::runtime::{self, Ep, Runtime, SessionOptions};
 
 /// The GPU of a run on CUDA or TensorRT; none for one on the CPU.

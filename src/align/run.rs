@@ -15,12 +15,13 @@ use super::ranks::Ranks;
 use super::source::Source;
 use super::train::train;
 use super::trainer::Trainer;
-use super::validate::{self, Validator};
 use crate::bundle::{Bundle, Part};
 use crate::data::pool::Pool;
 use crate::device::{Cpu, Device};
 use crate::diffusion::schedule::SchedulerConfig;
 use crate::runtime::{ComputeStream, Ep, Runtime, SessionOptions};
+use crate::validate;
+use crate::validate::Validator;
 
 /// Where pairs come from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,9 +10,9 @@ use super::{Error, Result};
 use crate::data::dataset::Kind;
 use crate::data::pairs::Pairs;
 use crate::data::pool::Pool;
-use crate::data::prompts::caption_id;
-use crate::device::philox::{Purpose, Stream};
 use crate::diffusion::schedule::{Prediction, SchedulerConfig};
+use crate::prompts::caption_id;
+use crate::random::{Purpose, Stream};
 
 /// What a picture is in a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

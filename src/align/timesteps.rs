@@ -19,8 +19,9 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::{Result, config};
-use crate::device::exact::sigmoid_neg;
-use crate::device::philox::{self, Stream};
+use crate::base::exact::sigmoid_neg;
+use crate::random;
+use crate::random::Stream;
 
 /// Beyond this the map of `mode` is no longer monotone: 2 / (π − 2).
 const MOST_MODE: f64 = 2.0 / (std::f64::consts::PI - 2.0);
@@ -99,14 +100,14 @@ impl Timesteps {
         let u = match self.sampling {
             Sampling::Uniform => return range.start + stream.below(count as u32) as usize,
             Sampling::LogitNormal => {
-                let [normal, ..] = philox::normals_of([stream.word(), stream.word(), 0, 0]);
+                let [normal, ..] = random::normals_of([stream.word(), stream.word(), 0, 0]);
                 sigmoid_neg(-(self.logit_mean + self.logit_std * f64::from(normal)))
             }
             Sampling::Mode => {
                 let word = stream.word();
                 let v = (f64::from(word) + 0.5) / 4_294_967_296.0;
                 // cos²(πv/2) = (1 + cos πv) / 2, and πv is half of v turns.
-                let square = 0.5 * (1.0 + f64::from(philox::sin_cos_turn(word >> 1).1));
+                let square = 0.5 * (1.0 + f64::from(random::sin_cos_turn(word >> 1).1));
                 1.0 - v - self.mode_scale * (square - 1.0 + v)
             }
         };
@@ -118,7 +119,7 @@ impl Timesteps {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::philox::Purpose;
+    use crate::random::Purpose;
 
     const DRAWS: usize = 20_000;
 

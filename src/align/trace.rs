@@ -12,7 +12,7 @@ use super::Result;
 use super::config::Config;
 use super::factors::FactorSet;
 use super::trainer::{Record, Report};
-use crate::weights::{NewTensor, write_safetensors};
+use crate::tensors::{NewTensor, write_safetensors};
 
 /// Writes `step-NNNNN.safetensors` (numbered from 1) with the tensors that the design names, and
 /// the hyper-parameters as metadata.

@@ -8,11 +8,11 @@ use super::model::GradientModel;
 use super::ranks;
 use super::run::{Event, Finish, Request};
 use super::trainer::{Record, Snapshot, Trainer};
-use super::validate::Validator;
 use super::{Error, Result, trace};
+use crate::base::fsio;
 use crate::cli;
 use crate::device::Device;
-use crate::fsio;
+use crate::validate::Validator;
 
 /// Trains until the steps are done, a target is met or the user interrupts.
 pub(super) fn train<D: Device, M: GradientModel<D>>(

@@ -16,10 +16,10 @@ use super::ranks::{self, Ranks};
 pub use super::record::{Record, Report};
 use super::source::{Role, Sample, Source};
 use super::{Error, Result};
+use crate::base::exact::{neg_log_sigmoid, sigmoid_neg};
 use crate::data::dataset::Shape;
-use crate::device::exact::{neg_log_sigmoid, sigmoid_neg};
-use crate::device::philox::Purpose;
 use crate::device::{Clip, Device, Diffuse, Errors, HostState, Link, State, Weights};
+use crate::random::Purpose;
 
 /// A run in memory.
 #[derive(Debug)]

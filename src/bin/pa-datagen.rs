@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use popalign::cli::{self, Common, Outcome};
+use popalign::datagen::{Event, Finish, Format, Request, Shard, Size, UNIT, run};
 use popalign::diffusion::guidance::{Annealing, GuidanceKind};
 use popalign::diffusion::sampler::SamplerKind;
-use popalign::generate::{Event, Finish, Format, Request, Shard, Size, UNIT, run};
 use popalign::runtime::SessionOptions;
 use serde_json::json;
 

@@ -9,9 +9,9 @@ use popalign::bundle::{
     self, Adapter, Bundle, Error, Event, Options, Part, Planned, Target, Verified,
 };
 use popalign::cli::{self, Outcome};
-use popalign::generate::Size;
+use popalign::datagen::Size;
 use popalign::graph::DType;
-use popalign::nets::LoraSpec;
+use popalign::lora::LoraSpec;
 use popalign::runtime::Runtime;
 use serde_json::json;
 

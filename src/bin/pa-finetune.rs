@@ -9,11 +9,10 @@ use popalign::align::config::{LoraInit, Optimizer};
 use popalign::align::ranks::{self, Alone, Ranks};
 use popalign::align::schedule::LrSchedule;
 use popalign::align::timesteps::{Sampling, Timesteps};
-use popalign::align::{
-    Config, Environment, Event, Finish, LossKind, PairSource, Request, run, validate,
-};
+use popalign::align::{Config, Environment, Event, Finish, LossKind, PairSource, Request, run};
 use popalign::cli::{self, Common, Outcome};
 use popalign::runtime::SessionOptions;
+use popalign::validate;
 use serde_json::json;
 
 /// Align a diffusion model's populations: train a LoRA on preference pairs

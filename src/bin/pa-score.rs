@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use indicatif::ProgressBar;
+use popalign::base::fsio;
 use popalign::cli::{self, Common, Outcome};
-use popalign::fsio;
 use popalign::runtime::SessionOptions;
 use popalign::score::report::{PICTURE_BUDGET, Report};
 use popalign::score::{self, Error, Event, Request, human, training};

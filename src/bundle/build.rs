@@ -6,10 +6,12 @@ use super::export::Options;
 use super::source::Source;
 use super::{Error, Part, Result, Target};
 use crate::graph::{DType, Graph};
+use crate::lora::LoraModule;
+use crate::nets;
+use crate::nets::Config;
 use crate::nets::graphs::{self, UnetGraph};
 use crate::nets::vae::VaeConfig;
-use crate::nets::{self, Config, LoraModule};
-use crate::weights::Weights;
+use crate::tensors::Weights;
 
 /// A part's graph as it is written.
 pub(super) struct Built {

@@ -171,14 +171,14 @@ pub enum Error {
     },
     /// Weights that can't be pointed at.
     #[error(transparent)]
-    Weights(#[from] crate::weights::Error),
+    Weights(#[from] crate::tensors::Error),
     /// An adapter that can't be read or doesn't fit.
     #[error("cannot merge {}", file.display())]
     Lora {
         /// The adapter, or the network that it should be merged into.
         file: PathBuf,
         /// Why not.
-        source: Box<crate::weights::lora::Error>,
+        source: Box<crate::lora::Error>,
     },
     /// An adapter of a network that is not exported.
     #[error("{} changes {network}, which is not among the exported parts", file.display())]
@@ -216,7 +216,7 @@ pub enum Error {
     Runtime(#[from] crate::runtime::Error),
     /// The file system refused.
     #[error(transparent)]
-    Io(#[from] crate::fsio::Error),
+    Io(#[from] crate::base::fsio::Error),
 }
 
 fn names(parts: &[Part]) -> String {

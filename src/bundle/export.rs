@@ -19,11 +19,13 @@ use super::merge::Adapters;
 use super::plan::{Planned, graph_options};
 use super::source::Source;
 use super::{Error, Part, Result, Target};
-use crate::fsio::{self, AtomicDir};
+use crate::base::fsio;
+use crate::base::fsio::AtomicDir;
 use crate::graph::{DType, Dim, Value};
-use crate::nets::LoraSpec;
+use crate::lora::LoraSpec;
 use crate::nets::graphs;
-use crate::weights::{self, Weights};
+use crate::tensors;
+use crate::tensors::Weights;
 
 /// The file of zeros that LoRA inputs take their defaults from.
 const ZEROS: &str = "zeros.bin";
@@ -369,9 +371,9 @@ fn convert(
     report: Report<'_>,
 ) -> Result<Option<Converted>> {
     let stored = match dtype {
-        DType::F16 => weights::DType::F16,
-        DType::BF16 => weights::DType::BF16,
-        _ => weights::DType::F32,
+        DType::F16 => tensors::DType::F16,
+        DType::BF16 => tensors::DType::BF16,
+        _ => tensors::DType::F32,
     };
     let name = format!("{}/popalign-{}.safetensors", part.folder(), dtype.name());
     let file = dir.join(&name);

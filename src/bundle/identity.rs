@@ -12,7 +12,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::fsio;
+use crate::base::fsio;
 
 /// Largest file that is hashed whole.
 const WHOLE: u64 = 64 << 20;

@@ -2,7 +2,7 @@
 
 use super::identity::Identity;
 use super::{Bundle, Error, Part, Result};
-use crate::fsio;
+use crate::base::fsio;
 use crate::graph::check;
 use crate::runtime::{Ep, Runtime, SessionOptions};
 

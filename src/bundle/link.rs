@@ -9,7 +9,8 @@ use super::Result;
 use super::export::{Event, Report, step};
 use super::identity::Identity;
 use super::manifest::{Link, WeightFile, modified};
-use crate::fsio::{self, Linked};
+use crate::base::fsio;
+use crate::base::fsio::Linked;
 
 /// The weight files of a bundle being written, each with the folders whose graphs point into it.
 pub(super) type Users = BTreeMap<PathBuf, Vec<&'static str>>;

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::identity::Identity;
 use super::{Error, Part, Result, Target};
-use crate::fsio;
+use crate::base::fsio;
 use crate::graph::DType;
-use crate::nets::LoraModule;
+use crate::lora::LoraModule;
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "bundle.json";

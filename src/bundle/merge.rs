@@ -5,9 +5,10 @@ use std::path::Path;
 use super::export::Adapter;
 use super::manifest::Merged;
 use super::{Error, Part, Result};
-use crate::fsio;
-use crate::weights::Weights;
-use crate::weights::lora::{self, LoraAdapter};
+use crate::base::fsio;
+use crate::lora;
+use crate::lora::LoraAdapter;
+use crate::tensors::Weights;
 
 /// The file in a network's folder that holds its changed weights.
 const FILE: &str = "popalign-merged.safetensors";

@@ -243,7 +243,7 @@ impl Bundle {
     /// [`Error::Io`] if it is absent, [`Error::Json`] if it is not JSON.
     pub fn json(&self, name: &str) -> Result<serde_json::Value> {
         let path = self.dir.join(name);
-        let text = crate::fsio::read_to_string(&path)?;
+        let text = crate::base::fsio::read_to_string(&path)?;
         serde_json::from_str(&text).map_err(|source| Error::Json { path, source })
     }
 
@@ -298,7 +298,7 @@ impl Bundle {
     /// [`Error::NoPart`] if the bundle was exported without it.
     pub fn fingerprint(&self, part: Part) -> Result<String> {
         let (graph, weights) = (&self.part(part)?.sha256, self.weights_hash(part)?);
-        Ok(crate::fsio::sha256_bytes(
+        Ok(crate::base::fsio::sha256_bytes(
             format!("{graph}+{weights}").as_bytes(),
         ))
     }

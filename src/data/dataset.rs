@@ -17,9 +17,10 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 
 use super::manifest::{self, Manifest};
-use super::prompts::caption_id;
-use super::tensors::{self, TensorFile};
-use crate::fsio;
+use crate::base::fsio;
+use crate::prompts::caption_id;
+use crate::tensors::mapped;
+use crate::tensors::mapped::TensorFile;
 
 /// The rows' file.
 pub const METADATA: &str = "metadata.jsonl";
@@ -92,7 +93,7 @@ pub enum Error {
     Manifest(#[from] manifest::Error),
     /// A tensor file.
     #[error(transparent)]
-    Tensors(#[from] tensors::Error),
+    Tensors(#[from] mapped::Error),
     /// Nothing that is a data set.
     #[error("{} is not a data set: it has no {}", dir.display(), manifest::FILE)]
     NotADataset {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::fsio;
+use crate::base::fsio;
 
 /// The manifest's file name.
 pub const FILE: &str = "manifest.json";

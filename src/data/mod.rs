@@ -4,11 +4,8 @@
 //! a caption names them, [`dataset`] is the folder that generation leaves behind and everything
 //! else reads, with [`manifest`] saying how it was made; [`pool`] joins several.
 
-pub mod axes;
 pub mod dataset;
 pub mod manifest;
 pub mod pairs;
 pub mod pool;
-pub mod prompts;
-pub mod tensors;
 pub mod writer;

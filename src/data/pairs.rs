@@ -17,12 +17,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::axes::Axes;
 use super::dataset::{Kind, Row, Shape};
 use super::pool::Pool;
-use super::prompts::caption_id;
-use crate::device::philox::{Purpose, Stream};
-use crate::fsio;
+use crate::base::fsio;
+use crate::prompts::Axes;
+use crate::prompts::caption_id;
+use crate::random::{Purpose, Stream, shuffle};
 
 /// Pictures of each side of a draw, in the official code.
 pub const SET_SIZE: usize = 5;
@@ -377,13 +377,6 @@ fn values<'a>(dataset: &'a Pool, rows: &[usize]) -> BTreeMap<&'a str, BTreeSet<&
         }
     }
     found
-}
-
-/// Fisher-Yates with addressed numbers.
-pub(crate) fn shuffle<T>(items: &mut [T], stream: &mut Stream) {
-    for i in (1..items.len()).rev() {
-        items.swap(i, stream.below(i as u32 + 1) as usize);
-    }
 }
 
 /// Reads pairs from a file of JSON lines and finds their pictures in the data set.

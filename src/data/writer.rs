@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 
 use super::dataset::{self, Embeddings, LATENTS, METADATA, Row, TEXT};
 use super::manifest::{self, Layout, Manifest, Outcome};
-use super::tensors::TensorWriter;
-use crate::fsio;
+use crate::base::fsio;
+use crate::tensors::mapped::TensorWriter;
 
 const PARTS: &str = "parts";
 const IMAGES: &str = "images";
@@ -125,7 +125,7 @@ impl Writer {
     /// Reads the embeddings of one caption back.
     pub fn text(&self) -> Result<TextFile, dataset::Error> {
         Ok(TextFile {
-            file: super::tensors::TensorFile::open(&self.dir.join(TEXT))?,
+            file: crate::tensors::mapped::TensorFile::open(&self.dir.join(TEXT))?,
             layout: self.layout().clone(),
         })
     }
@@ -247,12 +247,12 @@ fn begun(dir: &Path, now: &Manifest) -> Result<Option<Manifest>, manifest::Error
 /// The embeddings' file of a data set being written.
 #[derive(Debug)]
 pub struct TextFile {
-    file: super::tensors::TensorFile,
+    file: crate::tensors::mapped::TensorFile,
     layout: Layout,
 }
 
 impl TextFile {
-    /// The embeddings of a caption by its [`caption_id`](super::prompts::caption_id).
+    /// The embeddings of a caption by its [`caption_id`](crate::prompts::caption_id).
     pub fn get(&self, prompt_id: u32) -> Result<Embeddings<'_>, dataset::Error> {
         let prompt_embeds = self.file.f32(&dataset::embeds_name(prompt_id))?.1;
         let pooled = match self.layout.pooled {

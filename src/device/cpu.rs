@@ -4,8 +4,9 @@
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::exact::{neg_log_sigmoid, sigmoid_neg};
-use super::{AdamWStep, Clip, Diffuse, Errors, Layout, Loss, Weights, philox};
+use super::{AdamWStep, Clip, Diffuse, Errors, Layout, Loss, Weights};
+use crate::base::exact::{neg_log_sigmoid, sigmoid_neg};
+use crate::random;
 
 /// Lanes of a sum: the threads of a CUDA block.
 const LANES: usize = 256;
@@ -55,7 +56,7 @@ pub fn diffuse(
         .enumerate()
         .for_each(|(b, (((noise, sample), target), x0))| {
             let (prompt_id, image_id) = call.addresses[b];
-            philox::normal(
+            random::normal(
                 call.seed,
                 call.purpose,
                 prompt_id,

@@ -8,17 +8,15 @@
 pub mod blockwise;
 pub mod cpu;
 pub mod cuda;
-pub(crate) mod exact;
 mod nccl;
-pub mod philox;
 pub mod ptx;
 pub mod sources;
 mod state;
 
 use std::ops::Range;
 
+use crate::random::Purpose;
 use cpu::Half;
-use philox::Purpose;
 pub use state::{Codes, HostState, Moments, State};
 
 use crate::runtime::Memory;

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use super::Error;
 use super::sources::{Source, nvrtc_version};
-use crate::fsio;
-use crate::runtime::user_cache;
+use crate::base::cache::user_cache;
+use crate::base::fsio;
 
 /// Gives each source's PTX on this machine.
 #[derive(Debug, Clone)]

@@ -7,7 +7,7 @@
 use cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts, sys};
 
 use super::Error;
-use crate::fsio;
+use crate::base::fsio;
 
 /// A kernel source file with the entry points in it.
 #[derive(Debug, Clone, Copy)]

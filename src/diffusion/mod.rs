@@ -3,6 +3,7 @@
 pub mod decode;
 mod finite;
 pub mod guidance;
+pub(crate) mod painter;
 pub mod pipeline;
 pub mod sampler;
 pub mod schedule;

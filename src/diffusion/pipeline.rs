@@ -10,9 +10,10 @@ use super::guidance::Guidance;
 use super::sampler::{History, Sampler};
 use super::text::{Embedding, TextShape};
 use crate::bundle::Part;
-use crate::device::philox::{self, Purpose};
+use crate::lora::Fitted;
+use crate::random;
+use crate::random::Purpose;
 use crate::runtime::{self, Feed, Session};
-use crate::weights::lora::Fitted;
 
 /// Why a drawing failed.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +95,7 @@ impl Settings {
         let mut latents = vec![0.0; jobs.len() * length];
         for (latent, job) in latents.chunks_exact_mut(length).zip(jobs) {
             let (prompt, image) = (job.prompt_id, job.image_id);
-            philox::normal(self.seed, Purpose::InitLatent, prompt, image, 0, latent);
+            random::normal(self.seed, Purpose::InitLatent, prompt, image, 0, latent);
         }
         let sigma = self.sampler.init_noise_sigma();
         latents.iter_mut().for_each(|x| *x *= sigma);
@@ -107,7 +108,7 @@ impl Settings {
         noise.resize(jobs.len() * length, 0.0);
         for (noise, job) in noise.chunks_exact_mut(length).zip(jobs) {
             let (prompt, image) = (job.prompt_id, job.image_id);
-            philox::normal(
+            random::normal(
                 self.seed,
                 Purpose::SamplerNoise,
                 prompt,
@@ -271,7 +272,7 @@ impl Batch {
             pool.copy_from_slice(&job.caption.pooled.unwrap_or_default()[..pooled]);
             if annealing {
                 let (seed, prompt, image) = (settings.seed, job.prompt_id, job.image_id);
-                philox::normal(
+                random::normal(
                     seed,
                     Purpose::Guidance,
                     prompt,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::fsio;
+use crate::base::fsio;
 
 /// Why a scheduler configuration cannot be used.
 #[derive(Debug, thiserror::Error)]

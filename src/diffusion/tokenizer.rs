@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::fsio;
+use crate::base::fsio;
 
 const START: &str = "<|startoftext|>";
 const END: &str = "<|endoftext|>";

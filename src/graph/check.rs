@@ -11,7 +11,7 @@ use prost::Message;
 use super::DType;
 use super::onnx::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfo};
 use super::write::{CONTRIB, OPSET, OPSET_BF16};
-use crate::fsio;
+use crate::base::fsio;
 
 /// Why a model file is refused.
 #[derive(Debug, thiserror::Error)]

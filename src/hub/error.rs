@@ -77,7 +77,7 @@ pub enum Error {
     Interrupted,
     /// The file system refused.
     #[error(transparent)]
-    Io(#[from] crate::fsio::Error),
+    Io(#[from] crate::base::fsio::Error),
 }
 
 impl Error {

@@ -8,7 +8,8 @@ use ureq::http::{HeaderMap, Response, Uri};
 use ureq::{Agent, Body};
 
 use super::{Error, Hub, Result};
-use crate::fsio::{self, Resumable};
+use crate::base::fsio;
+use crate::base::fsio::Resumable;
 
 /// Tries without a new byte before giving up.
 const TRIES: u32 = 5;

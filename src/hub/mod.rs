@@ -129,7 +129,7 @@ impl Hub {
                 .unwrap_or_else(|| ENDPOINT.to_owned())
                 .trim_end_matches('/')
                 .to_owned(),
-            cache: std::path::absolute(&cache).map_err(crate::fsio::at("find", &cache))?,
+            cache: std::path::absolute(&cache).map_err(crate::base::fsio::at("find", &cache))?,
             token: token.map(|t| t.trim().to_owned()).filter(|t| !t.is_empty()),
             offline: text("HF_HUB_OFFLINE").is_some_and(yes),
         })

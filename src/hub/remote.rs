@@ -8,7 +8,8 @@ use serde::Deserialize;
 
 use super::fetch::{Client, What, escaped, lock};
 use super::{Error, Hub, Id, Result, is_path};
-use crate::fsio::{self, Resumable};
+use crate::base::fsio;
+use crate::base::fsio::Resumable;
 
 /// What is asked for before the files, in messages.
 const LIST: &str = "the list of files";

@@ -70,7 +70,7 @@ pub trait Config: DeserializeOwned {
 /// # Errors
 /// The file can't be read or is not JSON, or what [`Config::from_json`] refuses.
 pub fn read_config<T: Config>(path: &Path) -> Result<T> {
-    let text = crate::fsio::read(path)?;
+    let text = crate::base::fsio::read(path)?;
     let json = serde_json::from_slice(&text).map_err(|source| Error::NotJson {
         path: path.to_path_buf(),
         source,

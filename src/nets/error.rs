@@ -64,11 +64,11 @@ pub enum Error {
     },
     /// The weights don't fit the configuration.
     #[error(transparent)]
-    Weights(#[from] crate::weights::Error),
+    Weights(#[from] crate::tensors::Error),
     /// The network's parts don't fit together.
     #[error(transparent)]
     Graph(#[from] crate::graph::Error),
     /// A configuration file can't be read.
     #[error(transparent)]
-    Io(#[from] crate::fsio::Error),
+    Io(#[from] crate::base::fsio::Error),
 }

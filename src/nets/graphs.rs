@@ -14,9 +14,10 @@ use super::clip::{self, ClipTextConfig, ClipVisionConfig};
 use super::resnet::{self, ResnetConfig};
 use super::unet::{self, TextTime, UnetConfig, UnetInputs};
 use super::vae::{self, VaeConfig};
-use super::{Lora, LoraModule, LoraSpec, Params, Result};
+use super::{Lora, Params, Result};
 use crate::graph::{DType, Dim, Graph, Value};
-use crate::weights::Scope;
+use crate::lora::{LoraModule, LoraSpec};
+use crate::tensors::Scope;
 
 pub use super::unet_grad::unet_grad;
 

@@ -24,4 +24,4 @@ pub mod vae;
 pub use config::{Config, PerBlock, read_config};
 pub use error::{Error, Result};
 pub use layers::Params;
-pub use lora::{Lora, LoraModule, LoraSpec};
+pub use lora::Lora;

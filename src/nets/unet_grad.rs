@@ -20,7 +20,7 @@ use super::graphs::{Options, Timestep, UnetGraph, unet_inputs};
 use super::unet::{self, UnetConfig};
 use super::{Lora, Result};
 use crate::graph::{DType, Data, Dim, Graph, Recompute, Value, gradients};
-use crate::weights::Scope;
+use crate::tensors::Scope;
 
 /// An input of graphs that compute parts again for their gradient, true by default and to be left so: it keeps the
 /// runtime from merging a part's second computation with its first.

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::{Result, Runtime, SessionOptions, providers};
-use crate::fsio;
+use crate::base::cache::user_cache;
+use crate::base::fsio;
 
 /// The engine folder for a model under these options, created if it is not there.
 pub(super) fn folder(runtime: &Runtime, model: &Path, options: &SessionOptions) -> Result<PathBuf> {
@@ -45,16 +46,6 @@ pub(super) fn folder(runtime: &Runtime, model: &Path, options: &SessionOptions) 
     fsio::create_dir_all(&folder)?;
     // ONNX Runtime takes the path as it is; a relative one would mean another folder elsewhere.
     Ok(std::path::absolute(&folder).unwrap_or(folder))
-}
-
-/// `popalign/<name>` in the user's cache folder.
-pub(crate) fn user_cache(name: &str) -> PathBuf {
-    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let home = || std::env::var_os("HOME").map(|h| PathBuf::from(h).join(".cache"));
-    base.or_else(home)
-        .unwrap_or_else(std::env::temp_dir)
-        .join("popalign")
-        .join(name)
 }
 
 /// The files beside a model that can hold its weights, in a fixed order.

@@ -14,7 +14,6 @@ mod providers;
 mod session;
 
 pub use bound::{Bound, Memory};
-pub(crate) use engine_cache::user_cache;
 pub use feed::{Feed, Outputs};
 pub use library::Runtime;
 pub use ort::value::TensorElementType as ElementType;
@@ -172,7 +171,7 @@ pub enum Error {
     },
     /// The file system refused.
     #[error(transparent)]
-    Io(#[from] crate::fsio::Error),
+    Io(#[from] crate::base::fsio::Error),
 }
 
 impl Error {

@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 
 use super::bootstrap::{Estimate, Population as Resampled};
-use super::chain::Verdict;
 use super::discrepancy::floor;
 use super::gallery::Kind;
 use super::look::{BOTH, Looks};
 use super::measure::{Compared, Measure, Reading, SIDES};
 use super::metrics::Metrics;
 use super::population::{Population, Prompt};
-use super::scales::{Scale, Standing};
 use super::scores::{
     AxisScore, Counts, PromptAxis, PromptScore, Quality, Recall, Row, Share, Sided, Similarity,
 };
-use crate::data::prompts::caption_id;
+use crate::judge::chain::Verdict;
+use crate::judge::scales::{Scale, Standing};
+use crate::prompts::caption_id;
 
 /// Tags of the resampled populations.
 const TAG_PROMPTS: u32 = 1;

@@ -14,7 +14,7 @@
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::device::philox::{Purpose, Stream};
+use crate::random::{Purpose, Stream};
 
 /// Shares of the resamples that lie below the ends of a 95% interval.
 const ENDS: [f64; 2] = [0.025, 0.975];

@@ -14,7 +14,7 @@
 //! target exactly. [`floor`] says what a perfect population of that size would score on average,
 //! so that nobody chases a difference that isn't there.
 
-use crate::device::philox::{Purpose, Stream};
+use crate::random::{Purpose, Stream};
 
 /// Largest number of different outcomes of n pictures that are summed up one by one.
 const EXACT_OUTCOMES: u64 = 50_000;

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 pub enum Error {
     /// A file can't be read or written.
     #[error(transparent)]
-    Io(#[from] crate::fsio::Error),
+    Io(#[from] crate::base::fsio::Error),
     /// The classifier chain.
     #[error(transparent)]
-    Chain(#[from] super::chain::Error),
+    Chain(#[from] crate::judge::chain::Error),
     /// The bundle.
     #[error(transparent)]
     Bundle(#[from] crate::bundle::Error),
@@ -19,13 +19,13 @@ pub enum Error {
     Runtime(#[from] crate::runtime::Error),
     /// The axes file.
     #[error(transparent)]
-    Axes(#[from] crate::data::axes::Error),
+    Axes(#[from] crate::prompts::axes::Error),
     /// The tokenizer.
     #[error(transparent)]
     Tokenizer(#[from] crate::diffusion::tokenizer::Error),
     /// A tensor file.
     #[error(transparent)]
-    Tensors(#[from] crate::weights::Error),
+    Tensors(#[from] crate::tensors::Error),
     /// A folder to score does not exist.
     #[error("there is no folder {}", dir.display())]
     NoFolder {
@@ -190,7 +190,7 @@ impl Error {
             // A transparent error hides the one it holds from whoever walks the causes.
             Self::Bundle(inner) => inner.hint(),
             Self::Runtime(inner) => inner.hint(),
-            Self::Chain(super::chain::Error::Runtime(inner)) => inner.hint(),
+            Self::Chain(crate::judge::chain::Error::Runtime(inner)) => inner.hint(),
             Self::Empty {
                 without_files: true,
                 ..

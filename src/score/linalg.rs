@@ -268,7 +268,7 @@ impl Householder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::philox::{Purpose, normal};
+    use crate::random::{Purpose, normal};
 
     fn random_symmetric(n: usize, seed: u64) -> Vec<f64> {
         let mut x = vec![0.0f32; n * n];

@@ -8,13 +8,13 @@ use std::fs;
 use image::RgbImage;
 use rayon::prelude::*;
 
-use super::chain::{Attributes, Chain, DropReason, Verdict};
-use super::clip::{Clip, cosine};
 use super::measure::SIDES;
-use super::pictures::decode;
 use super::population::Population;
 use super::{Error, Result};
-use crate::fsio;
+use crate::base::fsio;
+use crate::judge::chain::{Attributes, Chain, DropReason, Verdict};
+use crate::judge::clip::{Clip, cosine};
+use crate::picture::decode;
 
 /// Slots looked at together.
 const TOGETHER: usize = 8;

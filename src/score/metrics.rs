@@ -1,7 +1,7 @@
 //! Which numbers to compute: `--metrics gender,gender+skin,recall,clip,…`.
 
-use super::scales::{JOINT, Scale, joint};
 use super::{Error, Result};
+use crate::judge::scales::{JOINT, Scale, joint};
 
 /// Names that are no axes.
 const OTHERS: [&str; 4] = ["recall", "clip", "reference", "similarity"];
@@ -185,7 +185,7 @@ mod tests {
             labels = ["dark", "light"]
             "#,
         );
-        super::super::scales::from_chain(&chain.unwrap())
+        crate::judge::scales::from_chain(&chain.unwrap())
     }
 
     fn chosen(names: &str, at_hand: AtHand) -> Result<Metrics> {

@@ -8,8 +8,6 @@
 
 pub mod assess;
 pub mod bootstrap;
-pub mod chain;
-pub mod clip;
 pub mod discrepancy;
 mod error;
 pub mod gallery;
@@ -18,12 +16,10 @@ pub mod linalg;
 pub mod look;
 pub mod measure;
 pub mod metrics;
-pub mod pictures;
 pub mod population;
 pub mod reference;
 pub mod report;
 mod run;
-pub mod scales;
 pub mod scores;
 pub mod training;
 

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use super::linalg::{eigen, multiply, square_root};
 use super::{Error, Result};
-use crate::weights::Weights;
+use crate::tensors::Weights;
 
 /// How many neighbours count.
 pub const NEIGHBOURS: usize = 5;
@@ -175,7 +175,7 @@ impl Rooted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fsio;
+    use crate::base::fsio;
     use safetensors::tensor::{Dtype, TensorView};
 
     fn bank(rows: &[[f32; 2]]) -> (tempfile::TempDir, std::path::PathBuf) {

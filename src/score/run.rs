@@ -9,20 +9,22 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value, json};
 
 use super::assess::{Evidence, Qualities};
-use super::chain::{self, Chain};
-use super::clip::{CONVENTION, Clip, cosine};
 use super::gallery::{Gallery, Kind};
 use super::look::{BOTH, Look, Looks, look};
 use super::measure::SIDES;
 use super::metrics::{AtHand, Metrics};
 use super::population::Population;
 use super::reference::{self, Bank, NEIGHBOURS};
-use super::scales::{self, Scale};
 use super::scores::{ChainFacts, FORMAT, Input, Scores, Sided};
 use super::{Error, Result};
+use crate::base::fsio;
 use crate::bundle::{Bundle, Part};
-use crate::data::axes::Axes;
-use crate::fsio;
+use crate::judge::chain;
+use crate::judge::chain::Chain;
+use crate::judge::clip::{CONVENTION, Clip, cosine};
+use crate::judge::scales;
+use crate::judge::scales::Scale;
+use crate::prompts::Axes;
 use crate::runtime::{Runtime, SessionOptions};
 
 /// What to score, and how.

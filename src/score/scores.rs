@@ -14,7 +14,7 @@ use super::bootstrap::Estimate;
 use super::gallery::{Kind, Layout};
 use super::measure::{Compared, SIDES};
 use super::{Error, Result};
-use crate::fsio;
+use crate::base::fsio;
 
 /// The version of the file's format.
 pub const FORMAT: &str = "popalign-scores-1";

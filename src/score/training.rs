@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{Error, Result};
 use crate::align::log::{LOG, Line};
-use crate::fsio;
+use crate::base::fsio;
 
 /// Reads the log of a training run's folder. A torn last line, of a run that goes on, is left out.
 ///

@@ -5,10 +5,10 @@ use std::fs;
 use std::path::Path;
 
 use image::RgbImage;
+use popalign::base::fsio;
 use popalign::data::dataset::Dataset;
-use popalign::data::tensors::TensorFile;
 use popalign::diffusion::tokenizer::Tokenizer;
-use popalign::fsio;
+use popalign::tensors::mapped::TensorFile;
 use serde_json::Value;
 
 use crate::world::{DEMO, Model, SD15, SDXL, World, json};

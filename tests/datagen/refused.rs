@@ -172,12 +172,12 @@ fn a_bundle_without_a_tokenizer() {
 
 #[test]
 fn adapters_that_do_not_fit() {
-    use popalign::weights::lora::{Factors, LoraAdapter, write_diffusers};
+    use popalign::lora::{Factors, LoraAdapter, write_diffusers};
     let world = world();
     let file = world.path("lora.safetensors");
     let lora = file.display().to_string();
     let options = quick(&["--lora", &lora]);
-    let fits = popalign::weights::lora::read(SDXL.fixture.join("lora.safetensors")).unwrap();
+    let fits = popalign::lora::read(SDXL.fixture.join("lora.safetensors")).unwrap();
     let write = |change: &dyn Fn(&mut LoraAdapter)| {
         let mut adapter = fits.clone();
         change(&mut adapter);
@@ -273,9 +273,9 @@ fn folders_that_are_something_else() {
 
 #[test]
 fn an_adapter_that_breaks_the_model() {
-    use popalign::weights::lora::write_diffusers;
+    use popalign::lora::write_diffusers;
     let world = world();
-    let mut adapter = popalign::weights::lora::read(SDXL.fixture.join("lora.safetensors")).unwrap();
+    let mut adapter = popalign::lora::read(SDXL.fixture.join("lora.safetensors")).unwrap();
     for factors in adapter.modules.values_mut() {
         factors.b.fill(f32::MAX);
     }
@@ -344,7 +344,7 @@ fn a_network_that_overflows_fp16_is_named() {
 
 /// Makes a tensor's values 1e5, in fp32; fp16 ends at 65504.
 fn raise_beyond_fp16(path: &Path, tensor: &str) {
-    use popalign::weights::{DType, NewTensor, Weights, write_safetensors};
+    use popalign::tensors::{DType, NewTensor, Weights, write_safetensors};
     let weights = Weights::open_files([path]).unwrap();
     let tensors: Vec<NewTensor<'_>> = weights
         .iter()

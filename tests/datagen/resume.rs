@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use popalign::data::dataset::Dataset;
-use popalign::device::philox::{Purpose, Stream};
+use popalign::random::{Purpose, Stream};
 
 use crate::world::{DEMO, SDXL, World, json, listing, same, stderr};
 
@@ -177,7 +177,7 @@ fn what_is_written_is_a_data_set_with_verdicts() {
     );
     for (index, row) in set.rows().iter().enumerate() {
         let path = set.image_path(index).unwrap();
-        let hash = popalign::fsio::sha256(&path).unwrap();
+        let hash = popalign::base::fsio::sha256(&path).unwrap();
         assert_eq!(row.sha256.as_ref(), Some(&hash));
         // Dropped for what the chain saw, or because it could not see.
         let mismatch = row

@@ -2,10 +2,11 @@
 
 use popalign::device::cpu::Half;
 use popalign::device::cuda::Cuda;
-use popalign::device::philox::{self, Purpose};
 use popalign::device::{
     AdamW, Clip, Cpu, Device, Diffuse, Errors, HostState, Layout, Loss, Moments, State,
 };
+use popalign::random;
+use popalign::random::Purpose;
 
 use crate::stand_in;
 
@@ -14,7 +15,7 @@ type Results = Vec<(&'static str, Vec<u32>)>;
 
 fn values(seed: u64, n: usize) -> Vec<f32> {
     let mut x = vec![0.0; n];
-    philox::normal(seed, Purpose::Bootstrap, 1, 2, 3, &mut x);
+    random::normal(seed, Purpose::Bootstrap, 1, 2, 3, &mut x);
     x
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use popalign::bundle::{Bundle, Part};
-use popalign::weights::{NewTensor, Weights, write_safetensors};
+use popalign::tensors::{NewTensor, Weights, write_safetensors};
 
 use crate::checkpoint::{World, pa_export, stderr};
 use crate::outputs::same;

@@ -8,7 +8,7 @@ use std::path::Path;
 use popalign::bundle::{Bundle, Part, Target};
 use popalign::graph::DType;
 use popalign::runtime::{ElementType, Ep, Runtime, SessionOptions};
-use popalign::weights::{DType as Stored, NewTensor, Weights, write_safetensors};
+use popalign::tensors::{DType as Stored, NewTensor, Weights, write_safetensors};
 
 use crate::checkpoint::{World, pa_export, stderr};
 use crate::outputs::{DRAWING, same};

@@ -261,7 +261,7 @@ fn a_broken_run_is_continued_by_the_next() {
     let bytes = fs::read(hub.world.unet_weights()).unwrap();
     let blobs = hub.cache().join("blobs");
     fs::create_dir_all(&blobs).unwrap();
-    let hash = popalign::fsio::sha256_bytes(&bytes);
+    let hash = popalign::base::fsio::sha256_bytes(&bytes);
     fs::write(blobs.join(format!("{hash}.incomplete")), &bytes[..1000]).unwrap();
     hub.exported(&["org/tiny", "--parts", "unet"]);
     let requests = hub.server.requests();

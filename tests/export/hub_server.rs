@@ -8,7 +8,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use popalign::fsio::sha256_bytes;
+use popalign::base::fsio::sha256_bytes;
 
 /// The commit that every branch is at.
 pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";

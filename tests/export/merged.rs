@@ -6,8 +6,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use popalign::bundle::{Bundle, Part};
-use popalign::weights::lora::{self, Factors, KohyaNames, LoraAdapter};
-use popalign::weights::{NewTensor, write_safetensors};
+use popalign::lora;
+use popalign::lora::{Factors, KohyaNames, LoraAdapter};
+use popalign::tensors::{NewTensor, write_safetensors};
 
 use crate::checkpoint::{World, pa_export, stderr};
 use crate::outputs::{outputs, outputs_with};
@@ -76,7 +77,7 @@ fn a_merged_adapter_is_the_adapter_at_run_time() {
     assert_eq!(record[0].weights["unet"], adapter.modules.len());
     // Only the touched tensors were written, once for both graphs.
     let weights =
-        popalign::weights::Weights::open_files([out.join("unet/popalign-merged.safetensors")])
+        popalign::tensors::Weights::open_files([out.join("unet/popalign-merged.safetensors")])
             .unwrap();
     assert_eq!(weights.iter().count(), adapter.modules.len());
     let inode = |f: &str| fs::metadata(out.join(f)).unwrap().ino();

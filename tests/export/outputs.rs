@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use popalign::bundle::{Bundle, Part};
+use popalign::lora::Fitted;
 use popalign::runtime::{Feed, Runtime, Session, SessionOptions};
-use popalign::weights::lora::Fitted;
 
 /// The parts of SDXL that draw and train.
 pub(crate) const DRAWING: [Part; 6] = [

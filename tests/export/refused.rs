@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use popalign::weights::{DType, NewTensor, Weights, write_safetensors};
+use popalign::tensors::{DType, NewTensor, Weights, write_safetensors};
 
 use crate::checkpoint::{World, pa_export, stderr};
 
@@ -26,7 +26,7 @@ fn refused(world: &World, options: &[&str], expected: &[&str]) {
 fn rewrite(world: &World, change: impl Fn(NewTensor<'static>) -> Option<NewTensor<'static>>) {
     let path = world.unet_weights();
     let weights = Weights::open_files([&path]).unwrap();
-    let owned = |t: &popalign::weights::Tensor| NewTensor {
+    let owned = |t: &popalign::tensors::Tensor| NewTensor {
         name: t.name.clone(),
         dtype: t.dtype,
         shape: t.shape.clone(),

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use popalign::bundle::{Bundle, Part};
-use popalign::weights::checkpoint::{Checkpoint, Family};
-use popalign::weights::{DType, NewTensor, Weights, write_safetensors};
+use popalign::family::checkpoint::{Checkpoint, Family};
+use popalign::tensors::{DType, NewTensor, Weights, write_safetensors};
 
 use crate::checkpoint::{World, pa_export, stderr};
 use crate::outputs::{DRAWING, same};

@@ -227,7 +227,7 @@ fn events_are_json_lines_and_messages_are_not() {
 fn half_precision_weights_are_pointed_at_as_they_are() {
     let world = World::new();
     let path = world.unet_weights();
-    let weights = popalign::weights::Weights::open_files([&path]).unwrap();
+    let weights = popalign::tensors::Weights::open_files([&path]).unwrap();
     let mut halves = Vec::new();
     for tensor in weights.iter() {
         let values = tensor.read_f32().unwrap();
@@ -237,10 +237,10 @@ fn half_precision_weights_are_pointed_at_as_they_are() {
     }
     let tensors: Vec<_> = halves
         .iter()
-        .map(|(name, shape, values)| popalign::weights::NewTensor::f16(name, shape, values))
+        .map(|(name, shape, values)| popalign::tensors::NewTensor::f16(name, shape, values))
         .collect();
     let variant = path.with_file_name("diffusion_pytorch_model.fp16.safetensors");
-    popalign::weights::write_safetensors(variant, &tensors, &Default::default()).unwrap();
+    popalign::tensors::write_safetensors(variant, &tensors, &Default::default()).unwrap();
     fs::remove_file(path).unwrap();
     let out = world.exported(&[]);
     assert!(

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use popalign::fsio::sha256_bytes;
-use popalign::score::pictures;
+use popalign::base::fsio::sha256_bytes;
+use popalign::picture;
 
 use crate::support::{
     Frozen, PIXELS, PROBABILITY, YEARS, chain, frozen, kept, same_attributes, same_faces,
@@ -22,7 +22,7 @@ fn photographs_are_seen_as_the_references_see_them() {
     for (name, expected) in frozen::<BTreeMap<String, Frozen>>("photos.json") {
         let bytes = std::fs::read(folder.join(&name)).unwrap();
         assert_eq!(Some(sha256_bytes(&bytes)), expected.file_sha256, "{name}");
-        let picture = pictures::decode(&bytes).unwrap();
+        let picture = picture::decode(&bytes).unwrap();
         assert!(expected.is(&picture), "{name} has other pixels");
         let reading = chain
             .read(std::slice::from_ref(&picture))

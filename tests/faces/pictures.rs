@@ -5,8 +5,9 @@ use std::error::Error as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use image::{RgbImage, imageops};
-use popalign::fsio::sha256_bytes;
-use popalign::score::pictures::{self, Error};
+use popalign::base::fsio::sha256_bytes;
+use popalign::picture;
+use popalign::picture::Error;
 use serde::Deserialize;
 
 use crate::support::{fixture, frozen};
@@ -16,7 +17,7 @@ const ROUNDED: u8 = 1;
 const EXACT: u8 = 0;
 
 fn read(name: &str) -> RgbImage {
-    pictures::read(&fixture("formats").join(name)).unwrap()
+    picture::read(&fixture("formats").join(name)).unwrap()
 }
 
 #[test]
@@ -63,7 +64,7 @@ fn jpegs() -> Vec<(Jpeg, Vec<u8>)> {
 #[test]
 fn jpeg_pixels_are_libjpegs_to_the_bit() {
     for (case, file) in jpegs() {
-        let found = pictures::decode(&file).unwrap();
+        let found = picture::decode(&file).unwrap();
         assert_eq!(sha256_bytes(found.as_raw()), case.sha256, "{}", case.name);
     }
 }
@@ -80,9 +81,9 @@ fn a_damaged_jpeg_is_read_or_refused_but_never_crashes() {
             full[at] = 0xFF;
             let dropped = [&file[..at], &file[at + 1..]].concat();
             for damaged in [&turned, &full, &dropped] {
-                let _ = pictures::decode(damaged);
+                let _ = picture::decode(damaged);
             }
-            let cut = pictures::decode(&file[..at]);
+            let cut = picture::decode(&file[..at]);
             // Without its end marker a sequential file is still whole.
             assert!(
                 cut.is_err() || at + 2 >= file.len(),
@@ -128,15 +129,15 @@ fn what_is_no_whole_picture_is_refused_by_name() {
     ] {
         let path = dir.path().join(name);
         std::fs::write(&path, bytes).unwrap();
-        let Err(error) = pictures::read(&path) else {
+        let Err(error) = picture::read(&path) else {
             panic!("{name} is read");
         };
         assert!(matches!(error, Error::Decode { .. }), "{name}: {error}");
         assert!(error.to_string().contains(name), "{error}");
         assert!(error.source().is_some());
     }
-    let missing = pictures::read(&dir.path().join("missing.png")).unwrap_err();
+    let missing = picture::read(&dir.path().join("missing.png")).unwrap_err();
     assert!(matches!(missing, Error::File(_)), "{missing}");
-    let folder = pictures::read(dir.path()).unwrap_err();
+    let folder = picture::read(dir.path()).unwrap_err();
     assert!(matches!(folder, Error::File(_)), "{folder}");
 }

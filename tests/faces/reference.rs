@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use image::RgbImage;
-use popalign::fsio::sha256_bytes;
-use popalign::score::chain::Filter;
-use popalign::score::pictures::resample;
+use popalign::base::fsio::sha256_bytes;
+use popalign::judge::chain::Filter;
+use popalign::picture::resample;
 use serde::Deserialize;
 
 use crate::support::{

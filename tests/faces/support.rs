@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use image::{Rgb, RgbImage, imageops};
-use popalign::fsio::sha256_bytes;
+use popalign::base::fsio::sha256_bytes;
+use popalign::judge::chain::{Attributes, Chain, Face, Verdict};
+use popalign::picture;
+use popalign::picture::{Filter, resample};
 use popalign::runtime::{Ep, Runtime, SessionOptions};
-use popalign::score::chain::{Attributes, Chain, Face, Verdict};
-use popalign::score::pictures::{self, Filter, resample};
 use serde::Deserialize;
 
 /// Faces, in pixels of the picture. The issue allows 1; what is left are the last bits of the
@@ -54,7 +55,7 @@ pub(crate) fn open(manifest: &Path, threads: usize) -> Chain {
 }
 
 pub(crate) fn astronaut() -> RgbImage {
-    pictures::read(&fixture("astronaut.png")).unwrap()
+    picture::read(&fixture("astronaut.png")).unwrap()
 }
 
 pub(crate) fn resized(picture: &RgbImage, to: [u32; 2], filter: Filter) -> RgbImage {

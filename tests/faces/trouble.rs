@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use image::{Rgb, RgbImage};
-use popalign::data::axes::Axes;
+use popalign::judge::chain;
+use popalign::judge::chain::{Chain, DropReason, Verdict};
+use popalign::prompts::Axes;
 use popalign::runtime::{Ep, Runtime, SessionOptions};
-use popalign::score::chain::{self, Chain, DropReason, Verdict};
 
 use crate::support::{chain, kept, open, recipes, root};
 

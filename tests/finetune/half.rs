@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use popalign::weights::{DType, NewTensor, Weights, write_safetensors};
+use popalign::tensors::{DType, NewTensor, Weights, write_safetensors};
 
 use crate::world::{World, stderr, tensors};
 

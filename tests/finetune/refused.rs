@@ -4,8 +4,8 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use popalign::fsio;
-use popalign::weights::{NewTensor, Weights, write_safetensors};
+use popalign::base::fsio;
+use popalign::tensors::{NewTensor, Weights, write_safetensors};
 
 use crate::world::{LATENT, World, files, stderr};
 
@@ -267,7 +267,7 @@ fn nothing_to_preserve() {
     world.data_set(&|row, _| {
         row.dropped = (row.prompt != neutral).then(|| "by the test".to_owned());
     });
-    let id = popalign::data::prompts::caption_id(neutral);
+    let id = popalign::prompts::caption_id(neutral);
     let picture = |image: u32| format!(r#"{{"prompt_id":{id},"image_id":{image}}}"#);
     let pair = format!(
         r#"{{"caption":"{neutral}","winner":{},"loser":{}}}"#,
@@ -306,7 +306,7 @@ fn latents_that_are_not_finite_are_named() {
     let options = ["--steps", "60", "--batch", "2"];
     let id = format!(
         "{:08x}",
-        popalign::data::prompts::caption_id("a photo of a female nurse")
+        popalign::prompts::caption_id("a photo of a female nurse")
     );
     let expected = [
         "unet_grad's `mse` of picture 1",

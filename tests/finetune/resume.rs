@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use popalign::weights::{DType, Tensor};
+use popalign::tensors::{DType, Tensor};
 use serde_json::Value;
 
 use crate::world::{World, files, log, stderr, succeeded, tensors};

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use popalign::weights::DType;
+use popalign::tensors::DType;
 
 use crate::world::{World, log, succeeded, tensors};
 

@@ -226,7 +226,7 @@ fn check_diffusion(step: &Step, dataset: &Dataset) {
         let caption = step.integers["caption_id"][i] as u32;
         let found = (0..dataset.rows().len()).find(|&row| known(row)).unwrap();
         let neutral = &dataset.rows()[found].neutral_prompt;
-        assert_eq!(caption, popalign::data::prompts::caption_id(neutral));
+        assert_eq!(caption, popalign::prompts::caption_id(neutral));
     }
 }
 

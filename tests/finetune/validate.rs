@@ -8,16 +8,16 @@ use std::sync::Arc;
 
 use popalign::bundle::{Bundle, Part};
 use popalign::data::dataset::Dataset;
-use popalign::data::prompts::caption_id;
 use popalign::diffusion::decode::Decoder;
 use popalign::diffusion::guidance::Guidance;
 use popalign::diffusion::pipeline::{Conditioning, Denoiser, Job, Settings};
 use popalign::diffusion::sampler::{Sampler, SamplerKind};
 use popalign::diffusion::schedule::SchedulerConfig;
 use popalign::diffusion::text::TextShape;
+use popalign::judge::chain::{Chain, Verdict};
+use popalign::lora;
+use popalign::prompts::caption_id;
 use popalign::runtime::{Runtime, SessionOptions};
-use popalign::score::chain::{Chain, Verdict};
-use popalign::weights::lora;
 use serde_json::Value;
 
 use crate::refused::refused;

@@ -10,10 +10,11 @@ use std::process::{Command, Output};
 
 use popalign::data::dataset::{self, Kind, LatentsRef, Row};
 use popalign::data::manifest::{Layout, Manifest};
-use popalign::data::prompts::caption_id;
 use popalign::data::writer::{Finish, Writer, latents_name};
-use popalign::device::philox::{self, Purpose};
-use popalign::weights::{Tensor, Weights};
+use popalign::prompts::caption_id;
+use popalign::random;
+use popalign::random::Purpose;
+use popalign::tensors::{Tensor, Weights};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -287,7 +288,7 @@ fn rows() -> Vec<Row> {
 
 fn numbers(purpose: Purpose, id: u32, number: u32, n: usize) -> Vec<f32> {
     let mut values = vec![0.0; n];
-    philox::normal(1, purpose, id, number, 0, &mut values);
+    random::normal(1, purpose, id, number, 0, &mut values);
     values
 }
 

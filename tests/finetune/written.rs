@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use popalign::bundle::Bundle;
-use popalign::weights::lora;
+use popalign::lora;
 use serde_json::{Value, json};
 
 use crate::world::{World, files, log, stderr, tensors};
@@ -95,7 +95,7 @@ fn the_folder_holds_what_the_manifest_says() {
     let outcome = &manifest["outcome"];
     assert_eq!(outcome["steps"], 4);
     for (name, hash) in outcome["sha256"].as_object().unwrap() {
-        let found = popalign::fsio::sha256(&world.out().join(name)).unwrap();
+        let found = popalign::base::fsio::sha256(&world.out().join(name)).unwrap();
         assert_eq!(hash, &json!(found), "{name}");
     }
     // No paths, times or hosts: the same run elsewhere has the same manifest.
@@ -222,7 +222,7 @@ fn a_file_of_pairs_is_followed() {
     assert_eq!(fs::read_to_string(out.join("pairs.jsonl")).unwrap(), few);
     let id = |line: &str| {
         let pair: Value = serde_json::from_str(line).unwrap();
-        i64::from(popalign::data::prompts::caption_id(
+        i64::from(popalign::prompts::caption_id(
             pair["caption"].as_str().unwrap(),
         ))
     };

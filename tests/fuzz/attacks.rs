@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use popalign::weights::{Error, Weights};
+use popalign::tensors::{Error, Weights};
 use tempfile::TempDir;
 
 use crate::forge::{fixture, put, safetensors, state, text, torch, zip};

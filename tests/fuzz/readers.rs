@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use popalign::weights::checkpoint::Checkpoint;
-use popalign::weights::lora::{self, KohyaNames};
-use popalign::weights::{DType, Weights, metadata};
+use popalign::family::checkpoint::Checkpoint;
+use popalign::lora;
+use popalign::lora::KohyaNames;
+use popalign::tensors::{DType, Weights, metadata};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use tempfile::TempDir;

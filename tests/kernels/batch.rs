@@ -1,7 +1,7 @@
 //! What happens to a batch: noise, errors, factors, the weighted sum of gradients.
 
-use popalign::device::philox::Purpose;
 use popalign::device::{Diffuse, Errors, Layout, Loss, cpu};
+use popalign::random::Purpose;
 
 use crate::shim::{SIZES, args, assert_same, bits, launch, values};
 

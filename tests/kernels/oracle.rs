@@ -4,7 +4,7 @@ use std::path::Path;
 
 use popalign::device::blockwise::{self, SIGNED, UNSIGNED};
 use popalign::device::{AdamW, Clip, Codes, Layout, cpu};
-use popalign::weights::Weights;
+use popalign::tensors::Weights;
 
 use crate::shim::bits;
 

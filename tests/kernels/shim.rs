@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::sync::{LazyLock, Mutex};
 
 use libloading::Library;
-use popalign::device::philox::{self, Purpose};
+use popalign::random;
+use popalign::random::Purpose;
 
 use crate::compile_shim::{compile, root};
 
@@ -77,7 +78,7 @@ pub(crate) use args;
 /// Test values of a wide range, by index.
 pub(crate) fn values(seed: u64, n: usize) -> Vec<f32> {
     let mut x = vec![0.0; n];
-    philox::normal(seed, Purpose::Bootstrap, 1, 2, 3, &mut x);
+    random::normal(seed, Purpose::Bootstrap, 1, 2, 3, &mut x);
     for (k, v) in x.iter_mut().enumerate() {
         *v *= [1.0, 1e-3, 40.0, 1e-8][k % 4];
     }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use popalign::fsio;
+use popalign::base::fsio;
 use popalign::graph::Graph;
 use popalign::nets::graphs::Options;
 use popalign::runtime::{Ep, Feed, Outputs, Runtime, Session, SessionOptions};
-use popalign::weights::{DType, Weights};
+use popalign::tensors::{DType, Weights};
 
 /// A stored array; integers are in `i64s`, other numbers in `f32s`.
 pub(crate) struct Array {
@@ -48,7 +48,7 @@ impl Part {
         let take = |side: &str| -> BTreeMap<String, Array> {
             let prefix = format!("{part}/{side}/");
             let named =
-                |t: &popalign::weights::Tensor| t.name.strip_prefix(&prefix).map(String::from);
+                |t: &popalign::tensors::Tensor| t.name.strip_prefix(&prefix).map(String::from);
             file.iter()
                 .filter_map(|t| Some((named(t)?, read(t))))
                 .collect()
@@ -67,7 +67,7 @@ impl Part {
     }
 }
 
-fn read(tensor: &popalign::weights::Tensor) -> Array {
+fn read(tensor: &popalign::tensors::Tensor) -> Array {
     let shape = tensor.shape.iter().map(|&n| n as usize).collect();
     if tensor.dtype == DType::I64 {
         let bytes = tensor.read_bytes().unwrap();

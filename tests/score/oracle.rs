@@ -5,13 +5,13 @@ use std::fs;
 
 use image::RgbImage;
 use popalign::bundle::Bundle;
+use popalign::judge::clip::{CONVENTION, Clip, cosine};
+use popalign::picture::decode;
 use popalign::runtime::{Ep, Runtime, SessionOptions};
 use popalign::score::bootstrap::{Estimate, Population, Sample, Strata, estimate};
-use popalign::score::clip::{CONVENTION, Clip, cosine};
 use popalign::score::discrepancy::{distance, floor};
 use popalign::score::human::krippendorff_nominal;
 use popalign::score::measure::{Measure, Reading};
-use popalign::score::pictures::decode;
 use popalign::score::reference::{Bank, FILE, TENSOR};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;

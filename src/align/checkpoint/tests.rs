@@ -1,6 +1,6 @@
 use super::*;
 use crate::bundle::LoraInfo;
-use crate::nets::LoraModule;
+use crate::lora::LoraModule;
 
 const PLAN: Plan = Plan {
     every: 10,

@@ -11,8 +11,8 @@
 pub mod mpi;
 
 use super::{Error, Result};
+use crate::base::fsio;
 use crate::device::{Device, Link};
-use crate::fsio;
 
 /// The processes of a run, seen from one of them. Every rank calls the same methods in the same
 /// order.

@@ -4,7 +4,7 @@
 //! `stable-diffusion-v1-5/stable-diffusion-v1-5`, without what no network reads. The tokenizers'
 //! vocabulary is not among them: `--base` gives it.
 
-use crate::weights::checkpoint::Family;
+use crate::family::checkpoint::Family;
 
 macro_rules! files {
     ($family:literal: $($name:literal),+ $(,)?) => {

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value as Json, json};
 
 use super::{INDEX, Layout, Place, Source, builtin};
+use crate::base::fsio;
 use crate::bundle::{Part, Result};
-use crate::fsio;
 
 /// Files that go into the bundle, where the checkpoint itself has them.
 pub(super) const FILES: [&str; 6] = [

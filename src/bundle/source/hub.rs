@@ -9,7 +9,8 @@ use super::{INDEX, json};
 use crate::bundle::export::{Event, Report};
 use crate::bundle::{Error, Options, Result};
 use crate::hub::{self, Hub, Id, Remote};
-use crate::weights::{self, Chosen};
+use crate::tensors;
+use crate::tensors::Chosen;
 
 /// What is needed of a repository.
 pub(super) struct Want<'a> {
@@ -96,8 +97,8 @@ fn weights_of(
         }
         Chosen::Index(name) => {
             let index = get(&format!("{folder}{name}"))?;
-            let map = weights::weight_map(&index)?;
-            for shard in weights::shards(&map) {
+            let map = tensors::weight_map(&index)?;
+            for shard in tensors::shards(&map) {
                 get(&format!("{folder}{shard}"))?;
             }
         }
@@ -134,7 +135,7 @@ fn networks(remote: &Remote, want: &Want<'_>) -> hub::Result<Vec<(String, Chosen
             network => format!("{network}/"),
         };
         let has = |name: &str| files.contains(format!("{folder}{name}").as_str());
-        let chosen = weights::choose(want.variant, has);
+        let chosen = tensors::choose(want.variant, has);
         let chosen = chosen.or_else(|| only_safetensors(&files, &folder, want));
         match chosen {
             Some(chosen) => found.push((folder, chosen)),

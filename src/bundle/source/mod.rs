@@ -15,9 +15,9 @@ mod hub;
 
 use super::export::Report;
 use super::{Error, Options, Part, Result};
-use crate::fsio;
-use crate::weights::Weights;
-use crate::weights::checkpoint::Checkpoint;
+use crate::base::fsio;
+use crate::family::checkpoint::Checkpoint;
+use crate::tensors::Weights;
 
 /// A model's index in diffusers' layout.
 const INDEX: &str = "model_index.json";

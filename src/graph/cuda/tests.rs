@@ -7,13 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
-use crate::fsio;
+use crate::base::fsio;
 use crate::graph::op::Contrib;
 use crate::graph::{Conv, DType, Dim, Graph, Node, Op, Origin, Result, Unary, Value, check};
 use crate::nets::graphs::{self, Options};
 use crate::nets::{Params, read_config};
 use crate::runtime::{Feed, Runtime, Session, SessionOptions};
-use crate::weights::{NewTensor, Weights, write_safetensors};
+use crate::tensors::{NewTensor, Weights, write_safetensors};
 
 /// fp32 sums in another order, over a network with weights at random (as in `tests/nets.rs`).
 const FP32: f32 = 1e-4;

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Result};
-use crate::data::axes::Axes;
+use crate::prompts::Axes;
 
 mod table;
 mod walk;

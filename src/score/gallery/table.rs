@@ -7,9 +7,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{Gallery, Kind, Layout, Picture};
+use crate::base::fsio;
 use crate::data::manifest;
-use crate::data::prompts::csv_reader;
-use crate::fsio;
+use crate::prompts::csv_reader;
 use crate::score::{Error, Result};
 
 const JSONL: &str = "metadata.jsonl";

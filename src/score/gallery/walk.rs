@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::{Gallery, Layout, Picture};
-use crate::fsio;
+use crate::base::fsio;
 use crate::score::Result;
 
 /// What counts as a picture by its name. Those that can't be decoded are counted as such later.

@@ -14,8 +14,8 @@ use super::population::{Population, Prompt};
 use super::report::{data_uri, page};
 use super::run::Scored;
 use super::{Error, Result};
-use crate::device::philox::{Purpose, Stream};
-use crate::fsio;
+use crate::base::fsio;
+use crate::random::{Purpose, Stream};
 
 mod alpha;
 mod ratings;

@@ -6,8 +6,8 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::{QUESTIONS, krippendorff_nominal};
-use crate::data::prompts::csv_reader;
-use crate::fsio;
+use crate::base::fsio;
+use crate::prompts::csv_reader;
 use crate::score::{Error, Result};
 
 /// What raters said, and how far they agree.

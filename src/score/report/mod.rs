@@ -12,7 +12,7 @@ use super::human::Agreement;
 use super::run::Scored;
 use super::scores::Scores;
 use crate::align::log::Line;
-use crate::fsio;
+use crate::base::fsio;
 
 mod charts;
 mod headline;

@@ -9,8 +9,8 @@ use image::codecs::jpeg::JpegEncoder;
 use image::imageops::{FilterType, resize};
 use rayon::prelude::*;
 
+use crate::picture::decode;
 use crate::score::gallery::Kind;
-use crate::score::pictures::decode;
 use crate::score::population::{Population, Prompt};
 use crate::score::run::Scored;
 use crate::score::{Error, Result};

@@ -1,0 +1,9 @@
+//! What every room stands on and that knows nothing of this project: files, exact arithmetic,
+//! cache folders, the token that asks a run to stop.
+
+pub(crate) mod cache;
+pub(crate) mod exact;
+pub mod fsio;
+pub mod stop;
+
+pub use stop::Stop;

@@ -1,0 +1,257 @@
+//! What a run is asked for, and what of it the manifest records.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde_json::{Map, Value, json};
+
+use super::Result;
+use crate::base::fsio;
+use crate::bundle::{Bundle, Part};
+use crate::diffusion::guidance::{Annealing, GuidanceKind};
+use crate::diffusion::sampler::SamplerKind;
+use crate::runtime::{Ep, SessionOptions};
+
+/// What to generate, and where.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The bundle.
+    pub model: PathBuf,
+    /// The prompt list.
+    pub prompts: PathBuf,
+    /// The data set's folder.
+    pub out: PathBuf,
+    /// Axes and caption templates; without, prompts are captions as they stand.
+    pub axes: Option<PathBuf>,
+    /// Pictures of each neutral caption.
+    pub neutral: u32,
+    /// Pictures of each specific caption.
+    pub specific: u32,
+    /// Sampling steps.
+    pub steps: usize,
+    /// Guidance scale; 1 or less is no guidance.
+    pub cfg: f32,
+    /// The sampler.
+    pub sampler: SamplerKind,
+    /// The kind of guidance.
+    pub guidance: GuidanceKind,
+    /// How captions or the scale fade in, for the kinds that do that [default: the authors'].
+    pub annealing: Option<Annealing>,
+    /// The negative caption [default: none, as the model's own pipeline has it].
+    pub negative: Option<String>,
+    /// Size of the pictures [default: the model's].
+    pub size: Option<Size>,
+    /// Pictures drawn at once [default: 8, or 4 large ones].
+    pub batch: Option<usize>,
+    /// An adapter.
+    pub lora: Option<PathBuf>,
+    /// What the adapter is multiplied with.
+    pub lora_scale: f32,
+    /// Which part of the run is done here.
+    pub shard: Shard,
+    /// The classifier chain of the sanity filter: a file or the name of one that ships.
+    pub filter: Option<String>,
+    /// How pictures are kept.
+    pub format: Format,
+    /// Seed of all randomness.
+    pub seed: u64,
+    /// Execution provider, device, threads.
+    pub session: SessionOptions,
+}
+
+/// Width and height in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Pixels in a row.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.width, self.height)
+    }
+}
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let parse = || {
+            let (width, height) = text.split_once(['x', 'X', '×']).unwrap_or((text, text));
+            let (width, height) = (width.trim().parse().ok()?, height.trim().parse().ok()?);
+            Some(Self { width, height }).filter(|size| width > 0 && size.height > 0)
+        };
+        parse().ok_or_else(|| "expected WIDTHxHEIGHT in pixels, as 1024x1024".to_owned())
+    }
+}
+
+/// One of several runs that share a data set: it does every `count`-th unit from `index`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shard {
+    /// From 0.
+    pub index: usize,
+    /// How many there are.
+    pub count: usize,
+}
+
+impl Default for Shard {
+    /// The whole.
+    fn default() -> Self {
+        Self { index: 0, count: 1 }
+    }
+}
+
+impl FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let parse = || {
+            let (index, count) = text.split_once('/')?;
+            let (index, count) = (index.trim().parse().ok()?, count.trim().parse().ok()?);
+            Some(Self { index, count }).filter(|shard| index < shard.count)
+        };
+        parse().ok_or_else(|| "expected i/n with i from 0 to n-1, as 0/4".to_owned())
+    }
+}
+
+/// How pictures are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// PNG, without loss
+    Png,
+    /// JPEG of quality 95
+    Jpg,
+    /// Latents and embeddings only: enough to train on
+    None,
+}
+
+impl Format {
+    /// The files' extension.
+    pub fn extension(self) -> Option<&'static str> {
+        match self {
+            Format::Png => Some("png"),
+            Format::Jpg => Some("jpg"),
+            Format::None => None,
+        }
+    }
+}
+
+/// SHA-256s of what goes into a run.
+#[derive(Debug, Default)]
+pub(super) struct Hashes {
+    pub(super) prompts: String,
+    pub(super) axes: Option<String>,
+    /// Of the adapter's factors as they are fed, whatever file format they came from.
+    pub(super) lora: Option<String>,
+    /// The classifier chain's name, and the SHA-256 of it and its models.
+    pub(super) chain: Option<(String, String)>,
+}
+
+/// An input file: name for people, hash for machines.
+fn file(path: Option<&Path>, key: &str, hash: Option<&str>) -> Value {
+    let Some((path, hash)) = path.zip(hash) else {
+        return Value::Null;
+    };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    json!({"file": name, key: hash})
+}
+
+impl Request {
+    /// Everything that the data set's bytes depend on, for the manifest.
+    pub(super) fn config(
+        &self,
+        bundle: &Bundle,
+        hashes: &Hashes,
+        (size, batch, ep): (Size, usize, Ep),
+    ) -> Result<Map<String, Value>> {
+        let mut config = model(bundle)?;
+        let (axes, lora) = (self.axes.as_deref(), self.lora.as_deref());
+        let mut put = |key: &str, value: Value| config.insert(key.to_owned(), value);
+        put(
+            "prompts",
+            file(Some(&self.prompts), "sha256", Some(&hashes.prompts)),
+        );
+        put("axes", file(axes, "sha256", hashes.axes.as_deref()));
+        put("neutral", json!(self.neutral));
+        put("specific", json!(axes.map(|_| self.specific)));
+        put("seed", json!(self.seed));
+        put("steps", json!(self.steps));
+        put("cfg", json!(self.cfg));
+        put("sampler", json!(self.sampler));
+        put("guidance", json!(self.guidance));
+        if self.guidance != GuidanceKind::Cfg {
+            put("annealing", json!(self.annealing.unwrap_or_default()));
+        }
+        put("negative", json!(self.negative));
+        put("size", json!(size.to_string()));
+        put("lora", file(lora, "factors_sha256", hashes.lora.as_deref()));
+        put("lora_scale", json!(lora.map(|_| self.lora_scale)));
+        let chain = hashes.chain.as_ref();
+        put(
+            "filter",
+            json!(chain.map(|(name, sha256)| json!({"chain": name, "sha256": sha256}))),
+        );
+        put("format", json!(self.format));
+        put("ep", json!(ep));
+        // See the module's documentation: on the CPU it changes no bit.
+        if ep != Ep::Cpu {
+            put("batch", json!(batch));
+        }
+        Ok(config)
+    }
+}
+
+/// What the model is: a hash of each part's graph and weights, and of the files beside them.
+fn model(bundle: &Bundle) -> Result<Map<String, Value>> {
+    let mut config = Map::new();
+    config.insert("pipeline".into(), json!(bundle.config().pipeline));
+    for part in [
+        Part::TextEncoder,
+        Part::TextEncoder2,
+        Part::Unet,
+        Part::VaeDecoder,
+    ] {
+        if bundle.has(part) {
+            config.insert(format!("model.{part}"), bundle.fingerprint(part)?.into());
+        }
+    }
+    let mut folders: BTreeMap<&str, String> = BTreeMap::new();
+    for (path, sha256) in &bundle.config().files {
+        let folder = path.split('/').next().unwrap_or_default();
+        if ["tokenizer", "tokenizer_2", "scheduler", "model_index.json"].contains(&folder) {
+            folders
+                .entry(folder)
+                .or_default()
+                .push_str(&format!("{path} {sha256}\n"));
+        }
+    }
+    for (folder, list) in folders {
+        let hash = fsio::sha256_bytes(list.as_bytes());
+        config.insert(format!("model.{folder}"), hash.into());
+    }
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_shards_are_read() {
+        let size = |width, height| Ok(Size { width, height });
+        assert_eq!("64x96".parse(), size(64, 96));
+        assert_eq!("64".parse(), size(64, 64));
+        for bad in ["", "64x", "x64", "0x8", "-1x8", "64x64x3", "big"] {
+            assert!(bad.parse::<Size>().is_err(), "{bad}");
+        }
+        assert_eq!("1/4".parse(), Ok(Shard { index: 1, count: 4 }));
+        for bad in ["", "1", "4/4", "0/0", "-1/2", "a/b"] {
+            assert!(bad.parse::<Shard>().is_err(), "{bad}");
+        }
+    }
+}

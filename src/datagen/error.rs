@@ -1,0 +1,169 @@
+//! What can go wrong in generating a data set.
+
+use std::path::PathBuf;
+
+use crate::diffusion::NonFinite;
+
+/// Why a data set could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file can't be read or written.
+    #[error(transparent)]
+    Io(#[from] crate::base::fsio::Error),
+    /// The bundle.
+    #[error(transparent)]
+    Bundle(#[from] crate::bundle::Error),
+    /// A network's configuration.
+    #[error(transparent)]
+    Network(#[from] crate::nets::Error),
+    /// ONNX Runtime.
+    #[error(transparent)]
+    Runtime(#[from] crate::runtime::Error),
+    /// The prompt list.
+    #[error(transparent)]
+    Prompts(#[from] crate::prompts::Error),
+    /// The axes file.
+    #[error(transparent)]
+    Axes(#[from] crate::prompts::axes::Error),
+    /// The data set's folder.
+    #[error(transparent)]
+    Data(#[from] crate::data::dataset::Error),
+    /// The noise schedule.
+    #[error(transparent)]
+    Schedule(#[from] crate::diffusion::schedule::Error),
+    /// The text encoders.
+    #[error(transparent)]
+    Text(#[from] crate::diffusion::text::Error),
+    /// The UNet.
+    #[error(transparent)]
+    Draw(#[from] crate::diffusion::pipeline::Error),
+    /// A picture that is none.
+    #[error("picture {image_id} of \"{caption}\" came out as NaN or infinity: {found}")]
+    NonFinite {
+        /// Which numbers.
+        found: NonFinite,
+        /// Its caption.
+        caption: String,
+        /// Its number among the caption's pictures.
+        image_id: u32,
+    },
+    /// The VAE.
+    #[error(transparent)]
+    Decode(#[from] crate::diffusion::decode::Error),
+    /// The LoRA file.
+    #[error("cannot use --lora {}", path.display())]
+    Lora {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: crate::lora::Error,
+    },
+    /// The classifier chain of the sanity filter.
+    #[error(transparent)]
+    Chain(#[from] crate::judge::chain::Error),
+    /// An axis that the chain does not measure as the axes file says.
+    #[error("axis.{axis}.classifier.{key}: the chain {}: {problem}", chain.display())]
+    Axis {
+        /// The axis.
+        axis: String,
+        /// The key.
+        key: String,
+        /// The chain's manifest.
+        chain: PathBuf,
+        /// What it has.
+        problem: String,
+    },
+    /// A picture that can't be encoded.
+    #[error("cannot encode a picture as {format}")]
+    Encode {
+        /// The format.
+        format: &'static str,
+        /// The encoder's reason.
+        source: image::ImageError,
+    },
+    /// An option whose value can't be.
+    #[error("--{option} {value}: {problem}")]
+    Option {
+        /// The option.
+        option: &'static str,
+        /// Its value.
+        value: String,
+        /// What was expected.
+        problem: String,
+    },
+    /// Something that is planned and not built.
+    #[error("{what} is not supported yet")]
+    NotYet {
+        /// What.
+        what: String,
+    },
+    /// A model that can't draw from text alone.
+    #[error("bundle {}: {problem}", dir.display())]
+    Model {
+        /// The bundle.
+        dir: PathBuf,
+        /// Why not.
+        problem: String,
+    },
+    /// No picture was asked for.
+    #[error("there is nothing to draw: {reason}")]
+    Nothing {
+        /// Why.
+        reason: &'static str,
+    },
+    /// Two captions with the same id.
+    #[error(
+        "the captions \"{first}\" and \"{second}\" have the same id {id:08x}; change one of them"
+    )]
+    Clash {
+        /// A caption.
+        first: String,
+        /// Another one.
+        second: String,
+        /// Their id.
+        id: u32,
+    },
+    /// A folder that holds something else.
+    #[error("{} is neither empty nor a data set", path.display())]
+    InTheWay {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The user asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// Advice for the person at the keyboard, where there is any.
+    pub fn hint(&self) -> Option<&'static str> {
+        use crate::data::{dataset, manifest};
+        use crate::lora;
+        match self {
+            Error::Bundle(error) => error.hint(),
+            Error::Runtime(error) => error.hint(),
+            Error::Text(crate::diffusion::text::Error::Bundle(error)) => error.hint(),
+            Error::Decode(crate::diffusion::decode::Error::Bundle(error)) => error.hint(),
+            Error::Data(dataset::Error::Manifest(manifest::Error::Changed { .. })) => Some(
+                "repeat the options it was begun with to go on with it, or choose another --out",
+            ),
+            Error::Lora {
+                source: lora::Error::Rank { .. },
+                ..
+            } => Some("export with a higher pa-export --lora-rank"),
+            Error::Lora {
+                source: lora::Error::NoModule { .. },
+                ..
+            } => Some("export with those modules in pa-export --lora-targets"),
+            Error::NonFinite { found, .. }
+            | Error::Text(crate::diffusion::text::Error::NonFinite { found, .. }) => {
+                Some(found.hint())
+            }
+            Error::InTheWay { .. } => Some("choose another --out, or remove it yourself"),
+            _ => None,
+        }
+    }
+}
+
+/// Result of generating.
+pub type Result<T> = std::result::Result<T, Error>;

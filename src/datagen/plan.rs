@@ -1,0 +1,263 @@
+//! The list of pictures of a run, and the captions they are drawn for.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{Error, Result};
+use crate::data::dataset::Kind;
+use crate::prompts::Axes;
+use crate::prompts::caption_id;
+
+/// Every picture of a run, in order.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Plan {
+    captions: Vec<String>,
+    groups: Vec<Group>,
+    pictures: usize,
+}
+
+/// Pictures of one caption that stand together.
+#[derive(Debug, Clone, PartialEq)]
+struct Group {
+    subject: String,
+    /// Its caption and the subject's neutral one, in `captions`.
+    caption: usize,
+    neutral: usize,
+    kind: Kind,
+    axes: BTreeMap<String, String>,
+    /// Its first picture's place in the list and number among its caption's.
+    first: usize,
+    first_image: u32,
+}
+
+/// One picture of a plan.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Picture<'a> {
+    /// Its place in the list.
+    pub index: usize,
+    /// The entry of the prompt list.
+    pub subject: &'a str,
+    /// Its caption.
+    pub caption: &'a str,
+    /// The subject's caption that names no values.
+    pub neutral: &'a str,
+    /// Whether its caption names values.
+    pub kind: Kind,
+    /// The values.
+    pub axes: &'a BTreeMap<String, String>,
+    /// Its number among its caption's pictures.
+    pub image_id: u32,
+}
+
+impl Plan {
+    /// Plans `neutral` pictures of each prompt's neutral caption and, with axes, `specific` ones
+    /// of each specific caption. Without axes each prompt is a neutral caption as it stands.
+    ///
+    /// # Errors
+    /// [`Error::Nothing`], [`Error::Clash`], more pictures than can be counted.
+    pub fn new(
+        prompts: &[String],
+        axes: Option<&Axes>,
+        neutral: u32,
+        specific: u32,
+    ) -> Result<Self> {
+        let mut plan = Building::default();
+        for prompt in prompts {
+            let caption = axes.map_or_else(|| prompt.clone(), |axes| axes.neutral(prompt));
+            let own = plan.caption(caption)?;
+            plan.group(prompt, own, own, Kind::Neutral, BTreeMap::new(), neutral)?;
+            if specific == 0 {
+                continue;
+            }
+            for named in axes.map(|axes| axes.specific(prompt)).unwrap_or_default() {
+                let caption = plan.caption(named.caption)?;
+                plan.group(prompt, caption, own, Kind::Specific, named.values, specific)?;
+            }
+        }
+        let Building { plan, .. } = plan;
+        match plan.pictures {
+            0 => Err(Error::Nothing {
+                reason: "--neutral and --specific are both 0",
+            }),
+            _ => Ok(plan),
+        }
+    }
+
+    /// How many pictures there are.
+    pub fn len(&self) -> usize {
+        self.pictures
+    }
+
+    /// Whether there are none. (There are always some.)
+    pub fn is_empty(&self) -> bool {
+        self.pictures == 0
+    }
+
+    /// All captions, each once; neutral ones also where no picture is drawn for them, because
+    /// training labels pairs with them.
+    pub fn captions(&self) -> &[String] {
+        &self.captions
+    }
+
+    /// The picture at a place of the list.
+    ///
+    /// # Panics
+    /// If the list is shorter.
+    pub fn picture(&self, index: usize) -> Picture<'_> {
+        assert!(index < self.pictures, "no picture {index} in the plan");
+        let group = self.groups.partition_point(|group| group.first <= index) - 1;
+        let group = &self.groups[group];
+        Picture {
+            index,
+            subject: &group.subject,
+            caption: &self.captions[group.caption],
+            neutral: &self.captions[group.neutral],
+            kind: group.kind,
+            axes: &group.axes,
+            image_id: group.first_image + (index - group.first) as u32,
+        }
+    }
+}
+
+/// A plan being made.
+#[derive(Default)]
+struct Building {
+    plan: Plan,
+    /// Place of each caption, by its id.
+    places: HashMap<u32, usize>,
+    /// Pictures of each caption so far: a caption that two prompts lead to goes on counting, so
+    /// that no picture is drawn twice.
+    images: HashMap<usize, u32>,
+}
+
+impl Building {
+    fn caption(&mut self, caption: String) -> Result<usize> {
+        let id = caption_id(&caption);
+        if let Some(&place) = self.places.get(&id) {
+            return match self.plan.captions[place] == caption {
+                true => Ok(place),
+                false => Err(Error::Clash {
+                    first: self.plan.captions[place].clone(),
+                    second: caption,
+                    id,
+                }),
+            };
+        }
+        let place = self.plan.captions.len();
+        self.places.insert(id, place);
+        self.plan.captions.push(caption);
+        Ok(place)
+    }
+
+    fn group(
+        &mut self,
+        subject: &str,
+        caption: usize,
+        neutral: usize,
+        kind: Kind,
+        axes: BTreeMap<String, String>,
+        count: u32,
+    ) -> Result<()> {
+        if count == 0 {
+            return Ok(());
+        }
+        let images = self.images.entry(caption).or_default();
+        let first_image = *images;
+        *images = images.checked_add(count).ok_or_else(|| Error::Option {
+            option: "neutral",
+            value: count.to_string(),
+            problem: "more pictures of one caption than can be counted".into(),
+        })?;
+        self.plan.groups.push(Group {
+            subject: subject.to_owned(),
+            caption,
+            neutral,
+            kind,
+            axes,
+            first: self.plan.pictures,
+            first_image,
+        });
+        self.plan.pictures += count as usize;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    const AXES: &str = r#"
+        [template]
+        neutral = "a {prompt}"
+        specific = "a {gender} {prompt}"
+        [[axis]]
+        name = "gender"
+        values = ["female", "male"]
+    "#;
+
+    fn plan(prompts: &[&str], axes: bool, neutral: u32, specific: u32) -> Result<Plan> {
+        let axes = axes.then(|| Axes::parse(AXES, Path::new("axes.toml")).unwrap());
+        let prompts: Vec<String> = prompts.iter().map(|&p| p.to_owned()).collect();
+        Plan::new(&prompts, axes.as_ref(), neutral, specific)
+    }
+
+    #[test]
+    fn pictures_stand_prompt_by_prompt_neutral_first() {
+        let plan = plan(&["cook", "clerk"], true, 2, 1).unwrap();
+        let all: Vec<(&str, u32)> = (0..plan.len())
+            .map(|i| plan.picture(i))
+            .map(|p| (p.caption, p.image_id))
+            .collect();
+        let expected = [
+            ("a cook", 0),
+            ("a cook", 1),
+            ("a female cook", 0),
+            ("a male cook", 0),
+            ("a clerk", 0),
+            ("a clerk", 1),
+            ("a female clerk", 0),
+            ("a male clerk", 0),
+        ];
+        assert_eq!(all, expected);
+        let last = plan.picture(7);
+        assert_eq!((last.subject, last.neutral), ("clerk", "a clerk"));
+        assert_eq!(last.axes["gender"], "male");
+        assert_eq!(plan.captions().len(), 6);
+    }
+
+    #[test]
+    fn without_axes_prompts_stand_as_they_are_and_neutral_captions_are_always_listed() {
+        let plain = plan(&["a house"], false, 3, 10).unwrap();
+        assert_eq!(
+            (plain.len(), plain.captions()),
+            (3, &["a house".to_owned()][..])
+        );
+        let specific = plan(&["cook"], true, 0, 1).unwrap();
+        assert_eq!(specific.len(), 2);
+        assert_eq!(specific.captions()[0], "a cook");
+    }
+
+    #[test]
+    fn a_caption_met_again_goes_on_counting() {
+        let plan = plan(&["cook", "female cook"], true, 2, 1).unwrap();
+        let places: Vec<u32> = (0..plan.len())
+            .map(|i| plan.picture(i))
+            .filter(|p| p.caption == "a female cook")
+            .map(|p| p.image_id)
+            .collect();
+        assert_eq!(places, [0, 1, 2]);
+    }
+
+    #[test]
+    fn an_empty_plan_is_refused() {
+        assert!(matches!(
+            plan(&["x"], true, 0, 0),
+            Err(Error::Nothing { .. })
+        ));
+        assert!(matches!(
+            plan(&["x"], false, 0, 4),
+            Err(Error::Nothing { .. })
+        ));
+    }
+}

@@ -1,0 +1,280 @@
+//! A run: checks, embeddings, then units until all are there or the user stops it.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+
+use super::setup;
+
+use super::setup::Setup;
+use super::worker::{Shared, Worker};
+use super::{Error, Request, Result};
+use crate::base::fsio;
+use crate::data::manifest::Outcome;
+use crate::data::writer;
+use crate::data::writer::Writer;
+use crate::diffusion::text::{Embedding, TextEncoders};
+use crate::prompts::caption_id;
+use crate::runtime::{Ep, SessionOptions};
+
+/// What a run reports.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Everything was checked; drawing begins.
+    Start {
+        /// The execution provider.
+        ep: Ep,
+        /// Pictures of the whole data set.
+        pictures: usize,
+        /// Of these, what this run is to draw.
+        todo: usize,
+        /// Captions.
+        captions: usize,
+        /// Steps of a picture.
+        steps: usize,
+        /// Pictures drawn at once by each worker.
+        batch: usize,
+        /// Workers.
+        workers: usize,
+    },
+    /// Prompts that stand in the list more than once; they count once.
+    Repeated(usize),
+    /// A caption is too long for the text encoders and lost its end.
+    Truncated(&'a str),
+    /// A caption was encoded.
+    Encoded {
+        /// Captions so far.
+        done: usize,
+        /// Captions in all.
+        of: usize,
+    },
+    /// A worker made a step of so many pictures.
+    Stepped(usize),
+    /// A unit was written.
+    Unit {
+        /// Its number.
+        unit: usize,
+        /// Pictures kept.
+        kept: usize,
+        /// Pictures that the filter dropped, by reason.
+        dropped: BTreeMap<String, usize>,
+    },
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finish {
+    /// The data set is whole.
+    Complete(Outcome),
+    /// This shard is done; so many units are for others.
+    UnitsLeft(usize),
+    /// All units are there; another run that is still at work will complete the data set.
+    LeftToOthers,
+    /// The user stopped it; so many units of this run are left.
+    Interrupted(usize),
+}
+
+/// What workers tell the thread that reports.
+pub(super) enum Message {
+    Stepped(usize),
+    Unit {
+        unit: usize,
+        kept: usize,
+        dropped: BTreeMap<String, usize>,
+    },
+    Failed(Error),
+}
+
+/// Generates a data set, or goes on with one. `report` is called in order, from this thread;
+/// [`ControlFlow::Break`] stops the run when the units under way are done.
+///
+/// # Errors
+/// See [`Error`]. Whatever was finished before stays; the same request goes on from there.
+pub fn run(
+    request: &Request,
+    report: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+) -> Result<Finish> {
+    let setup = setup::prepare(request)?;
+    if setup.repeated > 0 {
+        let _ = report(Event::Repeated(setup.repeated));
+    }
+    refuse_other_folders(&request.out)?;
+    let writer = Writer::open(&request.out, setup.manifest.clone())?;
+    if let Some(outcome) = writer.outcome() {
+        let outcome = outcome.clone();
+        writer.finish()?;
+        return Ok(Finish::Complete(outcome));
+    }
+    if let Some((_, bytes)) = &setup.axes {
+        fsio::write(request.out.join("axes.toml"), bytes)?;
+    }
+    let negative = match encode(&setup, &writer, report) {
+        Err(Error::Interrupted) => {
+            return Ok(Finish::Interrupted(units_todo(&setup, &writer).len()));
+        }
+        encoded => encoded?,
+    };
+    draw(&setup, writer, &negative, report)
+}
+
+/// Only an empty folder or a data set may become this data set. (A killed first run leaves hidden
+/// files.)
+fn refuse_other_folders(out: &Path) -> Result<()> {
+    if out.join(crate::data::manifest::FILE).is_file() {
+        return Ok(());
+    }
+    let Ok(entries) = out.read_dir() else {
+        return Ok(());
+    };
+    let hidden = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with('.');
+    match entries.flatten().all(|entry| hidden(&entry.file_name())) {
+        true => Ok(()),
+        false => Err(Error::InTheWay {
+            path: out.to_path_buf(),
+        }),
+    }
+}
+
+/// Writes the captions' embeddings, unless they are there, and gives the negative one.
+fn encode(
+    setup: &Setup,
+    writer: &Writer,
+    report: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+) -> Result<Embedding> {
+    let negative = setup.negative.as_deref();
+    if writer.has_text() && negative.is_none() {
+        return Ok(setup.settings.text.zeros());
+    }
+    let options = SessionOptions {
+        threads: setup.threads,
+        ..setup.session.clone()
+    };
+    let mut encoders = TextEncoders::open(&setup.bundle, &setup.runtime, &options)?;
+    let mut one = |caption: &str, report: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>| {
+        let (embedding, truncated) = encoders.encode(caption)?;
+        if truncated {
+            let _ = report(Event::Truncated(caption));
+        }
+        Ok::<_, Error>(embedding)
+    };
+    let captions = setup.plan.captions();
+    if !writer.has_text() {
+        let ids: Vec<u32> = captions.iter().map(|c| caption_id(c)).collect();
+        writer.write_text::<Error>(&ids, |index| {
+            let embedding = one(&captions[index], report)?;
+            let (done, of) = (index + 1, captions.len());
+            match report(Event::Encoded { done, of }) {
+                ControlFlow::Continue(()) => Ok((embedding.prompt_embeds, embedding.pooled)),
+                ControlFlow::Break(()) => Err(Error::Interrupted),
+            }
+        })?;
+    }
+    match negative {
+        Some(caption) => one(caption, report),
+        None => Ok(setup.settings.text.zeros()),
+    }
+}
+
+/// The units that this run is to make.
+fn units_todo(setup: &Setup, writer: &Writer) -> Vec<usize> {
+    (0..writer.layout().units())
+        .filter(|unit| unit % setup.shard.count == setup.shard.index)
+        .filter(|&unit| !writer.unit_done(unit))
+        .collect()
+}
+
+/// Lets workers make the units, and joins the data set when all are there.
+fn draw(
+    setup: &Setup,
+    writer: Writer,
+    negative: &Embedding,
+    report: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+) -> Result<Finish> {
+    let todo = units_todo(setup, &writer);
+    let (workers, threads) =
+        setup::workers(&setup.bundle, setup.session.ep, setup.threads, todo.len());
+    let start = report(Event::Start {
+        ep: setup.session.ep,
+        pictures: setup.plan.len(),
+        todo: todo
+            .iter()
+            .map(|&unit| writer.layout().unit(unit).len())
+            .sum(),
+        captions: setup.plan.captions().len(),
+        steps: setup.settings.sampler.steps(),
+        batch: setup.batch,
+        workers,
+    });
+    let shared = Shared {
+        setup,
+        negative,
+        text: &writer.text()?,
+        writer: &writer,
+        session: SessionOptions {
+            threads,
+            ..setup.session.clone()
+        },
+        todo: &todo,
+        next: AtomicUsize::new(0),
+        stop: AtomicBool::new(start.is_break()),
+    };
+    let written = work(&shared, workers, report)?;
+    match todo.len() - written {
+        0 => Ok(match writer.finish()? {
+            writer::Finish::Complete(outcome) => Finish::Complete(outcome),
+            writer::Finish::UnitsLeft(units) => Finish::UnitsLeft(units),
+            writer::Finish::LeftToOthers => Finish::LeftToOthers,
+        }),
+        left => Ok(Finish::Interrupted(left)),
+    }
+}
+
+/// Runs the workers and reports for them; returns how many units they wrote.
+fn work(
+    shared: &Shared<'_>,
+    workers: usize,
+    report: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+) -> Result<usize> {
+    let (sender, messages) = mpsc::channel();
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            let sender = sender.clone();
+            scope.spawn(move || {
+                let done = Worker::open(shared).and_then(|mut worker| worker.work(&sender));
+                if let Err(error) = done {
+                    shared.stop.store(true, Ordering::SeqCst);
+                    let _ = sender.send(Message::Failed(error));
+                }
+            });
+        }
+        drop(sender);
+        let (mut written, mut failed) = (0, None);
+        for message in messages {
+            let event = match message {
+                Message::Stepped(pictures) => Event::Stepped(pictures),
+                Message::Unit {
+                    unit,
+                    kept,
+                    dropped,
+                } => {
+                    written += 1;
+                    Event::Unit {
+                        unit,
+                        kept,
+                        dropped,
+                    }
+                }
+                Message::Failed(error) => {
+                    failed.get_or_insert(error);
+                    continue;
+                }
+            };
+            if report(event).is_break() {
+                shared.stop.store(true, Ordering::SeqCst);
+            }
+        }
+        failed.map_or(Ok(written), Err)
+    })
+}

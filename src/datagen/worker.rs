@@ -1,0 +1,245 @@
+//! A worker: its own UNet and VAE, and units from the queue.
+
+use std::collections::BTreeMap;
+use std::io::Cursor;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
+
+use image::{ExtendedColorType, ImageEncoder, RgbImage};
+
+use super::filter::{Filter, Judgement};
+use super::run::Message;
+use super::setup::Setup;
+use super::{Error, Format, Picture, Result};
+use crate::base::fsio;
+use crate::data::dataset::{LatentsRef, Row};
+use crate::data::writer::{TextFile, Writer, latents_name};
+use crate::diffusion::painter::{Order, Painter};
+use crate::diffusion::pipeline::{Conditioning, Job};
+use crate::diffusion::text::Embedding;
+use crate::prompts::caption_id;
+use crate::runtime::SessionOptions;
+
+const JPEG_QUALITY: u8 = 95;
+/// Longest part of a caption in a file's name.
+const SLUG: usize = 60;
+
+/// What workers share.
+pub(super) struct Shared<'a> {
+    pub(super) setup: &'a Setup,
+    pub(super) negative: &'a Embedding,
+    pub(super) text: &'a TextFile,
+    pub(super) writer: &'a Writer,
+    /// Each worker's threads and provider.
+    pub(super) session: SessionOptions,
+    /// The queue of units.
+    pub(super) todo: &'a [usize],
+    pub(super) next: AtomicUsize,
+    pub(super) stop: AtomicBool,
+}
+
+impl Shared<'_> {
+    /// The next unit of the queue, until it is empty or the run is stopped.
+    fn take(&self) -> Option<usize> {
+        if self.stop.load(Ordering::SeqCst) {
+            return None;
+        }
+        let place = self.next.fetch_add(1, Ordering::SeqCst);
+        self.todo.get(place).copied()
+    }
+
+    /// What a painter is told of some pictures.
+    fn orders<'a>(&'a self, pictures: &[Picture<'a>]) -> Result<Vec<Order<'a>>> {
+        let order = |picture: &Picture<'a>| {
+            let prompt_id = caption_id(picture.caption);
+            let embeddings = self.text.get(prompt_id)?;
+            let caption = Conditioning {
+                prompt_embeds: embeddings.prompt_embeds,
+                pooled: embeddings.pooled,
+            };
+            Ok(Order {
+                caption: picture.caption,
+                job: Job {
+                    caption,
+                    prompt_id,
+                    image_id: picture.image_id,
+                },
+            })
+        };
+        pictures.iter().map(order).collect()
+    }
+}
+
+/// A worker.
+pub(super) struct Worker<'a> {
+    shared: &'a Shared<'a>,
+    painter: Painter,
+    filter: Option<Filter>,
+}
+
+impl<'a> Worker<'a> {
+    /// Loads the networks.
+    pub(super) fn open(shared: &'a Shared<'a>) -> Result<Self> {
+        let setup = shared.setup;
+        let filter = setup.filter()?;
+        let seen = setup.format != Format::None || filter.is_some();
+        let size = seen.then_some([setup.size.height, setup.size.width]);
+        let (session, settings) = (&shared.session, &setup.settings);
+        let painter = Painter::open(&setup.bundle, &setup.runtime, session, settings, size)?;
+        Ok(Self {
+            shared,
+            painter,
+            filter,
+        })
+    }
+
+    /// Makes units until there are no more.
+    pub(super) fn work(&mut self, messages: &Sender<Message>) -> Result<()> {
+        while let Some(unit) = self.shared.take() {
+            let rows = self.unit(unit, messages)?;
+            let mut dropped = BTreeMap::new();
+            for reason in rows.iter().filter_map(|row| row.dropped.clone()) {
+                *dropped.entry(reason).or_default() += 1;
+            }
+            let kept = rows.iter().filter(|row| row.dropped.is_none()).count();
+            let _ = messages.send(Message::Unit {
+                unit,
+                kept,
+                dropped,
+            });
+        }
+        Ok(())
+    }
+
+    /// Makes a unit and returns its rows.
+    fn unit(&mut self, unit: usize, messages: &Sender<Message>) -> Result<Vec<Row>> {
+        let Setup {
+            plan,
+            batch,
+            settings,
+            ..
+        } = self.shared.setup;
+        let shared = self.shared;
+        let negative = shared.negative.into();
+        let range = shared.writer.layout().unit(unit);
+        let pictures: Vec<Picture<'_>> = range.map(|index| plan.picture(index)).collect();
+        let mut latents = Vec::with_capacity(pictures.len() * settings.latent_len());
+        let mut rows = Vec::with_capacity(pictures.len());
+        for chunk in pictures.chunks(*batch) {
+            let orders = shared.orders(chunk)?;
+            let mut stepped = || {
+                let _ = messages.send(Message::Stepped(chunk.len()));
+            };
+            let drawn = self.painter.draw(&orders, negative, &mut stepped)?;
+            let images = self.painter.decode(&drawn, &orders)?;
+            let judgements = match (&mut self.filter, &images) {
+                (Some(filter), Some(images)) => filter.judge(images, chunk)?,
+                _ => vec![Judgement::default(); chunk.len()],
+            };
+            for (place, (picture, judgement)) in chunk.iter().zip(judgements).enumerate() {
+                let file = match &images {
+                    Some(images) => self.keep(picture, &images[place])?,
+                    None => None,
+                };
+                let latents = LatentsRef {
+                    file: latents_name(unit),
+                    index: rows.len(),
+                };
+                rows.push(row(picture, settings.seed, latents, file, judgement));
+            }
+            latents.extend(drawn);
+        }
+        self.shared.writer.write_unit(unit, &rows, &latents)?;
+        Ok(rows)
+    }
+
+    /// Writes a picture; gives its name and hash.
+    fn keep(&self, picture: &Picture<'_>, image: &RgbImage) -> Result<Option<(String, String)>> {
+        let format = self.shared.setup.format;
+        let Some(extension) = format.extension() else {
+            return Ok(None);
+        };
+        let bytes = encoded(image, format)?;
+        let stem = file_stem(picture.index, picture.caption);
+        let name = format!("images/{stem}.{extension}");
+        self.shared.writer.write_image(&name, &bytes)?;
+        Ok(Some((name, fsio::sha256_bytes(&bytes))))
+    }
+}
+
+fn row(
+    picture: &Picture<'_>,
+    seed: u64,
+    latents: LatentsRef,
+    file: Option<(String, String)>,
+    judgement: Judgement,
+) -> Row {
+    let (file_name, sha256) = file.unzip();
+    Row {
+        file_name,
+        prompt: picture.caption.to_owned(),
+        neutral_prompt: picture.neutral.to_owned(),
+        subject: picture.subject.to_owned(),
+        kind: picture.kind,
+        axes: picture.axes.clone(),
+        seed,
+        prompt_id: caption_id(picture.caption),
+        image_id: picture.image_id,
+        latents,
+        sha256,
+        verdict: judgement.verdict,
+        dropped: judgement.dropped,
+    }
+}
+
+/// A picture's file.
+fn encoded(picture: &RgbImage, format: Format) -> Result<Vec<u8>> {
+    let mut bytes = Cursor::new(Vec::new());
+    let (width, height) = picture.dimensions();
+    let colour = ExtendedColorType::Rgb8;
+    let written = match format {
+        Format::Jpg => image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY)
+            .write_image(picture, width, height, colour),
+        Format::Png | Format::None => image::codecs::png::PngEncoder::new(&mut bytes)
+            .write_image(picture, width, height, colour),
+    };
+    written.map_err(|source| Error::Encode {
+        format: format.extension().unwrap_or_default(),
+        source,
+    })?;
+    Ok(bytes.into_inner())
+}
+
+/// The name of a picture: its place in the list and its caption, "000012-a-photo-of-a-doctor".
+fn file_stem(index: usize, caption: &str) -> String {
+    let mut name = format!("{index:06}-");
+    let longest = name.len() + SLUG;
+    for letter in caption.chars() {
+        if name.len() >= longest {
+            break;
+        }
+        if letter.is_ascii_alphanumeric() {
+            name.push(letter.to_ascii_lowercase());
+        } else if !name.ends_with('-') {
+            name.push('-');
+        }
+    }
+    name.trim_end_matches('-').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn captions_become_names() {
+        let stem = |caption: &str| file_stem(7, caption);
+        assert_eq!(
+            stem("A photo of a  naïve chef, head!"),
+            "000007-a-photo-of-a-na-ve-chef-head"
+        );
+        assert_eq!(stem("../../etc/passwd"), "000007-etc-passwd");
+        assert_eq!(stem("画"), "000007");
+        assert_eq!(stem(&"x".repeat(300)).len(), 7 + SLUG);
+    }
+}

@@ -1,0 +1,109 @@
+//! A painter: a UNet and a VAE that make pictures of captions, for whoever wants some.
+
+use std::sync::Arc;
+
+use image::RgbImage;
+
+use super::NonFinite;
+use super::decode;
+use super::decode::Decoder;
+use super::pipeline;
+use super::pipeline::{Conditioning, Denoiser, Job, Settings};
+use crate::bundle::{Bundle, Part};
+use crate::datagen::{Error, Result};
+use crate::lora::Fitted;
+use crate::runtime::{Runtime, SessionOptions};
+
+/// A picture to draw.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Order<'a> {
+    /// Its caption, for messages.
+    pub(crate) caption: &'a str,
+    /// What the UNet is told.
+    pub(crate) job: Job<'a>,
+}
+
+/// Loaded networks that draw.
+#[derive(Debug)]
+pub(crate) struct Painter {
+    denoiser: Denoiser,
+    decoder: Option<Decoder>,
+    latent_len: usize,
+}
+
+impl Painter {
+    /// Loads the networks; the VAE only where somebody looks at pictures, whose height and width
+    /// are `size`.
+    pub(crate) fn open(
+        bundle: &Bundle,
+        runtime: &Runtime,
+        session: &SessionOptions,
+        settings: &Settings,
+        size: Option<[usize; 2]>,
+    ) -> Result<Self> {
+        let unet = bundle.session(runtime, Part::Unet, session)?;
+        let decoder = match size {
+            None => None,
+            Some(size) => {
+                let mut options = session.clone();
+                options.tensorrt.profile = None;
+                let latent = settings.latent;
+                Some(Decoder::open(bundle, runtime, &options, latent, size)?)
+            }
+        };
+        Ok(Self {
+            denoiser: Denoiser::new(unet, settings.clone()),
+            decoder,
+            latent_len: settings.latent_len(),
+        })
+    }
+
+    /// Draws with this adapter from now on.
+    pub(crate) fn set_lora(&mut self, lora: Arc<Fitted>) {
+        self.denoiser.set_lora(lora);
+    }
+
+    /// Draws a batch's latents. `stepped` is called after each step.
+    pub(crate) fn draw(
+        &mut self,
+        orders: &[Order<'_>],
+        negative: Conditioning<'_>,
+        stepped: &mut dyn FnMut(),
+    ) -> Result<Vec<f32>> {
+        let jobs: Vec<Job<'_>> = orders.iter().map(|order| order.job).collect();
+        let drawn = self.denoiser.draw(&jobs, negative, stepped);
+        drawn.map_err(|error| match error {
+            pipeline::Error::NonFinite { found, job, .. } => non_finite(&orders[job], found),
+            other => other.into(),
+        })
+    }
+
+    /// Decodes a batch's latents, if anybody looks at pictures.
+    pub(crate) fn decode(
+        &mut self,
+        latents: &[f32],
+        orders: &[Order<'_>],
+    ) -> Result<Option<Vec<RgbImage>>> {
+        let Some(decoder) = &mut self.decoder else {
+            return Ok(None);
+        };
+        let both = latents.chunks_exact(self.latent_len).zip(orders);
+        let images = both
+            .map(|(latent, order)| {
+                decoder.decode(latent).map_err(|error| match error {
+                    decode::Error::NonFinite(found) => non_finite(order, found),
+                    other => other.into(),
+                })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Some(images))
+    }
+}
+
+fn non_finite(order: &Order<'_>, found: NonFinite) -> Error {
+    Error::NonFinite {
+        found,
+        caption: order.caption.to_owned(),
+        image_id: order.job.image_id,
+    }
+}

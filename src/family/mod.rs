@@ -1,0 +1,3 @@
+//! Families of models: what one file of theirs holds, and under which names.
+
+pub mod checkpoint;

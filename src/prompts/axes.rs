@@ -1,0 +1,481 @@
+//! The axes of a population as data: values, caption templates, what a classifier's labels mean.
+//!
+//! ```toml
+//! [template]
+//! neutral = "a photo of a {prompt}"
+//! specific = "a photo of a {age} {skin}-skinned {gender} {prompt}"   # or a list of templates
+//!
+//! [[axis]]
+//! name = "gender"
+//! values = ["female", "male"]
+//! target = [0.5, 0.5]                       # optional; uniform without it
+//! text = { female = "woman" }               # optional; how a caption says the value
+//! classifier = { output = "gender", labels = { Woman = "female", Man = "male" } }   # optional
+//! ```
+//!
+//! Each `specific` template is expanded over all combinations of the axes it names, so the paper's
+//! sets (race × gender, and age alone) are two templates.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::base::fsio;
+
+/// The placeholder for the prompt itself.
+const PROMPT: &str = "prompt";
+
+/// Target shares must add up to 1 within this (they are typed by hand: 0.33, 0.33, 0.34).
+const SHARE_SUM_TOLERANCE: f64 = 1e-6;
+
+/// Why an axes file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file can't be read.
+    #[error(transparent)]
+    File(#[from] fsio::Error),
+    /// Not TOML, or keys of the wrong kind.
+    #[error("{} is not an axes file", path.display())]
+    Toml {
+        /// The axes file.
+        path: PathBuf,
+        /// The parser's reason, with its line.
+        source: Box<toml::de::Error>,
+    },
+    /// A key whose value can't be.
+    #[error("{}: {key}: {problem}", path.display())]
+    Invalid {
+        /// The axes file.
+        path: PathBuf,
+        /// The key, as in `axis.gender.values`.
+        key: String,
+        /// What is wrong and what was expected.
+        problem: String,
+    },
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFile {
+    template: RawTemplate,
+    #[serde(default)]
+    axis: Vec<RawAxis>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTemplate {
+    neutral: String,
+    specific: OneOrMany,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawAxis {
+    name: String,
+    values: Vec<String>,
+    target: Option<Vec<f64>>,
+    #[serde(default)]
+    text: BTreeMap<String, String>,
+    classifier: Option<AxisClassifier>,
+}
+
+/// Which output of a classifier chain tells an axis, and what its labels mean.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AxisClassifier {
+    /// The chain's output.
+    pub output: String,
+    /// The axis' value for each label of that output.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// One axis of a population.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Axis {
+    /// Its name, as in the templates and in `metadata.jsonl`.
+    pub name: String,
+    /// Its values, at least two.
+    pub values: Vec<String>,
+    /// The share each value should have; as many as `values`, adding up to 1.
+    pub target: Vec<f64>,
+    /// How a caption says each value; as many as `values`.
+    pub texts: Vec<String>,
+    /// What tells the axis from a picture, where the file says.
+    pub classifier: Option<AxisClassifier>,
+}
+
+/// A specific caption and the values it names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Specific {
+    /// The whole caption.
+    pub caption: String,
+    /// The value of each axis that the caption names.
+    pub values: BTreeMap<String, String>,
+}
+
+/// Axes and the templates that put them into captions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Axes {
+    axes: Vec<Axis>,
+    neutral: Template,
+    specific: Vec<Template>,
+}
+
+impl Axes {
+    /// Reads and checks an axes file.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        Self::parse(&fsio::read_to_string(path)?, path)
+    }
+
+    /// Checks the text of an axes file; `path` is for messages.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, Error> {
+        let raw: RawFile = toml::from_str(text).map_err(|source| Error::Toml {
+            path: path.to_path_buf(),
+            source: Box::new(source),
+        })?;
+        Checked { path }.file(raw)
+    }
+
+    /// The axes, in the order of the file.
+    pub fn axes(&self) -> &[Axis] {
+        &self.axes
+    }
+
+    /// The axis of that name.
+    pub fn axis(&self, name: &str) -> Option<&Axis> {
+        self.axes.iter().find(|axis| axis.name == name)
+    }
+
+    /// The caption that names no value: "a photo of a doctor".
+    pub fn neutral(&self, prompt: &str) -> String {
+        self.neutral.fill(prompt, &BTreeMap::new())
+    }
+
+    /// Every caption that names values, template by template; within one, the axis that stands
+    /// first in the file changes slowest.
+    pub fn specific(&self, prompt: &str) -> Vec<Specific> {
+        self.specific
+            .iter()
+            .flat_map(|template| self.expand(template, prompt))
+            .collect()
+    }
+
+    fn expand(&self, template: &Template, prompt: &str) -> Vec<Specific> {
+        let named = template.names();
+        let axes: Vec<&Axis> = self
+            .axes
+            .iter()
+            .filter(|axis| named.contains(axis.name.as_str()))
+            .collect();
+        let count: usize = axes.iter().map(|axis| axis.values.len()).product();
+        (0..count)
+            .map(|mut index| {
+                let mut values = BTreeMap::new();
+                let mut texts = BTreeMap::new();
+                for axis in axes.iter().rev() {
+                    let i = index % axis.values.len();
+                    index /= axis.values.len();
+                    values.insert(axis.name.clone(), axis.values[i].clone());
+                    texts.insert(axis.name.as_str(), axis.texts[i].as_str());
+                }
+                Specific {
+                    caption: template.fill(prompt, &texts),
+                    values,
+                }
+            })
+            .collect()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Piece {
+    Text(String),
+    Hole(String),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Template(Vec<Piece>);
+
+impl Template {
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        while let Some(start) = rest.find(['{', '}']) {
+            if rest[start..].starts_with('}') {
+                return Err(format!("`}}` without `{{` in \"{text}\""));
+            }
+            let end = rest[start..]
+                .find('}')
+                .ok_or_else(|| format!("`{{` without `}}` in \"{text}\""))?;
+            pieces.push(Piece::Text(rest[..start].to_owned()));
+            pieces.push(Piece::Hole(rest[start + 1..start + end].trim().to_owned()));
+            rest = &rest[start + end + 1..];
+        }
+        pieces.push(Piece::Text(rest.to_owned()));
+        Ok(Self(pieces))
+    }
+
+    fn names(&self) -> BTreeSet<&str> {
+        self.0
+            .iter()
+            .filter_map(|piece| match piece {
+                Piece::Hole(name) => Some(name.as_str()),
+                Piece::Text(_) => None,
+            })
+            .collect()
+    }
+
+    fn fill(&self, prompt: &str, values: &BTreeMap<&str, &str>) -> String {
+        self.0
+            .iter()
+            .map(|piece| match piece {
+                Piece::Text(text) => text.as_str(),
+                Piece::Hole(name) if name == PROMPT => prompt,
+                // Templates are checked against the axes when the file is read.
+                Piece::Hole(name) => values.get(name.as_str()).copied().unwrap_or_default(),
+            })
+            .collect()
+    }
+}
+
+/// The checks on a file, with its name at hand for messages.
+struct Checked<'a> {
+    path: &'a Path,
+}
+
+impl Checked<'_> {
+    fn bad<T>(&self, key: impl Into<String>, problem: impl Into<String>) -> Result<T, Error> {
+        Err(Error::Invalid {
+            path: self.path.to_path_buf(),
+            key: key.into(),
+            problem: problem.into(),
+        })
+    }
+
+    fn file(&self, raw: RawFile) -> Result<Axes, Error> {
+        if raw.axis.is_empty() {
+            return self.bad("axis", "expected at least one [[axis]]");
+        }
+        let mut axes: Vec<Axis> = Vec::new();
+        for axis in raw.axis {
+            if axes.iter().any(|known| known.name == axis.name) {
+                return self.bad(format!("axis.{}", axis.name), "stands twice");
+            }
+            axes.push(self.axis(axis)?);
+        }
+        let neutral = self.template("template.neutral", &raw.template.neutral, &[])?;
+        let texts = match raw.template.specific {
+            OneOrMany::One(text) => vec![text],
+            OneOrMany::Many(texts) if !texts.is_empty() => texts,
+            OneOrMany::Many(_) => {
+                return self.bad("template.specific", "expected at least one template");
+            }
+        };
+        let specific = texts
+            .iter()
+            .map(|text| self.template("template.specific", text, &axes))
+            .collect::<Result<_, _>>()?;
+        let file = Axes {
+            axes,
+            neutral,
+            specific,
+        };
+        self.captions_differ(&file)?;
+        Ok(file)
+    }
+
+    fn axis(&self, raw: RawAxis) -> Result<Axis, Error> {
+        let key = |field: &str| format!("axis.{}.{field}", raw.name);
+        if raw.name.is_empty() || raw.name == PROMPT {
+            return self.bad("axis.name", format!("\"{}\" can't be an axis", raw.name));
+        }
+        let distinct: BTreeSet<_> = raw.values.iter().collect();
+        if raw.values.len() < 2 || distinct.len() != raw.values.len() {
+            return self.bad(key("values"), "expected two or more different values");
+        }
+        let target = self.target(&key("target"), raw.target, raw.values.len())?;
+        if let Some(value) = raw.text.keys().find(|v| !raw.values.contains(v)) {
+            return self.bad(key("text"), format!("\"{value}\" is not one of the values"));
+        }
+        if let Some(classifier) = &raw.classifier {
+            let meant: BTreeSet<_> = classifier.labels.values().collect();
+            if let Some(value) = meant.iter().find(|v| !raw.values.contains(v)) {
+                let problem = format!("\"{value}\" is not one of the values");
+                return self.bad(key("classifier.labels"), problem);
+            }
+            if let Some(value) = raw.values.iter().find(|v| !meant.contains(v)) {
+                let problem = format!("no label means \"{value}\"");
+                return self.bad(key("classifier.labels"), problem);
+            }
+        }
+        let texts = raw
+            .values
+            .iter()
+            .map(|value| raw.text.get(value).unwrap_or(value).clone())
+            .collect();
+        Ok(Axis {
+            name: raw.name,
+            values: raw.values,
+            target,
+            texts,
+            classifier: raw.classifier,
+        })
+    }
+
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "an axis has a handful of values"
+    )]
+    fn target(&self, key: &str, raw: Option<Vec<f64>>, count: usize) -> Result<Vec<f64>, Error> {
+        let Some(target) = raw else {
+            return Ok(vec![1.0 / count as f64; count]);
+        };
+        if target.len() != count {
+            let problem = format!(
+                "expected {count} shares, one per value, got {}",
+                target.len()
+            );
+            return self.bad(key, problem);
+        }
+        let sum: f64 = target.iter().sum();
+        let valid = target.iter().all(|share| (0.0..=1.0).contains(share));
+        if !valid || (sum - 1.0).abs() > SHARE_SUM_TOLERANCE {
+            let problem = format!("expected shares in 0..1 that add up to 1, got {target:?}");
+            return self.bad(key, problem);
+        }
+        Ok(target)
+    }
+
+    fn template(&self, key: &str, text: &str, axes: &[Axis]) -> Result<Template, Error> {
+        let template = Template::parse(text).or_else(|problem| self.bad(key, problem))?;
+        let names = template.names();
+        if !names.contains(PROMPT) {
+            return self.bad(key, format!("\"{text}\" has no {{{PROMPT}}}"));
+        }
+        let known = |name: &str| name == PROMPT || axes.iter().any(|axis| axis.name == name);
+        if let Some(unknown) = names.iter().find(|name| !known(name)) {
+            let allowed: Vec<_> = std::iter::once(PROMPT)
+                .chain(axes.iter().map(|axis| axis.name.as_str()))
+                .map(|name| format!("{{{name}}}"))
+                .collect();
+            let problem = format!(
+                "\"{text}\" names the unknown axis {{{unknown}}}; expected one of {}",
+                allowed.join(", ")
+            );
+            return self.bad(key, problem);
+        }
+        if !axes.is_empty() && names.len() < 2 {
+            return self.bad(key, format!("\"{text}\" names no axis"));
+        }
+        Ok(template)
+    }
+
+    /// Two combinations with one caption could not be told apart later.
+    fn captions_differ(&self, axes: &Axes) -> Result<(), Error> {
+        let mut seen = BTreeSet::from([axes.neutral("x")]);
+        for specific in axes.specific("x") {
+            if seen.contains(&specific.caption) {
+                let problem = format!("two captions are \"{}\"", specific.caption);
+                return self.bad("template.specific", problem);
+            }
+            seen.insert(specific.caption);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WORLD: &str = r#"
+        [template]
+        neutral = "a photo of a {prompt}"
+        specific = ["a photo of a {age} {gender} {prompt}", "a photo of a {age} {prompt}"]
+        [[axis]]
+        name = "gender"
+        values = ["female", "male"]
+        text = { female = "woman" }
+        classifier = { output = "sex", labels = { Woman = "female", Man = "male" } }
+        [[axis]]
+        name = "age"
+        values = ["young", "mid", "old"]
+        target = [0.25, 0.25, 0.5]
+    "#;
+
+    fn parse(text: &str) -> Result<Axes, Error> {
+        Axes::parse(text, Path::new("axes.toml"))
+    }
+
+    #[test]
+    fn captions_are_the_product_of_the_named_axes() {
+        let axes = parse(WORLD).unwrap();
+        assert_eq!(axes.neutral("doctor"), "a photo of a doctor");
+        let all = axes.specific("doctor");
+        assert_eq!(all.len(), 6 + 3);
+        assert_eq!(all[0].caption, "a photo of a young woman doctor");
+        assert_eq!(all[1].caption, "a photo of a mid woman doctor");
+        assert_eq!(all[5].values["gender"], "male");
+        assert_eq!(all[5].values["age"], "old");
+        assert_eq!(all[6].caption, "a photo of a young doctor");
+        assert!(!all[6].values.contains_key("gender"));
+        assert_eq!(axes.axis("gender").unwrap().target, [0.5, 0.5]);
+        assert_eq!(axes.axis("age").unwrap().target, [0.25, 0.25, 0.5]);
+    }
+
+    #[test]
+    fn a_prompt_with_braces_is_text() {
+        assert_eq!(parse(WORLD).unwrap().neutral("{age}"), "a photo of a {age}");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let cases = [
+            (
+                "{age} {gender} {prompt}",
+                "{aeg} {gender} {prompt}",
+                "unknown axis {aeg}",
+            ),
+            (
+                "of a {prompt}\"\n",
+                "of a {gender} {prompt}\"\n",
+                "unknown axis {gender}",
+            ),
+            ("of a {prompt}\"\n", "of a thing\"\n", "has no {prompt}"),
+            ("a {prompt}\"\n", "a {prompt\"\n", "without `}`"),
+            ("[0.25, 0.25, 0.5]", "[0.25, 0.25]", "expected 3 shares"),
+            ("[0.25, 0.25, 0.5]", "[0.5, 0.5, 0.5]", "add up to 1"),
+            (
+                "Man = \"male\"",
+                "Man = \"man\"",
+                "\"man\" is not one of the values",
+            ),
+            (", Man = \"male\"", "", "no label means \"male\""),
+            ("\"female\", \"male\"", "\"male\"", "two or more"),
+            ("name = \"age\"", "name = \"gender\"", "stands twice"),
+            (
+                "text = { female = \"woman\" }",
+                "text = { female = \"male\" }",
+                "two captions are",
+            ),
+            ("target", "targets", "targets"),
+        ];
+        for (from, to, expected) in cases {
+            let text = WORLD.replacen(from, to, 1);
+            assert_ne!(text, WORLD, "{from}");
+            let error = parse(&text).unwrap_err();
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            let message = format!("{error} {}", source.unwrap_or_default());
+            assert!(message.contains(expected), "{from} -> {to}: {message}");
+        }
+    }
+}

@@ -1,0 +1,456 @@
+//! An interpreter of pickles that can only describe tensors.
+//!
+//! Pickle is a stack machine whose programs may call any function. This one knows the instructions
+//! that torch's own files use, three functions that it evaluates itself, and storages by name; the
+//! name of anything else ends it. Objects live in one list and refer to each other by index, so
+//! neither cycles nor depth can exhaust the machine's stack; every instruction makes at most one.
+//! Opcodes: CPython `Lib/pickletools.py`; their use: torch `torch/serialization.py`.
+
+use std::collections::BTreeMap;
+
+use crate::tensors::DType;
+
+/// Most objects that a pickle may make.
+const MAX_OBJECTS: usize = 1 << 20;
+/// Most axes of a tensor, most digits of a storage's key and most arguments of a call. What a pickle
+/// stores once it may name a million times, and each use costs as much again.
+const MAX_AXES: usize = 8;
+const MAX_KEY: usize = 20;
+const MAX_ARGUMENTS: usize = 8;
+
+/// Why a pickle is refused.
+#[derive(Debug)]
+pub(super) enum Problem {
+    /// It names something that does not describe tensors.
+    Global(String),
+    Format(String),
+}
+
+type Result<T> = std::result::Result<T, Problem>;
+
+fn bad<T>(problem: impl Into<String>) -> Result<T> {
+    Err(Problem::Format(problem.into()))
+}
+
+/// A tensor as the pickle describes it. Numbers count elements.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct TensorInfo {
+    pub(super) storage: String,
+    pub(super) dtype: DType,
+    pub(super) offset: u64,
+    pub(super) shape: Vec<u64>,
+    pub(super) strides: Vec<u64>,
+}
+
+/// What may be called or named.
+#[derive(Debug, Clone, Copy)]
+enum Global {
+    OrderedDict,
+    RebuildTensor,
+    Storage(DType),
+}
+
+/// Index of an object.
+type Id = usize;
+
+#[derive(Debug, Clone)]
+enum Object {
+    None,
+    Int(i64),
+    /// A number or bytes that mean nothing to us.
+    Other,
+    Text(String),
+    Tuple(Vec<Id>),
+    /// Lists hold nothing that matters; their items are dropped.
+    List,
+    Dict(Vec<(Id, Id)>),
+    Global(Global),
+    /// A storage: type and key.
+    Storage(DType, String),
+    /// Boxed: a byte of pickle can make an object, which should be small.
+    Tensor(Box<TensorInfo>),
+}
+
+/// The tensors that a pickled state dict names, or that of `state_dict` in a training checkpoint.
+pub(super) fn tensors(pickle: &[u8]) -> Result<Vec<(String, TensorInfo)>> {
+    let mut machine = Machine {
+        code: pickle,
+        objects: Vec::new(),
+        stack: Vec::new(),
+        marks: Vec::new(),
+        memo: BTreeMap::new(),
+    };
+    let root = machine.run()?;
+    let mut dict = machine.dict(root)?;
+    if let Some(inner) = dict.iter().find_map(|&(key, value)| {
+        let named = matches!(machine.object(key), Object::Text(t) if t == "state_dict");
+        (named && matches!(machine.object(value), Object::Dict(_))).then_some(value)
+    }) {
+        dict = machine.dict(inner)?;
+    }
+    let mut named: BTreeMap<&str, &TensorInfo> = BTreeMap::new();
+    for &(key, value) in dict {
+        if let (Object::Text(name), Object::Tensor(info)) =
+            (machine.object(key), machine.object(value))
+            && named.insert(name, info).is_some()
+        {
+            return bad(format!("it names `{name}` twice"));
+        }
+    }
+    let owned = |(name, info): (&str, &TensorInfo)| (name.to_owned(), info.clone());
+    Ok(named.into_iter().map(owned).collect())
+}
+
+/// Refuses a call of more arguments than any of torch's has.
+fn few(arguments: &[Id]) -> Result<()> {
+    match arguments.len() <= MAX_ARGUMENTS {
+        true => Ok(()),
+        false => bad(format!("a call of more than {MAX_ARGUMENTS} arguments")),
+    }
+}
+
+struct Machine<'a> {
+    /// What is left of the program.
+    code: &'a [u8],
+    objects: Vec<Object>,
+    stack: Vec<Id>,
+    /// Heights of the stack where MARK stood.
+    marks: Vec<usize>,
+    /// By the number it was stored under, which the pickle chooses.
+    memo: BTreeMap<usize, Id>,
+}
+
+impl<'a> Machine<'a> {
+    fn run(&mut self) -> Result<Id> {
+        loop {
+            let [op] = self.array()?;
+            if op == b'.' {
+                return self.pop();
+            }
+            self.step(op)?;
+        }
+    }
+
+    /// One instruction.
+    fn step(&mut self, op: u8) -> Result<()> {
+        match op {
+            // PROTO and FRAME only announce.
+            0x80 => drop(self.array::<1>()?),
+            0x95 => drop(self.array::<8>()?),
+            b'(' => self.marks.push(self.stack.len()),
+            b'0' => drop(self.pop()?),
+            b'}' => self.push(Object::Dict(Vec::new()))?,
+            b']' => self.push(Object::List)?,
+            b')' => self.push(Object::Tuple(Vec::new()))?,
+            b'N' => self.push(Object::None)?,
+            0x88 => self.push(Object::Int(1))?,
+            0x89 => self.push(Object::Int(0))?,
+            b'G' => {
+                self.array::<8>()?;
+                self.push(Object::Other)?;
+            }
+            b'K' | b'M' | b'J' | 0x8a => self.integer(op)?,
+            b'X' | 0x8c | 0x8d | b'U' | b'T' | b'B' | b'C' => self.text(op)?,
+            b'q' | b'r' | 0x94 | b'h' | b'j' => self.memory(op)?,
+            b't' | 0x85..=0x87 => self.tuple(op)?,
+            b'a' | b'e' | b's' | b'u' => self.fill(op)?,
+            b'c' | 0x93 => self.global(op)?,
+            b'Q' => self.persistent()?,
+            b'R' => self.call()?,
+            b'b' => self.build()?,
+            _ => {
+                return bad(format!(
+                    "instruction 0x{op:02x} is not one that describes tensors"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn integer(&mut self, op: u8) -> Result<()> {
+        let value = match op {
+            b'K' => self.array::<1>()?[0].into(),
+            b'M' => u16::from_le_bytes(self.array()?).into(),
+            b'J' => i32::from_le_bytes(self.array()?).into(),
+            _ => {
+                let [length] = self.array()?;
+                let bytes = self.take(length.into())?;
+                if bytes.len() > 8 {
+                    return bad("an integer of more than 8 bytes");
+                }
+                // Two's complement, as short as it goes.
+                let negative = bytes.last().is_some_and(|b| b & 0x80 != 0);
+                let mut wide = [if negative { 0xff } else { 0 }; 8];
+                wide[..bytes.len()].copy_from_slice(bytes);
+                i64::from_le_bytes(wide)
+            }
+        };
+        self.push(Object::Int(value))
+    }
+
+    fn text(&mut self, op: u8) -> Result<()> {
+        let length = match op {
+            0x8c | b'U' | b'C' => self.array::<1>()?[0].into(),
+            0x8d => u64::from_le_bytes(self.array()?),
+            _ => u32::from_le_bytes(self.array()?).into(),
+        };
+        let bytes = self.take(usize::try_from(length).unwrap_or(usize::MAX))?;
+        // Byte strings of old files are names too, where they are text.
+        match std::str::from_utf8(bytes) {
+            Ok(text) => self.push(Object::Text(text.to_owned())),
+            Err(_) if matches!(op, b'X' | 0x8c | 0x8d) => bad("a text that is not UTF-8"),
+            Err(_) => self.push(Object::Other),
+        }
+    }
+
+    fn memory(&mut self, op: u8) -> Result<()> {
+        let index = match op {
+            b'q' | b'h' => self.array::<1>()?[0] as usize,
+            b'r' | b'j' => u32::from_le_bytes(self.array()?) as usize,
+            _ => self.memo.len(),
+        };
+        if matches!(op, b'h' | b'j') {
+            let Some(&id) = self.memo.get(&index) else {
+                return bad(format!("it recalls {index}, which it never stored"));
+            };
+            self.stack.push(id);
+            return Ok(());
+        }
+        let top = self.pop()?;
+        self.stack.push(top);
+        self.memo.insert(index, top);
+        Ok(())
+    }
+
+    fn tuple(&mut self, op: u8) -> Result<()> {
+        let items = match op {
+            b't' => self.marked()?,
+            _ => {
+                let count = usize::from(op - 0x84);
+                let mut items = Vec::with_capacity(count);
+                for _ in 0..count {
+                    items.push(self.pop()?);
+                }
+                items.reverse();
+                items
+            }
+        };
+        self.push(Object::Tuple(items))
+    }
+
+    /// Puts items into the list or dictionary below them.
+    fn fill(&mut self, op: u8) -> Result<()> {
+        let items = match op {
+            b'a' => vec![self.pop()?],
+            b's' => {
+                let value = self.pop()?;
+                vec![self.pop()?, value]
+            }
+            _ => self.marked()?,
+        };
+        let target = self.pop()?;
+        self.stack.push(target);
+        match (&mut self.objects[target], op) {
+            (Object::List, b'a' | b'e') => Ok(()),
+            (Object::Dict(pairs), b's' | b'u') if items.len().is_multiple_of(2) => {
+                pairs.extend(items.as_chunks::<2>().0.iter().map(|&[k, v]| (k, v)));
+                Ok(())
+            }
+            _ => bad("items are put into what is no list or dictionary"),
+        }
+    }
+
+    fn global(&mut self, op: u8) -> Result<()> {
+        let (module, name) = if op == b'c' {
+            (self.line()?, self.line()?)
+        } else {
+            let (name, module) = (self.pop()?, self.pop()?);
+            match (self.object(module), self.object(name)) {
+                (Object::Text(module), Object::Text(name)) => (module.clone(), name.clone()),
+                _ => return bad("a global without a name"),
+            }
+        };
+        let known = match (module.as_str(), name.as_str()) {
+            ("collections", "OrderedDict") => Some(Global::OrderedDict),
+            ("torch._utils", "_rebuild_tensor_v2") => Some(Global::RebuildTensor),
+            ("torch", name) => storage(name).map(Global::Storage),
+            _ => None,
+        };
+        match known {
+            Some(global) => self.push(Object::Global(global)),
+            None => Err(Problem::Global(format!("{module}.{name}"))),
+        }
+    }
+
+    /// BINPERSID: `("storage", type, key, device, elements)`.
+    fn persistent(&mut self) -> Result<()> {
+        let id = self.pop()?;
+        let Object::Tuple(items) = self.object(id) else {
+            return bad("a persistent id that is no tuple");
+        };
+        few(items)?;
+        let objects: Vec<&Object> = items.iter().map(|&i| self.object(i)).collect();
+        match objects.as_slice() {
+            [
+                Object::Text(kind),
+                Object::Global(Global::Storage(dtype)),
+                Object::Text(key),
+                ..,
+            ] if kind == "storage"
+                && (1..=MAX_KEY).contains(&key.len())
+                && key.bytes().all(|b| b.is_ascii_digit()) =>
+            {
+                let storage = Object::Storage(*dtype, key.clone());
+                self.push(storage)
+            }
+            _ => bad("a persistent id that is no storage"),
+        }
+    }
+
+    /// REDUCE: calls a function with a tuple of arguments.
+    fn call(&mut self) -> Result<()> {
+        let (arguments, function) = (self.pop()?, self.pop()?);
+        let Object::Tuple(items) = self.object(arguments) else {
+            return bad("a call without arguments");
+        };
+        let made = match self.object(function) {
+            Object::Global(Global::OrderedDict) if items.is_empty() => Object::Dict(Vec::new()),
+            Object::Global(Global::RebuildTensor) => Object::Tensor(Box::new(self.tensor(items)?)),
+            _ => return bad("a call of what is no function of torch's tensors"),
+        };
+        self.push(made)
+    }
+
+    /// The arguments of `_rebuild_tensor_v2`: storage, offset, size, stride, and what only training
+    /// needs.
+    fn tensor(&self, items: &[Id]) -> Result<TensorInfo> {
+        few(items)?;
+        let objects: Vec<&Object> = items.iter().map(|&i| self.object(i)).collect();
+        let [
+            Object::Storage(dtype, key),
+            Object::Int(offset),
+            Object::Tuple(shape),
+            Object::Tuple(strides),
+            ..,
+        ] = objects.as_slice()
+        else {
+            return bad("a tensor that is not made of a storage, offset, size and stride");
+        };
+        if shape.len() > MAX_AXES || strides.len() > MAX_AXES {
+            return bad(format!("a tensor of more than {MAX_AXES} axes"));
+        }
+        let numbers = |ids: &[Id]| {
+            let number = |&id: &Id| match self.object(id) {
+                Object::Int(n) => u64::try_from(*n).ok(),
+                _ => None,
+            };
+            ids.iter().map(number).collect::<Option<Vec<u64>>>()
+        };
+        match (u64::try_from(*offset), numbers(shape), numbers(strides)) {
+            (Ok(offset), Some(shape), Some(strides)) if shape.len() == strides.len() => {
+                Ok(TensorInfo {
+                    storage: key.clone(),
+                    dtype: *dtype,
+                    offset,
+                    shape,
+                    strides,
+                })
+            }
+            _ => bad("a tensor of a size or stride that is no list of counts"),
+        }
+    }
+
+    /// BUILD sets attributes; a state dict's (`_metadata`) say nothing about the tensors.
+    fn build(&mut self) -> Result<()> {
+        self.pop()?;
+        let target = self.pop()?;
+        self.stack.push(target);
+        match self.object(target) {
+            Object::Dict(_) => Ok(()),
+            _ => bad("attributes are set on what is no dictionary"),
+        }
+    }
+
+    fn dict(&self, id: Id) -> Result<&[(Id, Id)]> {
+        match self.object(id) {
+            Object::Dict(pairs) => Ok(pairs),
+            _ => bad("it holds no dictionary of tensors"),
+        }
+    }
+
+    fn object(&self, id: Id) -> &Object {
+        &self.objects[id]
+    }
+
+    fn push(&mut self, object: Object) -> Result<()> {
+        if self.objects.len() >= MAX_OBJECTS {
+            return bad(format!("more than {MAX_OBJECTS} objects"));
+        }
+        self.stack.push(self.objects.len());
+        self.objects.push(object);
+        Ok(())
+    }
+
+    /// Takes the topmost object; a mark is a floor.
+    fn pop(&mut self) -> Result<Id> {
+        let floor = self.marks.last().copied().unwrap_or(0);
+        if self.stack.len() <= floor {
+            return bad("it takes more off the stack than there is");
+        }
+        self.stack.pop().map_or_else(|| bad("an empty stack"), Ok)
+    }
+
+    /// Takes everything above the last mark.
+    fn marked(&mut self) -> Result<Vec<Id>> {
+        match self.marks.pop() {
+            Some(mark) => Ok(self.stack.split_off(mark)),
+            None => bad("items without a mark before them"),
+        }
+    }
+
+    fn take(&mut self, length: usize) -> Result<&'a [u8]> {
+        match self.code.split_at_checked(length) {
+            Some((taken, rest)) => {
+                self.code = rest;
+                Ok(taken)
+            }
+            None => bad("it is truncated"),
+        }
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        match self.code.split_first_chunk::<N>() {
+            Some((taken, rest)) => {
+                self.code = rest;
+                Ok(*taken)
+            }
+            None => bad("it is truncated"),
+        }
+    }
+
+    fn line(&mut self) -> Result<String> {
+        let Some(end) = self.code.iter().position(|&b| b == b'\n') else {
+            return bad("it is truncated");
+        };
+        let bytes = self.take(end)?.to_vec();
+        self.take(1)?;
+        String::from_utf8(bytes).or_else(|_| bad("a name that is not UTF-8"))
+    }
+}
+
+/// The element type of a storage class.
+fn storage(name: &str) -> Option<DType> {
+    Some(match name {
+        "FloatStorage" => DType::F32,
+        "HalfStorage" => DType::F16,
+        "BFloat16Storage" => DType::BF16,
+        "DoubleStorage" => DType::F64,
+        "LongStorage" => DType::I64,
+        "IntStorage" => DType::I32,
+        "ShortStorage" => DType::I16,
+        "CharStorage" => DType::I8,
+        "ByteStorage" => DType::U8,
+        "BoolStorage" => DType::Bool,
+        _ => return None,
+    })
+}

@@ -1,0 +1,143 @@
+//! One validation: drawing, looking, scoring.
+
+use std::sync::Arc;
+
+use image::RgbImage;
+
+use super::{Axis, Record, Validator};
+use crate::align::Result;
+use crate::cli;
+use crate::datagen;
+use crate::diffusion::painter::{Order, Painter};
+use crate::diffusion::pipeline::Job;
+use crate::diffusion::text::Embedding;
+use crate::judge::chain::Verdict;
+use crate::lora::Fitted;
+use crate::prompts::caption_id;
+use crate::score::assess::{Evidence, Qualities};
+use crate::score::look::{Look, Looks};
+use crate::score::scores::{AxisScore, Sided};
+
+/// The first image number of validations: data sets count from 0, so no noise is met twice.
+const FIRST_IMAGE: u32 = 1 << 31;
+
+impl Validator {
+    /// Pictures of a validation.
+    pub fn pictures(&self) -> usize {
+        self.plan.len()
+    }
+
+    /// Draws with these factors and scores what comes out; nothing if the user interrupts.
+    ///
+    /// # Errors
+    /// A network that fails, a picture that is none.
+    pub fn run(&mut self, step: u32, lora: Fitted) -> Result<Option<Record>> {
+        let lora = Arc::new(lora);
+        for painter in &mut self.painters {
+            painter.set_lora(Arc::clone(&lora));
+        }
+        let mut verdicts = Vec::with_capacity(self.plan.len());
+        // As many pictures at a time as the painters draw at once: there may be too many to keep.
+        let together = self.painters.len() * self.batch;
+        for first in (0..self.plan.len()).step_by(together) {
+            if cli::interrupted() {
+                return Ok(None);
+            }
+            let images = self.paint(first..(first + together).min(self.plan.len()))?;
+            verdicts.extend(self.chain.classify(&images)?);
+        }
+        Ok(Some(self.score(step, verdicts)))
+    }
+
+    /// Draws some pictures of the plan, a batch on each painter.
+    fn paint(&mut self, pictures: std::ops::Range<usize>) -> datagen::Result<Vec<RgbImage>> {
+        let orders: Vec<Order<'_>> = pictures
+            .map(|index| {
+                let picture = self.plan.picture(index);
+                let prompt_id = caption_id(picture.caption);
+                Order {
+                    caption: picture.caption,
+                    job: Job {
+                        caption: (&self.embeddings[&prompt_id]).into(),
+                        prompt_id,
+                        image_id: FIRST_IMAGE + picture.image_id,
+                    },
+                }
+            })
+            .collect();
+        let (negative, painters) = (&self.negative, &mut self.painters);
+        let parts: Vec<_> = std::thread::scope(|scope| {
+            let busy: Vec<_> = painters
+                .iter_mut()
+                .zip(orders.chunks(self.batch))
+                .map(|(painter, orders)| scope.spawn(move || one(painter, orders, negative)))
+                .collect();
+            let join = |handle: std::thread::ScopedJoinHandle<'_, _>| match handle.join() {
+                Ok(part) => part,
+                Err(panic) => std::panic::resume_unwind(panic),
+            };
+            busy.into_iter().map(join).collect()
+        });
+        let parts: Vec<Vec<RgbImage>> = parts.into_iter().collect::<datagen::Result<_>>()?;
+        Ok(parts.into_iter().flatten().collect())
+    }
+
+    fn score(&self, step: u32, verdicts: Vec<Verdict>) -> Record {
+        let look = |verdict| Look {
+            sha256: None,
+            verdict,
+            embedding: None,
+        };
+        let looks = Looks {
+            slots: vec![None; verdicts.len()],
+            shots: verdicts.into_iter().map(look).collect(),
+        };
+        let evidence = Evidence {
+            population: &self.population,
+            looks: &looks,
+            qualities: &Qualities::default(),
+            metrics: &self.metrics,
+            replicates: 0,
+            seed: 0,
+        };
+        let axes: Vec<Axis> = evidence.axes().iter().map(axis).collect();
+        let found: Vec<f64> = axes.iter().filter_map(|axis| axis.discrepancy).collect();
+        let mean = found.iter().sum::<f64>() / found.len() as f64;
+        let counts = evidence
+            .counts(&self.population.prompts)
+            .scored
+            .unwrap_or_default();
+        Record {
+            step,
+            discrepancy: (!found.is_empty()).then_some(mean),
+            axes,
+            pictures: counts.files,
+            kept: counts.kept,
+            dropped: counts.dropped,
+        }
+    }
+}
+
+/// Draws and decodes a batch.
+fn one(
+    painter: &mut Painter,
+    orders: &[Order<'_>],
+    negative: &Embedding,
+) -> datagen::Result<Vec<RgbImage>> {
+    let latents = painter.draw(orders, negative.into(), &mut || ())?;
+    Ok(painter.decode(&latents, orders)?.unwrap_or_default())
+}
+
+fn axis(score: &AxisScore) -> Axis {
+    let value = |sided: &Sided<crate::score::bootstrap::Estimate>| {
+        sided.scored.map(|estimate| estimate.value)
+    };
+    let shares = score.shares.scored.iter().flatten();
+    Axis {
+        axis: score.axis.clone(),
+        discrepancy: value(&score.discrepancy),
+        soft_discrepancy: value(&score.soft_discrepancy),
+        floor: score.floor.scored,
+        shares: score.values.iter().cloned().zip(shares.copied()).collect(),
+    }
+}

@@ -5,6 +5,7 @@
 //! [`Feed`] and [`Outputs`] carry arrays without copying them where the types allow.
 
 mod bound;
+mod driver;
 mod engine_cache;
 mod ep;
 mod error;
@@ -16,6 +17,7 @@ mod providers;
 mod session;
 
 pub use bound::Bound;
+pub(crate) use driver::cuda_devices;
 pub use ep::Ep;
 pub use error::{Error, Result};
 pub use feed::{Feed, Outputs};

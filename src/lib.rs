@@ -6,6 +6,7 @@
 //! [`device`]; [`score`] measures the population before and after.
 
 pub mod align;
+pub mod base;
 pub mod bundle;
 pub mod cli;
 pub mod data;

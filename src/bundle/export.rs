@@ -23,7 +23,7 @@ use crate::fsio::{self, AtomicDir};
 use crate::graph::{DType, Dim, Value};
 use crate::nets::LoraSpec;
 use crate::nets::graphs;
-use crate::weights::{self, Weights};
+use crate::weights::Weights;
 
 /// The file of zeros that LoRA inputs take their defaults from.
 const ZEROS: &str = "zeros.bin";
@@ -190,7 +190,7 @@ pub fn export(src: &Path, out: &Path, options: &Options, report: Report<'_>) -> 
         source: source.path.clone(),
         base: source.base.clone(),
         detached: options.detached,
-        dtype: options.dtype.name().into(),
+        dtype: options.dtype.short_name().into(),
         target: options.target,
         weights: link_weights(staged.path(), &writer.users(), report)?,
         files: source.copy_files(staged.path(), &parts)?,
@@ -368,16 +368,15 @@ fn convert(
     dir: &Path,
     report: Report<'_>,
 ) -> Result<Option<Converted>> {
-    let stored = match dtype {
-        DType::F16 => weights::DType::F16,
-        DType::BF16 => weights::DType::BF16,
-        _ => weights::DType::F32,
-    };
-    let name = format!("{}/popalign-{}.safetensors", part.folder(), dtype.name());
+    let name = format!(
+        "{}/popalign-{}.safetensors",
+        part.folder(),
+        dtype.short_name()
+    );
     let file = dir.join(&name);
     fsio::create_dir_all(dir.join(part.folder()))?;
     let before = weights.files().to_vec();
-    let tensors = weights.convert(stored, &file)?;
+    let tensors = weights.convert(dtype, &file)?;
     if tensors == 0 {
         return Ok(None);
     }

@@ -5,11 +5,15 @@ use std::path::Path;
 
 use prost::Message;
 
-use super::onnx::{
-    AttributeProto, AttributeType, GraphProto, ModelProto, NodeProto, OperatorSetId, Shape,
-    ShapeDim, StringPair, TensorProto, TensorType, TypeProto, ValueInfo,
+use super::attributes::{
+    contrib_attributes, conv_attributes, float, int, ints, pool_attributes, text,
 };
-use super::{Contrib, Conv, DType, Data, Dim, Graph, Node, Op, Origin, Pool, Value};
+use super::builder::{Node, Origin, Tensor};
+use super::onnx::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetId, Shape, ShapeDim, StringPair,
+    TensorProto, TensorType, TypeProto, ValueInfo,
+};
+use super::{Contrib, DType, Data, Dim, Graph, Op, Value};
 
 /// An operator set and the IR version that came with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +112,7 @@ impl Graph {
 
     /// The oldest operator set that has all it needs.
     fn opset(&self) -> Opset {
-        let bf16 = |tensor: &super::Tensor| tensor.dtype == DType::BF16;
+        let bf16 = |tensor: &Tensor| tensor.dtype == DType::BF16;
         match self.tensors.iter().any(bf16) {
             true => OPSET_BF16,
             false => OPSET,
@@ -406,92 +410,4 @@ fn point(proto: &mut TensorProto, location: &str, offset: u64, length: u64) {
         pair("length", length.to_string()),
     ];
     proto.data_location = Some(1);
-}
-
-/// A fused operator's attributes; operands that it doesn't get are added to `input` as absent.
-fn contrib_attributes(op: Contrib, input: &mut Vec<String>) -> Vec<AttributeProto> {
-    match op {
-        Contrib::GroupNorm {
-            groups,
-            epsilon,
-            silu,
-        }
-        | Contrib::SkipGroupNorm {
-            groups,
-            epsilon,
-            silu,
-        } => vec![
-            int("groups", groups as i64),
-            float("epsilon", epsilon),
-            int("activation", i64::from(silu)),
-            int("channels_last", 1),
-        ],
-        Contrib::NhwcConv(conv) => conv_attributes(&conv),
-        Contrib::MultiHeadAttention { heads } => {
-            if input.len() == 4 {
-                // Before the attention bias come the projections' bias and the padding mask.
-                input.splice(3..3, [String::new(), String::new()]);
-            }
-            vec![int("num_heads", heads as i64)]
-        }
-        Contrib::SkipLayerNormalization { epsilon } => vec![float("epsilon", epsilon)],
-        Contrib::QuickGelu { alpha } => vec![float("alpha", alpha)],
-        Contrib::BiasAdd | Contrib::BiasSplitGelu | Contrib::BiasGelu => vec![],
-    }
-}
-
-fn conv_attributes(conv: &Conv) -> Vec<AttributeProto> {
-    vec![
-        ints("strides", &conv.strides),
-        ints("pads", &conv.pads),
-        int("group", conv.group as i64),
-    ]
-}
-
-fn pool_attributes(pool: &Pool) -> Vec<AttributeProto> {
-    vec![
-        ints("kernel_shape", &pool.kernel),
-        ints("strides", &pool.strides),
-        ints("pads", &pool.pads),
-    ]
-}
-
-fn attribute(name: &str, r#type: AttributeType) -> AttributeProto {
-    AttributeProto {
-        name: name.into(),
-        r#type: r#type.into(),
-        ..AttributeProto::default()
-    }
-}
-
-fn int(name: &str, value: i64) -> AttributeProto {
-    AttributeProto {
-        i: Some(value),
-        ..attribute(name, AttributeType::Int)
-    }
-}
-
-fn float(name: &str, value: f32) -> AttributeProto {
-    AttributeProto {
-        f: Some(value),
-        ..attribute(name, AttributeType::Float)
-    }
-}
-
-fn text(name: &str, value: &str) -> AttributeProto {
-    AttributeProto {
-        s: Some(value.into()),
-        ..attribute(name, AttributeType::String)
-    }
-}
-
-fn ints<T: Copy + TryInto<i64>>(name: &str, values: &[T]) -> AttributeProto {
-    let ints = values
-        .iter()
-        .map(|&v| v.try_into().unwrap_or(i64::MAX))
-        .collect();
-    AttributeProto {
-        ints,
-        ..attribute(name, AttributeType::Ints)
-    }
 }

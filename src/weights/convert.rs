@@ -27,7 +27,7 @@ impl Weights {
     /// # Errors
     /// [`Error::Range`] for a number that `dtype` can't hold, and what the disk refuses.
     pub fn convert(&mut self, dtype: DType, path: &Path) -> Result<usize> {
-        let other = |t: &&Tensor| t.dtype != dtype && is_float(t.dtype);
+        let other = |t: &&Tensor| t.dtype != dtype && t.dtype.is_float();
         let tensors: Vec<Tensor> = self.iter().filter(other).cloned().collect();
         if tensors.is_empty() {
             return Ok(0);
@@ -43,10 +43,6 @@ impl Weights {
         self.let_go();
         Ok(tensors.len())
     }
-}
-
-pub(super) fn is_float(dtype: DType) -> bool {
-    matches!(dtype, DType::F16 | DType::BF16 | DType::F32 | DType::F64)
 }
 
 /// Writes a tensor's values to `sink` as `dtype`, a block at a time.

@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::convert::is_float;
 use super::{Entry, Error, Result, Tensor, Weights, safetensors, torch};
 
 /// Base names without extension, in order of preference.
@@ -178,7 +177,7 @@ impl Weights {
     pub(super) fn let_go(&mut self) {
         let tensors = &self.tensors;
         self.files.retain(|file| {
-            let inside = |e: &Entry| e.tensor.file == *file && is_float(e.tensor.dtype);
+            let inside = |e: &Entry| e.tensor.file == *file && e.tensor.dtype.is_float();
             tensors.values().any(inside)
         });
     }

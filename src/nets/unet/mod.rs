@@ -10,7 +10,6 @@ pub use config::{TextTime, UnetConfig, sample_size};
 
 use super::{Params, Result};
 use crate::graph::{Graph, Value};
-pub(super) use blocks::halving;
 use blocks::{Skips, Stage};
 use config::MidBlock;
 
@@ -35,7 +34,7 @@ pub struct UnetInputs {
 /// that asks for what isn't built here.
 pub fn build(g: &mut Graph, config: &UnetConfig, w: &Params, inputs: &UnetInputs) -> Result<Value> {
     let channels = &config.block_out_channels;
-    let temb = embedding::time_embedding(g, config, w, inputs)?;
+    let temb = embedding::time_embedding(g, config, w, inputs.timestep, inputs.added)?;
     let stage = |block: usize| Stage::new(config, block, temb, inputs.encoder_hidden_states);
 
     let mut x = inputs.sample;

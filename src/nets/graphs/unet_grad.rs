@@ -16,15 +16,16 @@
 
 use std::rc::Rc;
 
-use super::graphs::{Options, Timestep, UnetGraph, unet_inputs};
-use super::unet::{self, UnetConfig};
-use super::{Lora, Result};
+use super::options::Options;
+use super::unet::{Timestep, UnetGraph, unet_inputs};
 use crate::graph::{DType, Data, Dim, Graph, Recompute, Value, gradients};
+use crate::nets::unet::{self, UnetConfig};
+use crate::nets::{Lora, Result};
 use crate::weights::Scope;
 
-/// An input of graphs that compute parts again for their gradient, true by default and to be left so: it keeps the
-/// runtime from merging a part's second computation with its first.
-pub(super) const CHECKPOINT_GATE: &str = "checkpoint_gate";
+/// An input of graphs that compute parts again for their gradient, true by default and to be left
+/// so: it keeps the runtime from merging a part's second computation with its first.
+const CHECKPOINT_GATE: &str = "checkpoint_gate";
 
 /// `unet_grad`: the inputs of the UNet with `timestep` `[B]`, `target` [B, C, h, w] and the LoRA
 /// inputs, to `mse` and `ref_mse` `[B]` f32 (means over C·h·w of the squared error with and without

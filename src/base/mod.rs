@@ -1,0 +1,3 @@
+//! What every other room stands on.
+
+pub mod dtype;

@@ -1,10 +1,48 @@
 //! Attributes of nodes as the ONNX format has them.
 
 use super::onnx::{AttributeProto, AttributeType};
-use super::{Contrib, Conv, Pool, Real};
+use super::{Contrib, Conv, Op, Pool, Real};
 
-/// A fused operator's attributes; operands that it doesn't get are added to `input` as absent.
-pub(super) fn contrib_attributes(op: Contrib, input: &mut Vec<String>) -> Vec<AttributeProto> {
+/// An operation's attributes.
+pub(super) fn attributes(op: &Op) -> Vec<AttributeProto> {
+    match op {
+        Op::Unary(_) | Op::Binary(_) | Op::Where | Op::MatMul | Op::Reshape => vec![],
+        Op::Expand | Op::PerSample | Op::GlobalAveragePool => vec![],
+        Op::Slice { .. } | Op::Flip { .. } | Op::Pad { .. } => vec![],
+        Op::Cast(to) => vec![int("to", i64::from(to.onnx()))],
+        Op::Gemm => vec![int("transB", 1)],
+        Op::Conv(conv) => conv_attributes(conv),
+        Op::ConvTranspose {
+            conv,
+            output_padding,
+        } => {
+            let mut attributes = conv_attributes(conv);
+            attributes.push(ints("output_padding", output_padding));
+            attributes
+        }
+        Op::Softmax { axis } | Op::Concat { axis } | Op::Gather { axis } => {
+            vec![int("axis", *axis as i64)]
+        }
+        Op::LayerNormalization { axis, epsilon } => {
+            vec![int("axis", *axis as i64), float("epsilon", *epsilon)]
+        }
+        Op::BatchNormalization { epsilon } => vec![float("epsilon", *epsilon)],
+        Op::Transpose { perm } => vec![ints("perm", perm)],
+        Op::ArgMax { axis } => vec![int("axis", *axis as i64), int("keepdims", 0)],
+        Op::ShapeOf { axis } => vec![int("start", *axis as i64), int("end", *axis as i64 + 1)],
+        Op::MaxPool(pool) | Op::AveragePool(pool) => pool_attributes(pool),
+        Op::Upsample2x | Op::Upsample2xLast => vec![
+            text("mode", "nearest"),
+            text("coordinate_transformation_mode", "asymmetric"),
+            text("nearest_mode", "floor"),
+        ],
+        Op::Reduce { keepdims, .. } => vec![int("keepdims", i64::from(*keepdims))],
+        Op::Contrib(op) => contrib_attributes(*op),
+    }
+}
+
+/// A fused operator's attributes.
+fn contrib_attributes(op: Contrib) -> Vec<AttributeProto> {
     match op {
         Contrib::GroupNorm {
             groups,
@@ -22,20 +60,14 @@ pub(super) fn contrib_attributes(op: Contrib, input: &mut Vec<String>) -> Vec<At
             int("channels_last", 1),
         ],
         Contrib::NhwcConv(conv) => conv_attributes(&conv),
-        Contrib::MultiHeadAttention { heads } => {
-            if input.len() == 4 {
-                // Before the attention bias come the projections' bias and the padding mask.
-                input.splice(3..3, [String::new(), String::new()]);
-            }
-            vec![int("num_heads", heads as i64)]
-        }
+        Contrib::MultiHeadAttention { heads } => vec![int("num_heads", heads as i64)],
         Contrib::SkipLayerNormalization { epsilon } => vec![float("epsilon", epsilon)],
         Contrib::QuickGelu { alpha } => vec![float("alpha", alpha)],
         Contrib::BiasAdd | Contrib::BiasSplitGelu | Contrib::BiasGelu => vec![],
     }
 }
 
-pub(super) fn conv_attributes(conv: &Conv) -> Vec<AttributeProto> {
+fn conv_attributes(conv: &Conv) -> Vec<AttributeProto> {
     vec![
         ints("strides", &conv.strides),
         ints("pads", &conv.pads),
@@ -43,7 +75,7 @@ pub(super) fn conv_attributes(conv: &Conv) -> Vec<AttributeProto> {
     ]
 }
 
-pub(super) fn pool_attributes(pool: &Pool) -> Vec<AttributeProto> {
+fn pool_attributes(pool: &Pool) -> Vec<AttributeProto> {
     vec![
         ints("kernel_shape", &pool.kernel),
         ints("strides", &pool.strides),
@@ -59,28 +91,28 @@ fn attribute(name: &str, r#type: AttributeType) -> AttributeProto {
     }
 }
 
-pub(super) fn int(name: &str, value: i64) -> AttributeProto {
+fn int(name: &str, value: i64) -> AttributeProto {
     AttributeProto {
         i: Some(value),
         ..attribute(name, AttributeType::Int)
     }
 }
 
-pub(super) fn float(name: &str, value: Real) -> AttributeProto {
+fn float(name: &str, value: Real) -> AttributeProto {
     AttributeProto {
         f: Some(value.get()),
         ..attribute(name, AttributeType::Float)
     }
 }
 
-pub(super) fn text(name: &str, value: &str) -> AttributeProto {
+fn text(name: &str, value: &str) -> AttributeProto {
     AttributeProto {
         s: Some(value.into()),
         ..attribute(name, AttributeType::String)
     }
 }
 
-pub(super) fn ints<T: Copy + TryInto<i64>>(name: &str, values: &[T]) -> AttributeProto {
+fn ints<T: Copy + TryInto<i64>>(name: &str, values: &[T]) -> AttributeProto {
     let ints = values
         .iter()
         .map(|&v| v.try_into().unwrap_or(i64::MAX))

@@ -10,13 +10,16 @@ use std::sync::Arc;
 use super::builder::{Node, Origin};
 use super::{Binary, DType, Data, Dim, Graph, Op, Unary, Value};
 
+/// A constant's type, shape and bytes.
+type Constant = (DType, Vec<u64>, Arc<[u8]>);
+
 /// What a sweep has come past.
 #[derive(Default)]
 struct Seen {
     /// The node that does an operation on these operands.
     nodes: HashMap<(Op, Vec<Value>), usize>,
-    /// The constant that was folded to this type, shape and these bytes.
-    constants: HashMap<(DType, Vec<u64>, Arc<[u8]>), Value>,
+    /// What was folded to a constant.
+    constants: HashMap<Constant, Value>,
 }
 
 impl Graph {

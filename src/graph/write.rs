@@ -5,13 +5,11 @@ use std::path::Path;
 
 use prost::Message;
 
-use super::attributes::{
-    contrib_attributes, conv_attributes, float, int, ints, pool_attributes, text,
-};
+use super::attributes::attributes;
 use super::builder::{Node, Origin, Tensor};
 use super::onnx::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetId, Shape, ShapeDim, StringPair,
-    TensorProto, TensorType, TypeProto, ValueInfo,
+    GraphProto, ModelProto, NodeProto, OperatorSetId, Shape, ShapeDim, StringPair, TensorProto,
+    TensorType, TypeProto, ValueInfo,
 };
 use super::{Contrib, DType, Data, Dim, Graph, Op, Value};
 
@@ -87,19 +85,9 @@ impl Graph {
             output,
         };
         let opset = self.opset();
-        let mut opset_import = vec![OperatorSetId {
-            domain: String::new(),
-            version: opset.version,
-        }];
-        if self.nodes.iter().any(|n| matches!(n.op, Op::Contrib(_))) {
-            opset_import.push(OperatorSetId {
-                domain: CONTRIB.0.into(),
-                version: CONTRIB.1,
-            });
-        }
         let model = ModelProto {
             ir_version: opset.ir,
-            opset_import,
+            opset_import: self.imports(opset),
             producer_name: "popalign".into(),
             producer_version: env!("CARGO_PKG_VERSION").into(),
             graph: Some(graph),
@@ -117,6 +105,20 @@ impl Graph {
             true => OPSET_BF16,
             false => OPSET,
         }
+    }
+
+    /// The operator sets that its nodes are of.
+    fn imports(&self, opset: Opset) -> Vec<OperatorSetId> {
+        let contrib = self.nodes.iter().any(|n| matches!(n.op, Op::Contrib(_)));
+        let domains = [("", opset.version), CONTRIB];
+        domains
+            .into_iter()
+            .take(if contrib { 2 } else { 1 })
+            .map(|(domain, version)| OperatorSetId {
+                domain: domain.into(),
+                version,
+            })
+            .collect()
     }
 
     /// A unique name per value: inputs keep theirs, weights theirs where it is free, the first
@@ -260,7 +262,7 @@ impl Writer<'_> {
 
     fn node(&mut self, node: &Node) -> Vec<NodeProto> {
         let mut input: Vec<String> = node.inputs.iter().map(|&v| self.name(v)).collect();
-        let attribute = self.lower(node, &mut input);
+        self.add_operands(&node.op, &mut input);
         let mut output: Vec<String> = node.outputs.iter().map(|&v| self.name(v)).collect();
         if matches!(node.op, Op::LayerNormalization { .. }) && !self.statistics_used(node) {
             output.truncate(1);
@@ -279,7 +281,7 @@ impl Writer<'_> {
             output,
             name,
             op_type: op_type.into(),
-            attribute,
+            attribute: attributes(&node.op),
             domain,
         }]
     }
@@ -329,73 +331,42 @@ impl Writer<'_> {
         name
     }
 
-    /// An op's attributes; operands that ONNX takes as constant inputs are added to `input`.
-    fn lower(&mut self, node: &Node, input: &mut Vec<String>) -> Vec<AttributeProto> {
-        match &node.op {
-            Op::Unary(_) | Op::Binary(_) | Op::Where | Op::MatMul | Op::Reshape => vec![],
-            Op::Expand | Op::PerSample | Op::GlobalAveragePool => vec![],
-            Op::Cast(to) => vec![int("to", i64::from(to.onnx()))],
-            Op::Gemm => vec![int("transB", 1)],
-            Op::Conv(conv) => conv_attributes(conv),
-            Op::ConvTranspose {
-                conv,
-                output_padding,
-            } => {
-                let mut attributes = conv_attributes(conv);
-                attributes.push(ints("output_padding", output_padding));
-                attributes
-            }
-            Op::Softmax { axis } | Op::Concat { axis } | Op::Gather { axis } => {
-                vec![int("axis", *axis as i64)]
-            }
-            Op::LayerNormalization { axis, epsilon } => {
-                vec![int("axis", *axis as i64), float("epsilon", *epsilon)]
-            }
-            Op::BatchNormalization { epsilon } => vec![float("epsilon", *epsilon)],
-            Op::Transpose { perm } => vec![ints("perm", perm)],
-            Op::ArgMax { axis } => vec![int("axis", *axis as i64), int("keepdims", 0)],
-            Op::ShapeOf { axis } => vec![int("start", *axis as i64), int("end", *axis as i64 + 1)],
-            Op::MaxPool(pool) | Op::AveragePool(pool) => pool_attributes(pool),
+    /// Adds the operands that ONNX takes as constant inputs, and those that are absent.
+    fn add_operands(&mut self, op: &Op, input: &mut Vec<String>) {
+        match op {
             Op::Slice { axis, start, end } => {
                 let bounds = [*start as i64, *end as i64, *axis as i64];
                 input.extend(bounds.map(|n| self.integers(&[n])));
-                vec![]
             }
             Op::Flip { axes } => {
                 let axes: Vec<i64> = axes.iter().map(|&a| a as i64).collect();
                 let n = axes.len();
-                for operand in [vec![-1; n], vec![i64::MIN + 1; n], axes, vec![-1; n]] {
-                    let name = self.integers(&operand);
-                    input.push(name);
-                }
-                vec![]
+                let operands = [vec![-1; n], vec![i64::MIN + 1; n], axes, vec![-1; n]];
+                input.extend(operands.map(|operand| self.integers(&operand)));
             }
-            Op::Upsample2x | Op::Upsample2xLast => {
-                let scales = match node.op {
-                    Op::Upsample2x => [1.0_f32, 1.0, 2.0, 2.0],
-                    _ => [1.0, 2.0, 2.0, 1.0],
-                };
-                let raw = scales.iter().flat_map(|v| v.to_le_bytes()).collect();
-                input.push(String::new());
-                input.push(self.constant(format!("f32{scales:?}"), DType::F32, 4, raw));
-                vec![
-                    text("mode", "nearest"),
-                    text("coordinate_transformation_mode", "asymmetric"),
-                    text("nearest_mode", "floor"),
-                ]
-            }
+            Op::Upsample2x => self.add_scales([1.0, 1.0, 2.0, 2.0], input),
+            Op::Upsample2xLast => self.add_scales([1.0, 2.0, 2.0, 1.0], input),
             Op::Pad { before, after } => {
                 let pads: Vec<i64> = before.iter().chain(after).map(|&n| n as i64).collect();
                 input.push(self.integers(&pads));
-                vec![]
             }
-            Op::Reduce { axes, keepdims, .. } => {
+            Op::Reduce { axes, .. } => {
                 let axes: Vec<i64> = axes.iter().map(|&a| a as i64).collect();
                 input.push(self.integers(&axes));
-                vec![int("keepdims", i64::from(*keepdims))]
             }
-            Op::Contrib(op) => contrib_attributes(*op, input),
+            Op::Contrib(Contrib::MultiHeadAttention { .. }) if input.len() == 4 => {
+                // Before the attention bias come the projections' bias and the padding mask.
+                input.splice(3..3, [String::new(), String::new()]);
+            }
+            _ => {}
         }
+    }
+
+    /// Resize's operands: no region of interest, and a factor per axis.
+    fn add_scales(&mut self, scales: [f32; 4], input: &mut Vec<String>) {
+        let raw = scales.iter().flat_map(|v| v.to_le_bytes()).collect();
+        input.push(String::new());
+        input.push(self.constant(format!("f32{scales:?}"), DType::F32, 4, raw));
     }
 }
 

@@ -73,15 +73,7 @@ impl Graph {
                 self.transpose(o.dy, &inverse)?
             }
             Op::Upsample2x => self.upsample_gradient(o)?,
-            Op::Pad { before, .. } => {
-                let mut dx = o.dy;
-                for (axis, &start) in before.iter().enumerate() {
-                    if let Some(size) = self.shape(x)[axis].fixed() {
-                        dx = self.slice(dx, axis, start, start + size)?;
-                    }
-                }
-                dx
-            }
+            Op::Pad { before, .. } => self.pad_gradient(o, before)?,
             Op::Reduce {
                 kind: kind @ (Reduction::ReduceSum | Reduction::ReduceMean),
                 axes,
@@ -367,6 +359,17 @@ impl Graph {
             }
         }
         Ok(adjoints)
+    }
+
+    /// What lies between the zeros.
+    fn pad_gradient(&mut self, o: &Operands, before: &[u64]) -> Result<Value> {
+        let mut dx = o.dy;
+        for (axis, &start) in before.iter().enumerate() {
+            if let Some(size) = self.shape(o.input(0))[axis].fixed() {
+                dx = self.slice(dx, axis, start, start + size)?;
+            }
+        }
+        Ok(dx)
     }
 
     /// Every pixel became four; their adjoints add up.

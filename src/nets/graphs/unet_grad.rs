@@ -77,14 +77,7 @@ pub fn unet_grad(config: &UnetConfig, w: &Scope, options: &Options) -> Result<Un
         .iter()
         .flat_map(|site| [site.module.input_a(), site.module.input_b()]);
     for ((name, factor), gradient) in names.zip(wanted).zip(found) {
-        let gradient = match gradient {
-            Some(gradient) => loss.unscaled(&mut g, gradient)?,
-            None => {
-                let zero = g.scalar(0.0);
-                let shape = g.shape(factor).to_vec();
-                g.expand(zero, &shape)?
-            }
-        };
+        let gradient = loss.unscaled(&mut g, gradient, factor)?;
         g.output(&format!("grad.{name}"), gradient)?;
     }
     g.optimize();
@@ -134,8 +127,13 @@ impl Loss {
         })
     }
 
-    /// The gradient of the mean, in f32.
-    fn unscaled(&self, g: &mut Graph, gradient: Value) -> Result<Value> {
+    /// The gradient of the mean with respect to a factor, in f32; zeros where none was found.
+    fn unscaled(&self, g: &mut Graph, gradient: Option<Value>, factor: Value) -> Result<Value> {
+        let Some(gradient) = gradient else {
+            let zero = g.scalar(0.0);
+            let shape = g.shape(factor).to_vec();
+            return Ok(g.expand(zero, &shape)?);
+        };
         let gradient = g.cast(gradient, DType::F32)?;
         match self.scale {
             Some(scale) => Ok(g.mul(gradient, scale)?),

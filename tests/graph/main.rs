@@ -444,3 +444,20 @@ fn equal_operations_are_merged_and_dead_ones_dropped() {
     g.optimize();
     assert_eq!(g.len(), 2);
 }
+
+#[test]
+fn operations_that_differ_in_a_number_stay_apart() {
+    let mut g = Graph::new();
+    let x = g.input("x", DType::F32, &[4.into()]).unwrap();
+    let one = g.constant(&[1.0; 4], &[4]);
+    let mut sum = x;
+    for epsilon in [1e-5, 1e-6, 1e-5] {
+        let normal = g.layer_norm(x, one, one, epsilon).unwrap();
+        sum = g.add(sum, normal).unwrap();
+    }
+    g.output("y", sum).unwrap();
+    g.optimize();
+    let names: Vec<&str> = g.operations().map(|(name, ..)| name).collect();
+    let count = |op: &str| names.iter().filter(|&&name| name == op).count();
+    assert_eq!([count("LayerNormalization"), count("Add")], [2, 3]);
+}

@@ -44,9 +44,7 @@ impl<'g> Backward<'g> {
             done: None,
         }
     }
-}
 
-impl Backward<'_> {
     /// Lets a contribution flow into a value.
     pub(super) fn accumulate(&mut self, to: Value, contribution: Value) -> Result<()> {
         let to = self.original(to);

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::manifest::{self, Manifest};
 use crate::base::fsio;
 use crate::prompts::caption_id;
-use crate::tensors::mapped;
+use crate::tensors;
 use crate::tensors::mapped::TensorFile;
 
 /// The rows' file.
@@ -93,7 +93,7 @@ pub enum Error {
     Manifest(#[from] manifest::Error),
     /// A tensor file.
     #[error(transparent)]
-    Tensors(#[from] mapped::Error),
+    Tensors(#[from] tensors::Error),
     /// Nothing that is a data set.
     #[error("{} is not a data set: it has no {}", dir.display(), manifest::FILE)]
     NotADataset {

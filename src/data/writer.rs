@@ -19,7 +19,8 @@ use std::path::{Path, PathBuf};
 use super::dataset::{self, Embeddings, LATENTS, METADATA, Row, TEXT};
 use super::manifest::{self, Layout, Manifest, Outcome};
 use crate::base::fsio;
-use crate::tensors::mapped::TensorWriter;
+use crate::tensors;
+use crate::tensors::mapped::{TensorFile, TensorWriter};
 
 const PARTS: &str = "parts";
 const IMAGES: &str = "images";
@@ -107,7 +108,7 @@ impl Writer {
                     .chain(pooled)
             })
             .collect();
-        let file = |e: fsio::Error| E::from(e.into());
+        let file = |e: tensors::Error| E::from(e.into());
         let mut writer = TensorWriter::create(&self.dir.join(TEXT), tensors).map_err(file)?;
         for (index, &id) in prompt_ids.iter().enumerate() {
             let (prompt_embeds, pooled) = embed(index)?;
@@ -125,7 +126,7 @@ impl Writer {
     /// Reads the embeddings of one caption back.
     pub fn text(&self) -> Result<TextFile, dataset::Error> {
         Ok(TextFile {
-            file: crate::tensors::mapped::TensorFile::open(&self.dir.join(TEXT))?,
+            file: TensorFile::open(&self.dir.join(TEXT))?,
             layout: self.layout().clone(),
         })
     }
@@ -247,7 +248,7 @@ fn begun(dir: &Path, now: &Manifest) -> Result<Option<Manifest>, manifest::Error
 /// The embeddings' file of a data set being written.
 #[derive(Debug)]
 pub struct TextFile {
-    file: crate::tensors::mapped::TensorFile,
+    file: TensorFile,
     layout: Layout,
 }
 

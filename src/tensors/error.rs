@@ -41,16 +41,14 @@ pub enum Error {
         key: String,
     },
     /// A tensor of a mapped file that is of another type or shape than it must have.
-    #[error("{}: `{key}` is {found}, expected {expected}", file.display())]
+    #[error("{}: `{key}` is {problem}", file.display())]
     Unexpected {
         /// The file.
         file: PathBuf,
         /// The tensor.
         key: String,
-        /// What was expected.
-        expected: String,
-        /// Its type and shape.
-        found: String,
+        /// Its type and shape, and what was expected.
+        problem: String,
     },
     /// A torch file whose pickle would do more than describe tensors.
     #[error(

@@ -83,12 +83,12 @@ impl TensorFile {
             .flatten();
         match values {
             Some(values) => Ok((&place.shape, values)),
-            None => Err(self.mismatch(name, "aligned F32".to_owned())),
+            None => Err(self.mismatch(name, "aligned F32")),
         }
     }
 
     /// The error that a tensor is not what it must be.
-    pub fn mismatch(&self, name: &str, expected: String) -> Error {
+    pub fn mismatch(&self, name: &str, expected: &str) -> Error {
         let found = self.index.get(name).map_or_else(
             || "absent".to_owned(),
             |place| format!("{} {:?}", place.dtype, place.shape),
@@ -96,8 +96,7 @@ impl TensorFile {
         Error::Unexpected {
             file: self.path.to_path_buf(),
             key: name.to_owned(),
-            expected,
-            found,
+            problem: format!("{found}, expected {expected}"),
         }
     }
 }

@@ -13,7 +13,7 @@ pub enum Error {
     Chain(#[from] crate::judge::chain::Error),
     /// What the chain's answers mean, or CLIP.
     #[error(transparent)]
-    Judge(#[from] crate::judge::Error),
+    Judge(Box<crate::judge::Error>),
     /// The bundle.
     #[error(transparent)]
     Bundle(#[from] crate::bundle::Error),
@@ -143,6 +143,13 @@ pub enum Error {
     /// The user asked to stop. Nothing was written.
     #[error("interrupted")]
     Interrupted,
+}
+
+// Boxed, because it is large and rare.
+impl From<crate::judge::Error> for Error {
+    fn from(error: crate::judge::Error) -> Self {
+        Self::Judge(Box::new(error))
+    }
 }
 
 impl Error {

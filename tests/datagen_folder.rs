@@ -8,16 +8,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use popalign::data::dataset::{Dataset, Error, Kind, LatentsRef, METADATA, Row, TEXT};
-use popalign::data::manifest::{Layout, Manifest};
-use popalign::data::writer::{Finish, Writer, latents_name};
+use popalign::data::dataset::{Dataset, Error, Kind, LatentsRef, METADATA, PictureRow, TEXT};
+use popalign::data::manifest::{DatasetManifest, Layout};
+use popalign::data::writer::{DatasetWriter, Finish, latents_name};
 use popalign::prompts::caption_id;
 
 const IMAGES: usize = 5;
 const LATENT: [usize; 3] = [4, 2, 3];
 const CAPTIONS: [&str; 2] = ["a photo of a doctor", "a photo of a female doctor"];
 
-fn manifest(steps: u32) -> Manifest {
+fn manifest(steps: u32) -> DatasetManifest {
     let layout = Layout {
         width: 24,
         height: 16,
@@ -30,13 +30,13 @@ fn manifest(steps: u32) -> Manifest {
     };
     let config = serde_json::json!({"steps": steps, "seed": 7});
     let versions = BTreeMap::from([("popalign".to_owned(), "0".to_owned())]);
-    Manifest::new(config.as_object().unwrap().clone(), versions, layout)
+    DatasetManifest::new(config.as_object().unwrap().clone(), versions, layout)
 }
 
-fn row(index: usize) -> Row {
+fn row(index: usize) -> PictureRow {
     let prompt = CAPTIONS[index % 2].to_owned();
     let specific = index % 2 == 1;
-    Row {
+    PictureRow {
         file_name: Some(format!("images/{index}.png")),
         neutral_prompt: CAPTIONS[0].to_owned(),
         subject: "doctor".to_owned(),
@@ -67,18 +67,18 @@ fn latent(index: usize) -> Vec<f32> {
     (0..24).map(|i| (index * 100 + i) as f32).collect()
 }
 
-fn write_unit(writer: &Writer, unit: usize) {
+fn write_unit(writer: &DatasetWriter, unit: usize) {
     let range = writer.layout().unit(unit);
     for index in range.clone() {
         let name = format!("images/{index}.png");
         writer.write_image(&name, &[index as u8]).unwrap();
     }
-    let rows: Vec<Row> = range.clone().map(row).collect();
+    let rows: Vec<PictureRow> = range.clone().map(row).collect();
     let latents: Vec<f32> = range.flat_map(latent).collect();
     writer.write_unit(unit, &rows, &latents).unwrap();
 }
 
-fn write_text(writer: &Writer) {
+fn write_text(writer: &DatasetWriter) {
     let ids: Vec<u32> = CAPTIONS.iter().map(|c| caption_id(c)).collect();
     writer
         .write_text::<Error>(&ids, |i| {
@@ -88,7 +88,7 @@ fn write_text(writer: &Writer) {
 }
 
 fn write_whole(dir: &Path) {
-    let writer = Writer::open(dir, manifest(20)).unwrap();
+    let writer = DatasetWriter::open(dir, manifest(20)).unwrap();
     write_text(&writer);
     for unit in 0..writer.layout().units() {
         write_unit(&writer, unit);
@@ -126,10 +126,10 @@ fn what_is_written_is_read() {
 fn pieces_in_any_order_make_the_same_folder() {
     let (whole, pieces) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     write_whole(whole.path());
-    let first = Writer::open(pieces.path(), manifest(20)).unwrap();
+    let first = DatasetWriter::open(pieces.path(), manifest(20)).unwrap();
     write_unit(&first, 2);
     // The second writer is there before the first is gone, and leaves the joining to the last.
-    let second = Writer::open(pieces.path(), manifest(20)).unwrap();
+    let second = DatasetWriter::open(pieces.path(), manifest(20)).unwrap();
     assert_eq!(first.finish().unwrap(), Finish::UnitsLeft(2));
     assert!(second.unit_done(2) && !second.unit_done(0));
     assert!(matches!(
@@ -139,7 +139,7 @@ fn pieces_in_any_order_make_the_same_folder() {
     write_text(&second);
     write_unit(&second, 1);
     write_unit(&second, 0);
-    let third = Writer::open(pieces.path(), manifest(20)).unwrap();
+    let third = DatasetWriter::open(pieces.path(), manifest(20)).unwrap();
     assert_eq!(second.finish().unwrap(), Finish::LeftToOthers);
     std::fs::write(pieces.path().join("images/.partial-x"), "torn").unwrap();
     assert!(matches!(third.finish().unwrap(), Finish::Complete(_)));
@@ -165,8 +165,8 @@ fn listing(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 #[test]
 fn another_configuration_is_refused_by_its_key() {
     let dir = tempfile::tempdir().unwrap();
-    drop(Writer::open(dir.path(), manifest(20)).unwrap());
-    let error = Writer::open(dir.path(), manifest(30))
+    drop(DatasetWriter::open(dir.path(), manifest(20)).unwrap());
+    let error = DatasetWriter::open(dir.path(), manifest(30))
         .unwrap_err()
         .to_string();
     assert!(

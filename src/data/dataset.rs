@@ -16,10 +16,11 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
-use super::manifest::{self, Manifest};
+use super::manifest::{self, DatasetManifest};
 use crate::base::fsio;
+use crate::judge::reading::Readings;
 use crate::prompts::caption_id;
-use crate::tensors::mapped;
+use crate::tensors;
 use crate::tensors::mapped::TensorFile;
 
 /// The rows' file.
@@ -28,9 +29,6 @@ pub const METADATA: &str = "metadata.jsonl";
 pub const TEXT: &str = "text.safetensors";
 /// The tensor in a latents file.
 pub const LATENTS: &str = "latents";
-
-/// Probability of each value of each axis, as a classifier chain sees a picture.
-pub type Verdict = BTreeMap<String, BTreeMap<String, f32>>;
 
 /// What kind of caption a picture was drawn for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -53,7 +51,7 @@ pub struct LatentsRef {
 
 /// One picture.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Row {
+pub struct PictureRow {
     /// The picture, relative to the folder; null when pictures were not kept.
     pub file_name: Option<String>,
     /// The caption it was drawn for.
@@ -77,7 +75,7 @@ pub struct Row {
     /// SHA-256 of the picture's file.
     pub sha256: Option<String>,
     /// What the classifier chain saw; null without a chain or where it could not say.
-    pub verdict: Option<Verdict>,
+    pub verdict: Option<Readings>,
     /// Why the sanity filter dropped it; null when kept.
     pub dropped: Option<String>,
 }
@@ -93,7 +91,7 @@ pub enum Error {
     Manifest(#[from] manifest::Error),
     /// A tensor file.
     #[error(transparent)]
-    Tensors(#[from] mapped::Error),
+    Tensors(#[from] tensors::Error),
     /// Nothing that is a data set.
     #[error("{} is not a data set: it has no {}", dir.display(), manifest::FILE)]
     NotADataset {
@@ -181,8 +179,8 @@ impl Shape {
 #[derive(Debug)]
 pub struct Dataset {
     dir: PathBuf,
-    manifest: Manifest,
-    rows: Vec<Row>,
+    manifest: DatasetManifest,
+    rows: Vec<PictureRow>,
     text: TensorFile,
     latents: HashMap<String, OnceLock<TensorFile>>,
 }
@@ -194,7 +192,7 @@ impl Dataset {
         if !dir.join(manifest::FILE).is_file() {
             return Err(Error::NotADataset { dir });
         }
-        let manifest = Manifest::read(&dir)?;
+        let manifest = DatasetManifest::read(&dir)?;
         if manifest.outcome.is_none() {
             return Err(Error::Unfinished { dir });
         }
@@ -221,17 +219,17 @@ impl Dataset {
     }
 
     /// How it was made.
-    pub fn manifest(&self) -> &Manifest {
+    pub fn manifest(&self) -> &DatasetManifest {
         &self.manifest
     }
 
     /// Every picture, dropped ones too.
-    pub fn rows(&self) -> &[Row] {
+    pub fn rows(&self) -> &[PictureRow] {
         &self.rows
     }
 
     /// The pictures that the sanity filter kept, with their row numbers.
-    pub fn kept(&self) -> impl Iterator<Item = (usize, &Row)> {
+    pub fn kept(&self) -> impl Iterator<Item = (usize, &PictureRow)> {
         self.rows
             .iter()
             .enumerate()
@@ -273,7 +271,7 @@ impl Dataset {
         if shape.len() != 4 || shape[1..] != latent {
             let [c, h, w] = latent;
             return Err(tensors
-                .mismatch(LATENTS, format!("F32 [n, {c}, {h}, {w}]"))
+                .mismatch(LATENTS, &format!("F32 [n, {c}, {h}, {w}]"))
                 .into());
         }
         let length: usize = latent.iter().product();
@@ -289,7 +287,7 @@ impl Dataset {
         let (shape, prompt_embeds) = self.text.f32(&name)?;
         if *shape != layout.prompt_embeds {
             let expected = format!("F32 {:?}", layout.prompt_embeds);
-            return Err(self.text.mismatch(&name, expected).into());
+            return Err(self.text.mismatch(&name, &expected).into());
         }
         let pooled = match layout.pooled {
             None => None,
@@ -297,7 +295,7 @@ impl Dataset {
                 let name = pooled_name(prompt_id);
                 let (shape, pooled) = self.text.f32(&name)?;
                 if *shape != [length] {
-                    return Err(self.text.mismatch(&name, format!("F32 [{length}]")).into());
+                    return Err(self.text.mismatch(&name, &format!("F32 [{length}]")).into());
                 }
                 Some(pooled)
             }
@@ -352,7 +350,11 @@ impl Dataset {
         Ok(())
     }
 
-    fn check_row<'a>(&self, row: &'a Row, present: &mut HashSet<&'a str>) -> Result<(), String> {
+    fn check_row<'a>(
+        &self,
+        row: &'a PictureRow,
+        present: &mut HashSet<&'a str>,
+    ) -> Result<(), String> {
         let names = row.file_name.iter().chain([&row.latents.file]);
         for name in names {
             if !inside(name) {
@@ -389,7 +391,7 @@ pub fn pooled_name(prompt_id: u32) -> String {
 }
 
 /// Reads rows from a file of JSON lines.
-pub(super) fn read_rows(path: &Path) -> Result<Vec<Row>, Error> {
+pub(super) fn read_rows(path: &Path) -> Result<Vec<PictureRow>, Error> {
     fsio::read_to_string(path)?
         .lines()
         .enumerate()

@@ -101,7 +101,7 @@ pub struct Outcome {
 
 /// `manifest.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Manifest {
+pub struct DatasetManifest {
     /// [`FORMAT`].
     pub format: String,
     /// Every option and input that the bytes depend on; inputs by name and SHA-256.
@@ -115,7 +115,7 @@ pub struct Manifest {
     pub outcome: Option<Outcome>,
 }
 
-impl Manifest {
+impl DatasetManifest {
     /// A manifest of a generation about to start.
     pub fn new(
         config: Map<String, Value>,

@@ -1,8 +1,8 @@
-//! Prompts, axes and data sets.
+//! Data sets.
 //!
-//! [`prompts`] reads what the user wants drawn, [`axes`] says which populations there are and how
-//! a caption names them, [`dataset`] is the folder that generation leaves behind and everything
-//! else reads, with [`manifest`] saying how it was made; [`pool`] joins several.
+//! [`dataset`] is the folder that generation leaves behind and everything else reads, with
+//! [`manifest`] saying how it was made; [`writer`] makes it, [`pool`] joins several, and [`pairs`]
+//! draws preferences from them.
 
 pub mod dataset;
 pub mod manifest;

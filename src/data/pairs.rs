@@ -17,9 +17,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::dataset::{Kind, Row, Shape};
+use super::dataset::{Kind, PictureRow, Shape};
 use super::pool::Pool;
 use crate::base::fsio;
+use crate::judge::reading::Meanings;
 use crate::prompts::Axes;
 use crate::prompts::caption_id;
 use crate::random::{Purpose, Stream, shuffle};
@@ -73,7 +74,7 @@ pub enum Error {
 
 /// One picture of a pair, by what names it in its data set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Picture {
+pub struct PictureId {
     /// Id of the caption it was drawn for.
     pub prompt_id: u32,
     /// Its number among that caption's pictures.
@@ -88,9 +89,9 @@ fn is_first(data: &u32) -> bool {
     *data == 0
 }
 
-impl Picture {
+impl PictureId {
     fn of(dataset: &Pool, row: usize) -> Self {
-        let Row {
+        let PictureRow {
             prompt_id,
             image_id,
             ..
@@ -124,9 +125,9 @@ pub struct Pair {
     #[serde(default)]
     pub swapped: bool,
     /// The preferred picture.
-    pub winner: Picture,
+    pub winner: PictureId,
     /// The other one.
-    pub loser: Picture,
+    pub loser: PictureId,
     /// What its term of the loss is multiplied with.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub weight: f32,
@@ -186,11 +187,16 @@ pub fn draw(
         rows: Vec::new(),
         left_out,
     };
+    let world = World {
+        dataset,
+        meanings: Meanings::of(axes),
+        subjects,
+    };
     let mut next = 0;
     while pairs.list.len() < count {
         let mut block = Vec::with_capacity(SHUFFLED_DRAWS * sets.size);
         for _ in 0..SHUFFLED_DRAWS {
-            one_draw(dataset, &subjects, seed, next, sets.size, &mut block);
+            one_draw(&world, seed, next, sets.size, &mut block);
             next += 1;
         }
         let number = next / SHUFFLED_DRAWS as u32;
@@ -294,15 +300,24 @@ fn shares(
     groups
 }
 
+/// What draws are made from.
+struct World<'a> {
+    dataset: &'a Pool,
+    meanings: Meanings,
+    subjects: Vec<Subject<'a>>,
+}
+
 fn one_draw(
-    dataset: &Pool,
-    subjects: &[Subject<'_>],
+    world: &World<'_>,
     seed: u64,
     number: u32,
     size: usize,
     out: &mut Vec<(Pair, [usize; 2])>,
 ) {
     let mut stream = Stream::new(seed, Purpose::PairDraw, number, 0, 0);
+    let World {
+        dataset, subjects, ..
+    } = world;
     let subject = &subjects[stream.below(subjects.len() as u32) as usize];
     let pick = |rows: &[usize], stream: &mut Stream| rows[stream.below(rows.len() as u32) as usize];
     let specific: Vec<usize> = (0..size)
@@ -314,7 +329,7 @@ fn one_draw(
     let neutral: Vec<usize> = (0..size)
         .map(|_| pick(&subject.neutral, &mut stream))
         .collect();
-    let swapped = less_diverse(dataset, &specific, &neutral);
+    let swapped = less_diverse(world, &specific, &neutral);
     let (winners, losers) = if swapped {
         (neutral, specific)
     } else {
@@ -325,8 +340,8 @@ fn one_draw(
             caption: subject.caption.to_owned(),
             draw: number,
             swapped,
-            winner: Picture::of(dataset, winner),
-            loser: Picture::of(dataset, loser),
+            winner: PictureId::of(dataset, winner),
+            loser: PictureId::of(dataset, loser),
             weight: 1.0,
         };
         out.push((pair, [winner, loser]));
@@ -347,36 +362,38 @@ fn by_share<'a>(groups: &'a [(f64, Vec<usize>)], stream: &mut Stream) -> &'a [us
 }
 
 /// Whether `a` shows fewer different values than `b` on every axis that is known of either.
-fn less_diverse(dataset: &Pool, a: &[usize], b: &[usize]) -> bool {
-    let (a, b) = (values(dataset, a), values(dataset, b));
+fn less_diverse(world: &World<'_>, a: &[usize], b: &[usize]) -> bool {
+    let (a, b) = (values(world, a), values(world, b));
     let axes: BTreeSet<&str> = a.keys().chain(b.keys()).copied().collect();
     let count =
         |side: &BTreeMap<&str, BTreeSet<&str>>, axis| side.get(axis).map_or(0, BTreeSet::len);
     !axes.is_empty() && axes.iter().all(|axis| count(&a, axis) < count(&b, axis))
 }
 
-/// The different values of each axis among pictures: what the classifier saw, else what the
-/// caption names.
-fn values<'a>(dataset: &'a Pool, rows: &[usize]) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
+/// The different values of each axis among pictures.
+fn values<'a>(world: &'a World<'_>, rows: &[usize]) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
     let mut found: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for &row in rows {
-        let row = dataset.row(row);
-        let mut seen: BTreeMap<&str, &str> = row
-            .axes
-            .iter()
-            .map(|(a, v)| (a.as_str(), v.as_str()))
-            .collect();
-        for (axis, shares) in row.verdict.iter().flatten() {
-            let best = shares.iter().max_by(|x, y| x.1.total_cmp(y.1));
-            if let Some((value, _)) = best {
-                seen.insert(axis, value);
-            }
-        }
-        for (axis, value) in seen {
+        for (axis, value) in shown(world.dataset.row(row), &world.meanings) {
             found.entry(axis).or_default().insert(value);
         }
     }
     found
+}
+
+/// The value that a picture shows on each axis: what the classifier saw, else what the caption
+/// names. Where the classifier saw no value of the axis, the caption's doesn't stand in for it.
+pub(crate) fn shown<'a>(row: &'a PictureRow, meanings: &'a Meanings) -> BTreeMap<&'a str, &'a str> {
+    let named = row.axes.iter();
+    let mut shown: BTreeMap<&str, &str> = named.map(|(a, v)| (a.as_str(), v.as_str())).collect();
+    let seen = row.verdict.iter().flat_map(|seen| meanings.values(seen));
+    for (axis, value) in seen {
+        match value {
+            Some(value) => shown.insert(axis, value),
+            None => shown.remove(axis),
+        };
+    }
+    shown
 }
 
 /// Reads pairs from a file of JSON lines and finds their pictures in the data set.
@@ -385,9 +402,9 @@ fn values<'a>(dataset: &'a Pool, rows: &[usize]) -> BTreeMap<&'a str, BTreeSet<&
 /// Names the line that is no pair, or whose pictures or caption the data set lacks; where sets stay
 /// together, the one that breaks a set.
 pub fn read(path: &Path, dataset: &Pool, sets: Sets) -> Result<Pairs, Error> {
-    let kept: HashMap<Picture, usize> = dataset
+    let kept: HashMap<PictureId, usize> = dataset
         .kept()
-        .map(|(i, _)| (Picture::of(dataset, i), i))
+        .map(|(i, _)| (PictureId::of(dataset, i), i))
         .collect();
     let captions: BTreeSet<&str> = dataset
         .rows()
@@ -413,7 +430,7 @@ pub fn read(path: &Path, dataset: &Pool, sets: Sets) -> Result<Pairs, Error> {
             line,
             problem,
         };
-        let row = |side: &str, picture: &Picture| {
+        let row = |side: &str, picture: &PictureId| {
             kept.get(picture).copied().ok_or_else(|| {
                 bad(format!(
                     "the data set has kept no picture {} of caption {:08x} (the {side})",

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::dataset::{Dataset, Embeddings, Error, Row, Shape};
+use super::dataset::{Dataset, Embeddings, Error, PictureRow, Shape};
 
 /// Data sets of one model.
 #[derive(Debug)]
@@ -60,12 +60,12 @@ impl Pool {
     }
 
     /// Every picture, dropped ones too.
-    pub fn rows(&self) -> impl Iterator<Item = &Row> {
+    pub fn rows(&self) -> impl Iterator<Item = &PictureRow> {
         self.sets.iter().flat_map(Dataset::rows)
     }
 
     /// The pictures that the sanity filter kept, with their row numbers.
-    pub fn kept(&self) -> impl Iterator<Item = (usize, &Row)> {
+    pub fn kept(&self) -> impl Iterator<Item = (usize, &PictureRow)> {
         let all = self.rows().enumerate();
         all.filter(|(_, row)| row.dropped.is_none())
     }
@@ -83,7 +83,7 @@ impl Pool {
     ///
     /// # Panics
     /// If there is no such row.
-    pub fn row(&self, row: usize) -> &Row {
+    pub fn row(&self, row: usize) -> &PictureRow {
         let (set, row) = self.place(row);
         &self.sets[set].rows()[row]
     }

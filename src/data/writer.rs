@@ -16,10 +16,11 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::dataset::{self, Embeddings, LATENTS, METADATA, Row, TEXT};
-use super::manifest::{self, Layout, Manifest, Outcome};
+use super::dataset::{self, Embeddings, LATENTS, METADATA, PictureRow, TEXT};
+use super::manifest::{self, DatasetManifest, Layout, Outcome};
 use crate::base::fsio;
-use crate::tensors::mapped::TensorWriter;
+use crate::tensors;
+use crate::tensors::mapped::{TensorFile, TensorWriter};
 
 const PARTS: &str = "parts";
 const IMAGES: &str = "images";
@@ -38,17 +39,17 @@ pub enum Finish {
 
 /// A data set being written.
 #[derive(Debug)]
-pub struct Writer {
+pub struct DatasetWriter {
     dir: PathBuf,
-    manifest: Manifest,
+    manifest: DatasetManifest,
     lock: File,
 }
 
-impl Writer {
+impl DatasetWriter {
     /// Starts `dir`, or goes on where an earlier run of the same configuration stopped.
     ///
     /// A folder begun with another configuration is refused, naming the key that differs.
-    pub fn open(dir: &Path, manifest: Manifest) -> Result<Self, dataset::Error> {
+    pub fn open(dir: &Path, manifest: DatasetManifest) -> Result<Self, dataset::Error> {
         // Refused before anything is touched; what counts is the second look, under the lock.
         begun(dir, &manifest)?;
         fsio::create_dir_all(dir)?;
@@ -107,7 +108,7 @@ impl Writer {
                     .chain(pooled)
             })
             .collect();
-        let file = |e: fsio::Error| E::from(e.into());
+        let file = |e: tensors::Error| E::from(e.into());
         let mut writer = TensorWriter::create(&self.dir.join(TEXT), tensors).map_err(file)?;
         for (index, &id) in prompt_ids.iter().enumerate() {
             let (prompt_embeds, pooled) = embed(index)?;
@@ -125,7 +126,7 @@ impl Writer {
     /// Reads the embeddings of one caption back.
     pub fn text(&self) -> Result<TextFile, dataset::Error> {
         Ok(TextFile {
-            file: crate::tensors::mapped::TensorFile::open(&self.dir.join(TEXT))?,
+            file: TensorFile::open(&self.dir.join(TEXT))?,
             layout: self.layout().clone(),
         })
     }
@@ -147,7 +148,7 @@ impl Writer {
     pub fn write_unit(
         &self,
         unit: usize,
-        rows: &[Row],
+        rows: &[PictureRow],
         latents: &[f32],
     ) -> Result<(), dataset::Error> {
         assert_eq!(rows.len(), self.layout().unit(unit).len(), "rows of a unit");
@@ -178,7 +179,7 @@ impl Writer {
             let units = 0..self.layout().units();
             let left = units.filter(|&unit| !self.unit_done(unit)).count();
             // Another writer may have joined, and so removed, the parts just now.
-            let joined = Manifest::read(&self.dir)?;
+            let joined = DatasetManifest::read(&self.dir)?;
             if joined.outcome.is_some() {
                 self.manifest = joined;
             } else if left > 0 {
@@ -190,7 +191,7 @@ impl Writer {
                 .outcome()
                 .map_or(Finish::LeftToOthers, |o| Finish::Complete(o.clone())));
         }
-        self.manifest = Manifest::read(&self.dir)?;
+        self.manifest = DatasetManifest::read(&self.dir)?;
         let outcome = match self.outcome() {
             Some(outcome) => outcome.clone(),
             None => self.join()?,
@@ -235,11 +236,11 @@ impl Writer {
 }
 
 /// The manifest that is in `dir` already, if it has the configuration of `now`.
-fn begun(dir: &Path, now: &Manifest) -> Result<Option<Manifest>, manifest::Error> {
+fn begun(dir: &Path, now: &DatasetManifest) -> Result<Option<DatasetManifest>, manifest::Error> {
     if !dir.join(manifest::FILE).exists() {
         return Ok(None);
     }
-    let found = Manifest::read(dir)?;
+    let found = DatasetManifest::read(dir)?;
     found.same_run(now, dir)?;
     Ok(Some(found))
 }
@@ -247,7 +248,7 @@ fn begun(dir: &Path, now: &Manifest) -> Result<Option<Manifest>, manifest::Error
 /// The embeddings' file of a data set being written.
 #[derive(Debug)]
 pub struct TextFile {
-    file: crate::tensors::mapped::TensorFile,
+    file: TensorFile,
     layout: Layout,
 }
 

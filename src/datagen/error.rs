@@ -62,16 +62,12 @@ pub enum Error {
     #[error(transparent)]
     Chain(#[from] crate::judge::chain::Error),
     /// An axis that the chain does not measure as the axes file says.
-    #[error("axis.{axis}.classifier.{key}: the chain {}: {problem}", chain.display())]
+    #[error("{misfit}: the chain {}: {}", chain.display(), misfit.problem)]
     Axis {
-        /// The axis.
-        axis: String,
-        /// The key.
-        key: String,
         /// The chain's manifest.
         chain: PathBuf,
-        /// What it has.
-        problem: String,
+        /// What the file says that is not so.
+        misfit: crate::judge::reading::Misfit,
     },
     /// A picture that can't be encoded.
     #[error("cannot encode a picture as {format}")]

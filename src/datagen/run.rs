@@ -11,7 +11,7 @@ use super::{Error, Request, Result};
 use crate::base::{Stop, fsio};
 use crate::data::manifest::Outcome;
 use crate::data::writer;
-use crate::data::writer::Writer;
+use crate::data::writer::DatasetWriter;
 use crate::diffusion::text::{Embedding, TextEncoders};
 use crate::prompts::caption_id;
 use crate::runtime::{Ep, SessionOptions};
@@ -84,7 +84,7 @@ pub fn run(request: &Request, stop: &Stop, report: &mut dyn FnMut(Event<'_>)) ->
         report(Event::Repeated(setup.repeated));
     }
     refuse_other_folders(&request.out)?;
-    let writer = Writer::open(&request.out, setup.manifest.clone())?;
+    let writer = DatasetWriter::open(&request.out, setup.manifest.clone())?;
     if let Some(outcome) = writer.outcome() {
         let outcome = outcome.clone();
         writer.finish()?;
@@ -123,7 +123,7 @@ fn refuse_other_folders(out: &Path) -> Result<()> {
 /// Writes the captions' embeddings, unless they are there, and gives the negative one.
 fn encode(
     setup: &Setup,
-    writer: &Writer,
+    writer: &DatasetWriter,
     stop: &Stop,
     report: &mut dyn FnMut(Event<'_>),
 ) -> Result<Embedding> {
@@ -163,7 +163,7 @@ fn encode(
 }
 
 /// The units that this run is to make.
-fn units_todo(setup: &Setup, writer: &Writer) -> Vec<usize> {
+fn units_todo(setup: &Setup, writer: &DatasetWriter) -> Vec<usize> {
     (0..writer.layout().units())
         .filter(|unit| unit % setup.shard.count == setup.shard.index)
         .filter(|&unit| !writer.unit_done(unit))
@@ -173,7 +173,7 @@ fn units_todo(setup: &Setup, writer: &Writer) -> Vec<usize> {
 /// Lets workers make the units, and joins the data set when all are there.
 fn draw(
     setup: &Setup,
-    writer: Writer,
+    writer: DatasetWriter,
     negative: &Embedding,
     stop: &Stop,
     report: &mut dyn FnMut(Event<'_>),

@@ -11,7 +11,7 @@ use super::filter::Filter;
 use super::{Error, Format, Plan, Request, Result, Shard, Size, UNIT};
 use crate::base::fsio;
 use crate::bundle::{Bundle, Part};
-use crate::data::manifest::{Layout, Manifest};
+use crate::data::manifest::{DatasetManifest, Layout};
 use crate::diffusion::decode::Scaling;
 use crate::diffusion::guidance::{Guidance, GuidanceKind};
 use crate::diffusion::pipeline::Settings;
@@ -57,7 +57,7 @@ pub(super) struct Setup {
     pub(super) batch: usize,
     pub(super) shard: Shard,
     pub(super) format: Format,
-    pub(super) manifest: Manifest,
+    pub(super) manifest: DatasetManifest,
 }
 
 /// Checks a request against its inputs.
@@ -127,7 +127,7 @@ pub(super) fn prepare(request: &Request) -> Result<Setup> {
         negative: negative(request.negative.as_deref(), &bundle, &settings)?,
         session,
         threads: request.session.threads,
-        manifest: Manifest::new(config, versions, layout),
+        manifest: DatasetManifest::new(config, versions, layout),
         axes,
         chain,
         repeated: list.repeated,

@@ -11,8 +11,8 @@ use super::filter::{Filter, Judgement};
 use super::setup::Setup;
 use super::{Error, Format, Picture, Result};
 use crate::base::{Stop, fsio};
-use crate::data::dataset::{LatentsRef, Row};
-use crate::data::writer::{TextFile, Writer, latents_name};
+use crate::data::dataset::{LatentsRef, PictureRow};
+use crate::data::writer::{DatasetWriter, TextFile, latents_name};
 use crate::diffusion::painter::{Order, Painter};
 use crate::diffusion::pipeline::{Conditioning, Job};
 use crate::diffusion::text::Embedding;
@@ -39,7 +39,7 @@ pub(super) struct Shared<'a> {
     pub(super) setup: &'a Setup,
     pub(super) negative: &'a Embedding,
     pub(super) text: &'a TextFile,
-    pub(super) writer: &'a Writer,
+    pub(super) writer: &'a DatasetWriter,
     /// Each worker's threads and provider.
     pub(super) session: SessionOptions,
     /// The queue of units.
@@ -124,7 +124,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Makes a unit and returns its rows.
-    fn unit(&mut self, unit: usize, messages: &Sender<Message>) -> Result<Vec<Row>> {
+    fn unit(&mut self, unit: usize, messages: &Sender<Message>) -> Result<Vec<PictureRow>> {
         let Setup {
             plan,
             batch,
@@ -185,9 +185,9 @@ fn row(
     latents: LatentsRef,
     file: Option<(String, String)>,
     judgement: Judgement,
-) -> Row {
+) -> PictureRow {
     let (file_name, sha256) = file.unzip();
-    Row {
+    PictureRow {
         file_name,
         prompt: picture.caption.to_owned(),
         neutral_prompt: picture.neutral.to_owned(),

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::NonFinite;
 use crate::bundle::{self, Bundle, Part};
+use crate::picture::from_planes;
 use crate::runtime::{self, Feed, Session};
 
 /// Why latents can't be decoded.
@@ -174,31 +175,13 @@ impl Decoder {
                 fp16: self.session.is_fp16(),
             }));
         }
-        Ok(picture(&planes, width as u32, height as u32))
+        Ok(from_planes(&planes, width as u32, height as u32))
     }
-}
-
-/// Planes of −1..1 as bytes, rounded as numpy rounds.
-fn picture(planes: &[f32], width: u32, height: u32) -> RgbImage {
-    let byte = |x: f32| ((x / 2.0 + 0.5).clamp(0.0, 1.0) * 255.0).round_ties_even() as u8;
-    let pixels = (width * height) as usize;
-    RgbImage::from_fn(width, height, |x, y| {
-        let at = (y * width + x) as usize;
-        image::Rgb([0, 1, 2].map(|channel| byte(planes[channel * pixels + at])))
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn planes_become_rounded_and_clamped_bytes() {
-        let planes = [-1.0, 1.0, 0.0, -7.0, 7.0, 0.5];
-        let picture = picture(&planes, 2, 1);
-        // 0 is 127.5, which rounds to the even 128; 0.5 is 191.25.
-        assert_eq!(picture.into_raw(), [0, 128, 255, 255, 0, 191]);
-    }
 
     #[test]
     fn latents_are_unscaled_by_factor_or_by_channel() {

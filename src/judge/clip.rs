@@ -10,14 +10,14 @@ use image::RgbImage;
 use image::imageops::crop_imm;
 use serde_json::Value;
 
+use super::error::{Error, Result};
 use crate::base::fsio;
 use crate::bundle::{Bundle, Part};
 use crate::diffusion::tokenizer::Tokenizer;
 use crate::nets::clip::ClipConfig;
 use crate::nets::read_config;
-use crate::picture::{Filter, resample};
+use crate::picture::{Filter, Pixels, planes, resample};
 use crate::runtime::{Feed, Runtime, Session, SessionOptions};
-use crate::score::{Error, Result};
 
 /// What the cosine is multiplied by.
 pub const CONVENTION: f64 = 100.0;
@@ -243,13 +243,13 @@ impl Preparation {
         }
         let (x, y) = ((width - crop_width) / 2, (height - crop_height) / 2);
         let seen = crop_imm(picture, x, y, crop_width, crop_height).to_image();
-        let channel = |c: usize| {
-            let (scale, mean, std) = (self.scale, self.mean[c], self.std[c]);
-            seen.pixels()
-                .map(move |p| (f32::from(p.0[c]) * scale - mean) / std)
-                .collect::<Vec<f32>>()
+        let pixels = Pixels {
+            order: [0, 1, 2],
+            scale: self.scale,
+            mean: self.mean,
+            std: self.std,
         };
-        Ok((0..3).flat_map(channel).collect())
+        Ok(planes(&seen, &pixels))
     }
 }
 

@@ -1,6 +1,10 @@
-//! Who is in a picture, and what it shows: chains of classifiers, what their labels mean on the axes
+//! Who is in a picture, and what it shows: chains of classifiers, what their answers mean on the axes
 //! of identity, and CLIP.
 
 pub mod chain;
 pub mod clip;
+mod error;
+pub mod reading;
 pub mod scales;
+
+pub use error::{Error, Result};

@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::chain::{Attributes, Manifest};
+use super::chain::{Attributes, ChainManifest};
+use super::error::{Error, Result};
+use super::reading::{Meaning, Silence, Standing};
 use crate::base::fsio;
-use crate::prompts::Axes;
-use crate::score::{Error, Result};
+use crate::prompts::axes::Axis;
+use crate::prompts::{Axes, are_shares};
 
-/// Shares typed by hand must add up to 1 within this (0.33, 0.33, 0.34).
-const SHARE_SUM_TOLERANCE: f64 = 1e-6;
 /// What joins the names of axes.
 pub const JOINT: char = '+';
 
@@ -25,80 +25,49 @@ pub struct Scale {
     pub values: Vec<String>,
     /// The share each value should have.
     pub target: Vec<f64>,
-    parts: Vec<Part>,
+    /// What tells each of its axes.
+    parts: Vec<Meaning>,
 }
 
-/// One measured axis of a scale.
-#[derive(Debug, Clone, PartialEq)]
-struct Part {
-    /// The chain's name for it.
-    measured: String,
-    /// The index of the value that each label of the chain means.
-    meaning: BTreeMap<String, usize>,
-    values: usize,
-}
-
-/// Where a picture stands on a scale.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Standing {
-    /// The index of the most probable value.
-    pub dominant: usize,
-    /// The probability of each value.
-    pub shares: Vec<f64>,
-}
-
-/// The scales of an axes file, as the chain measures them.
+/// The scales of an axes file, as the chain measures them. Every axis must be measured and every
+/// label of the chain must mean a value: each picture that counts then has one, and the shares add
+/// up to 1.
 ///
 /// # Errors
-/// [`Error::Unmeasured`], [`Error::Meaningless`].
-pub fn from_axes(axes: &Axes, chain: &Manifest) -> Result<Vec<Scale>> {
+/// [`Error::Unmeasured`], [`Error::Meaningless`], [`Error::Misfit`].
+pub fn from_axes(axes: &Axes, chain: &ChainManifest) -> Result<Vec<Scale>> {
     let measured = chain.axes();
-    let scale = |axis: &crate::prompts::axes::Axis| {
-        let output = axis.classifier.as_ref().map_or(&axis.name, |c| &c.output);
-        let labels = measured.get(output).ok_or_else(|| Error::Unmeasured {
-            axis: axis.name.clone(),
-            output: output.clone(),
-            chain: chain.name.clone(),
-            has: measured.keys().cloned().collect(),
-        })?;
-        let meaning = |label: &String| {
-            let value = match &axis.classifier {
-                Some(classifier) => classifier.labels.get(label),
-                None => Some(label),
-            };
-            let index = value.and_then(|value| axis.values.iter().position(|v| v == value));
-            let index = index.ok_or_else(|| Error::Meaningless {
+    let scale = |axis: &Axis| {
+        let meaning = Meaning::of(axis);
+        let labels = measured
+            .get(meaning.output())
+            .ok_or_else(|| Error::Unmeasured {
+                axis: axis.name.clone(),
+                output: meaning.output().to_owned(),
+                chain: chain.name.clone(),
+                has: measured.keys().cloned().collect(),
+            })?;
+        if let Some(label) = labels.iter().find(|label| meaning.value(label).is_none()) {
+            return Err(Error::Meaningless {
                 axis: axis.name.clone(),
                 label: label.clone(),
                 values: axis.values.clone(),
-            })?;
-            Ok((label.clone(), index))
-        };
-        Ok(Scale {
-            name: axis.name.clone(),
-            values: axis.values.clone(),
-            target: axis.target.clone(),
-            parts: vec![Part {
-                measured: output.clone(),
-                meaning: labels.iter().map(meaning).collect::<Result<_>>()?,
-                values: axis.values.len(),
-            }],
-        })
+            });
+        }
+        meaning.check(chain).map_err(|misfit| Error::Misfit {
+            chain: chain.name.clone(),
+            misfit,
+        })?;
+        Ok(Scale::of(meaning, axis.target.clone()))
     };
     axes.axes().iter().map(scale).collect()
 }
 
 /// The scales that a chain measures by itself, with uniform targets.
-pub fn from_chain(chain: &Manifest) -> Vec<Scale> {
-    let scale = |(name, values): (String, Vec<String>)| Scale {
-        target: vec![1.0 / values.len() as f64; values.len()],
-        parts: vec![Part {
-            measured: name.clone(),
-            meaning: values.iter().cloned().zip(0..).collect(),
-            values: values.len(),
-        }],
-        name,
-        values,
+pub fn from_chain(chain: &ChainManifest) -> Vec<Scale> {
+    let scale = |(name, values): (String, Vec<String>)| {
+        let target = vec![1.0 / values.len() as f64; values.len()];
+        Scale::of(Meaning::own(name, values), target)
     };
     chain.axes().into_iter().map(scale).collect()
 }
@@ -134,47 +103,41 @@ fn names(scales: &[&Scale]) -> String {
 }
 
 impl Scale {
-    /// Where a picture with these attributes stands. The chain measured all axes of the scale,
-    /// so there is an answer for every picture it kept.
-    pub fn read(&self, attributes: &Attributes) -> Option<Standing> {
-        let mut standing = Standing {
+    /// One axis by itself.
+    pub(crate) fn of(meaning: Meaning, target: Vec<f64>) -> Self {
+        Self {
+            name: meaning.axis().to_owned(),
+            values: meaning.values().to_vec(),
+            target,
+            parts: vec![meaning],
+        }
+    }
+
+    /// Where a picture with these attributes stands.
+    ///
+    /// # Errors
+    /// Why it stands nowhere; never for scales made by [`from_axes`] or [`from_chain`] and a picture
+    /// that the chain kept.
+    pub fn read(&self, attributes: &Attributes) -> std::result::Result<Standing, Silence> {
+        let mut joint = Standing {
             dominant: 0,
             shares: vec![1.0],
         };
         for part in &self.parts {
-            let (dominant, shares) = part.read(attributes)?;
-            let products = standing
-                .shares
-                .iter()
-                .flat_map(|before| shares.iter().map(move |share| before * share));
-            standing = Standing {
-                dominant: standing.dominant * part.values + dominant,
+            let own = part.read(attributes)?;
+            let before = joint.shares.iter();
+            let products = before.flat_map(|before| own.shares.iter().map(move |s| before * s));
+            joint = Standing {
+                dominant: joint.dominant * own.shares.len() + own.dominant,
                 shares: products.collect(),
             };
         }
-        Some(standing)
+        Ok(joint)
     }
 
     /// The index of a value.
     pub fn index(&self, value: &str) -> Option<usize> {
         self.values.iter().position(|v| v == value)
-    }
-}
-
-impl Part {
-    fn read(&self, attributes: &Attributes) -> Option<(usize, Vec<f64>)> {
-        let mut shares = vec![0.0; self.values];
-        for (label, probability) in attributes.axes.get(&self.measured)? {
-            shares[*self.meaning.get(label)?] += f64::from(*probability);
-        }
-        // Over the values, not the labels: two labels of one value may win together.
-        let mut dominant = 0;
-        for (value, share) in shares.iter().enumerate() {
-            if *share > shares[dominant] {
-                dominant = value;
-            }
-        }
-        Some((dominant, shares))
     }
 }
 
@@ -207,9 +170,7 @@ pub fn apply_targets(scales: &mut [Scale], path: &Path) -> Result<()> {
             .iter()
             .map(|value| shares.get(value).copied().unwrap_or(0.0))
             .collect();
-        let sum: f64 = target.iter().sum();
-        let valid = target.iter().all(|share| (0.0..=1.0).contains(share));
-        if !valid || (sum - 1.0).abs() > SHARE_SUM_TOLERANCE {
+        if !are_shares(&target) {
             return Err(bad(format!(
                 "{name}: expected shares in 0..1 that add up to 1"
             )));
@@ -223,7 +184,7 @@ pub fn apply_targets(scales: &mut [Scale], path: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn chain() -> Manifest {
+    fn chain() -> ChainManifest {
         toml::from_str(
             r#"
             name = "test"

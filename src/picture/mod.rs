@@ -1,4 +1,5 @@
-//! Pictures: reading them from files and bringing them to size.
+//! Pictures: reading them from files, bringing them to size and to the planes of numbers that
+//! networks take and give.
 //!
 //! A file is what its bytes say, whatever its name. Its EXIF orientation is obeyed, as OpenCV's
 //! `imread` does (Pillow's `open` does not; the reference chain calls `ImageOps.exif_transpose`).
@@ -16,8 +17,10 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Rg
 use crate::base::fsio;
 
 mod jpeg;
+mod planes;
 mod resample;
 
+pub use planes::{Pixels, from_planes, planes};
 pub use resample::{Filter, resample};
 
 /// Why a file is no picture.

@@ -21,13 +21,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::shares::are_shares;
 use crate::base::fsio;
 
 /// The placeholder for the prompt itself.
 const PROMPT: &str = "prompt";
-
-/// Target shares must add up to 1 within this (they are typed by hand: 0.33, 0.33, 0.34).
-const SHARE_SUM_TOLERANCE: f64 = 1e-6;
 
 /// Why an axes file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -346,9 +344,7 @@ impl Checked<'_> {
             );
             return self.bad(key, problem);
         }
-        let sum: f64 = target.iter().sum();
-        let valid = target.iter().all(|share| (0.0..=1.0).contains(share));
-        if !valid || (sum - 1.0).abs() > SHARE_SUM_TOLERANCE {
+        if !are_shares(&target) {
             let problem = format!("expected shares in 0..1 that add up to 1, got {target:?}");
             return self.bad(key, problem);
         }

@@ -2,7 +2,9 @@
 
 pub mod axes;
 mod list;
+mod shares;
 
 pub use axes::Axes;
 pub(crate) use list::csv_reader;
 pub use list::{COLUMN, Error, Prompts, caption_id, read};
+pub use shares::are_shares;

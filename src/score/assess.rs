@@ -13,7 +13,8 @@ use super::scores::{
     AxisScore, Counts, PromptAxis, PromptScore, Quality, Recall, Row, Share, Sided, Similarity,
 };
 use crate::judge::chain::Verdict;
-use crate::judge::scales::{Scale, Standing};
+use crate::judge::reading::Standing;
+use crate::judge::scales::Scale;
 use crate::prompts::caption_id;
 
 /// Tags of the resampled populations.
@@ -375,7 +376,7 @@ impl Evidence<'_> {
             .map(|(index, shot)| {
                 let attributes = self.looks.attributes(index);
                 let axes = self.metrics.scales.iter().filter_map(|scale| {
-                    let Standing { dominant, shares } = scale.read(attributes?)?;
+                    let Standing { dominant, shares } = scale.read(attributes?).ok()?;
                     let value = scale.values[dominant].clone();
                     Some((scale.name.clone(), (value, shares[dominant] as f32)))
                 });
@@ -409,7 +410,7 @@ impl Evidence<'_> {
     }
 
     fn standing(&self, scale: &Scale, shot: usize) -> Option<Standing> {
-        scale.read(self.looks.attributes(shot)?)
+        scale.read(self.looks.attributes(shot)?).ok()
     }
 
     fn measure(&self, reading: Reading, paired: bool) -> Measure {

@@ -11,6 +11,9 @@ pub enum Error {
     /// The classifier chain.
     #[error(transparent)]
     Chain(#[from] crate::judge::chain::Error),
+    /// What the chain's answers mean, or CLIP.
+    #[error(transparent)]
+    Judge(Box<crate::judge::Error>),
     /// The bundle.
     #[error(transparent)]
     Bundle(#[from] crate::bundle::Error),
@@ -20,9 +23,6 @@ pub enum Error {
     /// The axes file.
     #[error(transparent)]
     Axes(#[from] crate::prompts::axes::Error),
-    /// The tokenizer.
-    #[error(transparent)]
-    Tokenizer(#[from] crate::diffusion::tokenizer::Error),
     /// A tensor file.
     #[error(transparent)]
     Tensors(#[from] crate::tensors::Error),
@@ -96,50 +96,12 @@ pub enum Error {
         /// What is missing.
         needs: String,
     },
-    /// The chain does not measure an axis.
-    #[error("axis `{axis}`: the chain `{chain}` has no `{output}`; it measures {}", has.join(", "))]
-    Unmeasured {
-        /// The axis.
-        axis: String,
-        /// The output that the axes file names.
-        output: String,
-        /// The chain.
-        chain: String,
-        /// What it does measure.
-        has: Vec<String>,
-    },
-    /// A label of the chain that the axes file gives no meaning.
-    #[error("axis `{axis}`: the chain says `{label}`, which means none of {}", values.join(", "))]
-    Meaningless {
-        /// The axis.
-        axis: String,
-        /// The chain's label.
-        label: String,
-        /// The axis' values.
-        values: Vec<String>,
-    },
-    /// Target shares that can't be.
-    #[error("{}: {problem}", path.display())]
-    Target {
-        /// The target file.
-        path: PathBuf,
-        /// The key, and what was expected.
-        problem: String,
-    },
     /// The bank of reference pictures does not fit.
     #[error("{}: {problem}", path.display())]
     Reference {
         /// The bank.
         path: PathBuf,
         /// What is wrong and what was expected.
-        problem: String,
-    },
-    /// A configuration of the CLIP part that can't be followed.
-    #[error("{}: {problem}", path.display())]
-    Preprocessing {
-        /// The file.
-        path: PathBuf,
-        /// The key, and what was expected.
         problem: String,
     },
     /// A training log that can't be read.
@@ -183,6 +145,13 @@ pub enum Error {
     Interrupted,
 }
 
+// Boxed, because it is large and rare.
+impl From<crate::judge::Error> for Error {
+    fn from(error: crate::judge::Error) -> Self {
+        Self::Judge(Box::new(error))
+    }
+}
+
 impl Error {
     /// Advice for the person at the keyboard, where there is any.
     pub fn hint(&self) -> Option<&'static str> {
@@ -190,6 +159,7 @@ impl Error {
             // A transparent error hides the one it holds from whoever walks the causes.
             Self::Bundle(inner) => inner.hint(),
             Self::Runtime(inner) => inner.hint(),
+            Self::Judge(inner) => inner.hint(),
             Self::Chain(crate::judge::chain::Error::Runtime(inner)) => inner.hint(),
             Self::Empty {
                 without_files: true,
@@ -202,10 +172,6 @@ impl Error {
             Self::MetricNeeds { .. } => {
                 Some("leave the metric out of --metrics, or give what it needs")
             }
-            Self::Unmeasured { .. } | Self::Meaningless { .. } => Some(
-                "an axis of the axes file says what the chain's labels mean: \
-                 classifier = { output = \"…\", labels = { Label = \"value\" } }",
-            ),
             Self::NothingInCommon { .. } => {
                 Some("captions, or the names of sub-folders, must be the same on both sides")
             }

@@ -24,5 +24,4 @@ pub mod scores;
 pub mod training;
 
 pub use error::{Error, Result};
-pub(crate) use run::chain_path;
 pub use run::{Event, Request, Scored, run};

@@ -93,14 +93,14 @@ pub struct Scored {
 /// See [`Error`].
 pub fn run(request: &Request, observe: &mut dyn FnMut(Event<'_>) -> bool) -> Result<Scored> {
     let bundle = request.model.as_deref().map(Bundle::open).transpose()?;
-    let chain_path = chain_path(request.chain.as_deref(), bundle.as_ref())?;
+    let chain_path = chain::choose(request.chain.as_deref(), bundle.as_ref())?;
     // A chain is of no use without the meaning of its labels, so that may lie beside it; for the
     // bundle's own chain that is the bundle's axes file.
     let beside = chain_path.with_file_name("axes.toml");
     let beside = Some(beside).filter(|path| path.is_file());
     let axes_path = request.axes.clone().or(beside);
     let axes = axes_path.as_deref().map(Axes::load).transpose()?;
-    let manifest = chain::Manifest::read(&chain_path)?;
+    let manifest = chain::ChainManifest::read(&chain_path)?;
     let mut all_scales = match &axes {
         Some(axes) => scales::from_axes(axes, &manifest)?,
         None => scales::from_chain(&manifest),
@@ -212,17 +212,6 @@ fn open(dirs: &[PathBuf], axes: Option<&Axes>) -> Result<Vec<Gallery>> {
         Ok(gallery)
     };
     dirs.iter().map(one).collect()
-}
-
-/// The chain that was asked for, else the bundle's, else the one that ships for photographs.
-pub(crate) fn chain_path(asked: Option<&str>, bundle: Option<&Bundle>) -> Result<PathBuf> {
-    if let Some(name) = asked {
-        return Ok(chain::locate(name)?);
-    }
-    match bundle.and_then(|b| b.file("chain.toml")) {
-        Some(path) => Ok(path),
-        None => Ok(chain::locate("faces")?),
-    }
 }
 
 /// Says which captions only one side has.

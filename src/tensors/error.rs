@@ -24,6 +24,32 @@ pub enum Error {
         /// What is wrong with it, naming the tensor where one is concerned.
         problem: String,
     },
+    /// A file that was to be mapped, and is cut short or no safetensors file.
+    #[error("{} is not a whole safetensors file", file.display())]
+    NotWhole {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        source: Box<Error>,
+    },
+    /// A mapped file without a tensor that it must have.
+    #[error("{} has no tensor `{key}`", file.display())]
+    Absent {
+        /// The file.
+        file: PathBuf,
+        /// The tensor.
+        key: String,
+    },
+    /// A tensor of a mapped file that is of another type or shape than it must have.
+    #[error("{}: `{key}` is {problem}", file.display())]
+    Unexpected {
+        /// The file.
+        file: PathBuf,
+        /// The tensor.
+        key: String,
+        /// Its type and shape, and what was expected.
+        problem: String,
+    },
     /// A torch file whose pickle would do more than describe tensors.
     #[error(
         "{}: its pickle names `{global}`, which describes no tensor; nothing of it was run",

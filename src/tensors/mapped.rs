@@ -1,114 +1,108 @@
 //! Small safetensors files: read through a memory map, written as a stream.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use memmap2::Mmap;
-use safetensors::tensor::{Dtype, Metadata, SafeTensors};
 
+use super::safetensors::{Planned, begin, header_of};
+use super::{DType, Error, Result, Tensor};
 use crate::base::fsio;
-
-/// Why a tensor file cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The file can't be opened or written.
-    #[error(transparent)]
-    File(#[from] fsio::Error),
-    /// Not safetensors, or cut short.
-    #[error("{} is not a whole safetensors file", path.display())]
-    Format {
-        /// The file.
-        path: PathBuf,
-        /// The parser's reason.
-        source: safetensors::SafeTensorError,
-    },
-    /// A tensor is not there.
-    #[error("{} has no tensor `{name}`", path.display())]
-    Missing {
-        /// The file.
-        path: PathBuf,
-        /// The tensor.
-        name: String,
-    },
-    /// A tensor of another type or shape than it must have.
-    #[error("{}: `{name}` is {found}, expected {expected}", path.display())]
-    Mismatch {
-        /// The file.
-        path: PathBuf,
-        /// The tensor.
-        name: String,
-        /// What was expected.
-        expected: String,
-        /// Its type and shape.
-        found: String,
-    },
-}
 
 /// A memory-mapped safetensors file of float32 tensors.
 #[derive(Debug)]
 pub struct TensorFile {
-    path: PathBuf,
+    path: Arc<Path>,
     map: Mmap,
-    data: usize,
-    index: Metadata,
+    index: BTreeMap<String, Place>,
+}
+
+/// Where a tensor lies in the map.
+#[derive(Debug)]
+struct Place {
+    dtype: DType,
+    shape: Vec<usize>,
+    bytes: Range<usize>,
+}
+
+impl From<&Tensor> for Place {
+    fn from(tensor: &Tensor) -> Self {
+        // What lies in a map has offsets and dimensions that memory has room for.
+        let start = tensor.offset as usize;
+        Self {
+            dtype: tensor.dtype,
+            shape: tensor.shape.iter().map(|&d| d as usize).collect(),
+            bytes: start..start + tensor.len as usize,
+        }
+    }
 }
 
 impl TensorFile {
     /// Maps `path` and checks its header: offsets must cover the file exactly.
-    pub fn open(path: &Path) -> Result<Self, Error> {
+    ///
+    /// # Errors
+    /// [`Error::NotWhole`]; [`Error::Io`] if the file can't be read.
+    pub fn open(path: &Path) -> Result<Self> {
         let map = map(path)?;
-        let (header, index) = SafeTensors::read_metadata(&map).map_err(|source| Error::Format {
-            path: path.to_path_buf(),
-            source,
+        let path = Arc::from(path);
+        let header = header_of(&path, &mut &map[..], map.len() as u64).map_err(|source| {
+            Error::NotWhole {
+                file: path.to_path_buf(),
+                source: Box::new(source),
+            }
         })?;
+        let place = |tensor: Tensor| (tensor.name.clone(), Place::from(&tensor));
         Ok(Self {
-            path: path.to_path_buf(),
-            data: header + size_of::<u64>(),
+            index: header.tensors.into_iter().map(place).collect(),
+            path,
             map,
-            index,
         })
     }
 
     /// The shape of a tensor, when it is there.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
-        self.index.info(name).map(|info| info.shape.as_slice())
+        self.index.get(name).map(|place| place.shape.as_slice())
     }
 
     /// A float32 tensor's shape and values.
-    pub fn f32(&self, name: &str) -> Result<(&[usize], &[f32]), Error> {
-        let info = self.index.info(name).ok_or_else(|| Error::Missing {
-            path: self.path.clone(),
-            name: name.to_owned(),
+    ///
+    /// # Errors
+    /// [`Error::Absent`], [`Error::Unexpected`].
+    pub fn f32(&self, name: &str) -> Result<(&[usize], &[f32])> {
+        let place = self.index.get(name).ok_or_else(|| Error::Absent {
+            file: self.path.to_path_buf(),
+            key: name.to_owned(),
         })?;
-        let (start, end) = info.data_offsets;
-        let bytes = &self.map[self.data + start..self.data + end];
-        let values = (info.dtype == Dtype::F32)
+        let bytes = &self.map[place.bytes.clone()];
+        let values = (place.dtype == DType::F32)
             .then(|| bytemuck::try_cast_slice(bytes).ok())
             .flatten();
         match values {
-            Some(values) => Ok((&info.shape, values)),
-            None => Err(self.mismatch(name, "aligned F32".to_owned())),
+            Some(values) => Ok((&place.shape, values)),
+            None => Err(self.mismatch(name, "aligned F32")),
         }
     }
 
     /// The error that a tensor is not what it must be.
-    pub fn mismatch(&self, name: &str, expected: String) -> Error {
-        let found = self.index.info(name).map_or_else(
+    pub fn mismatch(&self, name: &str, expected: &str) -> Error {
+        let found = self.index.get(name).map_or_else(
             || "absent".to_owned(),
-            |info| format!("{:?} {:?}", info.dtype, info.shape),
+            |place| format!("{} {:?}", place.dtype, place.shape),
         );
-        Error::Mismatch {
-            path: self.path.clone(),
-            name: name.to_owned(),
-            expected,
-            found,
+        Error::Unexpected {
+            file: self.path.to_path_buf(),
+            key: name.to_owned(),
+            problem: format!("{found}, expected {expected}"),
         }
     }
 }
 
 #[expect(unsafe_code, reason = "a memory map")]
-fn map(path: &Path) -> Result<Mmap, fsio::Error> {
+fn map(path: &Path) -> fsio::Result<Mmap> {
     let open = || {
         let file = File::open(path)?;
         // SAFETY: files of a data set are only ever replaced by renaming a new file over them
@@ -122,58 +116,51 @@ fn map(path: &Path) -> Result<Mmap, fsio::Error> {
 pub struct TensorWriter {
     path: PathBuf,
     file: fsio::AtomicFile,
-    left: std::vec::IntoIter<(String, Vec<usize>)>,
+    left: std::vec::IntoIter<Planned>,
 }
 
 impl TensorWriter {
     /// Starts `path` with the tensors that will follow, in that order.
-    pub fn create(path: &Path, tensors: Vec<(String, Vec<usize>)>) -> Result<Self, fsio::Error> {
-        let mut header = serde_json::Map::new();
-        let mut offset = 0usize;
-        for (name, shape) in &tensors {
-            let end = offset + shape.iter().product::<usize>() * size_of::<f32>();
-            let entry =
-                serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": [offset, end]});
-            header.insert(name.clone(), entry);
-            offset = end;
-        }
-        let mut header = serde_json::Value::Object(header).to_string().into_bytes();
-        // Padding keeps the data aligned, so that readers can use it in place.
-        header.resize(header.len().next_multiple_of(8), b' ');
-        let mut writer = Self {
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] for two tensors of one name, [`Error::Io`] if the disk refuses.
+    pub fn create(path: &Path, tensors: Vec<(String, Vec<usize>)>) -> Result<Self> {
+        let planned = |(name, shape): (String, Vec<usize>)| Planned::f32(name, &shape);
+        let tensors: Vec<Planned> = tensors.into_iter().map(planned).collect();
+        Ok(Self {
             path: path.to_path_buf(),
-            file: fsio::AtomicFile::create(path)?,
+            file: begin(path, tensors.iter(), &BTreeMap::new())?,
             left: tensors.into_iter(),
-        };
-        writer.bytes(&(header.len() as u64).to_le_bytes())?;
-        writer.bytes(&header)?;
-        Ok(writer)
+        })
     }
 
     /// Writes the next tensor.
     ///
+    /// # Errors
+    /// [`Error::Io`] if the disk refuses.
+    ///
     /// # Panics
     /// If `name` is not the next tensor announced, or its length is another.
-    pub fn push(&mut self, name: &str, values: &[f32]) -> Result<(), fsio::Error> {
-        let (expected, shape) = self.left.next().expect("a tensor too many");
+    pub fn push(&mut self, name: &str, values: &[f32]) -> Result<()> {
+        let next = self.left.next().expect("a tensor too many");
+        let expected = next.name();
         assert_eq!(expected, name, "tensors are written in the announced order");
-        assert_eq!(shape.iter().product::<usize>(), values.len(), "{name}");
-        self.bytes(bytemuck::cast_slice(values))
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        assert_eq!(next.bytes(), Some(bytes.len() as u64), "{name}");
+        let failed = fsio::at("write", &self.path);
+        Ok(self.file.write_all(bytes).map_err(failed)?)
     }
 
     /// Puts the file under its name.
     ///
+    /// # Errors
+    /// [`Error::Io`] if the disk refuses.
+    ///
     /// # Panics
     /// If announced tensors are missing.
-    pub fn commit(self) -> Result<(), fsio::Error> {
+    pub fn commit(self) -> Result<()> {
         assert_eq!(self.left.len(), 0, "tensors are missing");
-        self.file.commit()
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) -> Result<(), fsio::Error> {
-        self.file
-            .write_all(bytes)
-            .map_err(fsio::at("write", &self.path))
+        Ok(self.file.commit()?)
     }
 }
 
@@ -197,7 +184,7 @@ mod tests {
             (&[2, 3][..], &[1., 2., 3., 4., 5., 6.][..])
         );
         assert_eq!(file.f32("a").unwrap().1, [7.]);
-        assert!(matches!(file.f32("c"), Err(Error::Missing { .. })));
+        assert!(matches!(file.f32("c"), Err(Error::Absent { .. })));
 
         let whole = fsio::read(&path).unwrap();
         for keep in [0, 7, 40, whole.len() - 1] {

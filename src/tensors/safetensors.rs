@@ -47,20 +47,27 @@ pub fn metadata(path: impl AsRef<Path>) -> Result<BTreeMap<String, String>> {
 
 /// Reads and checks the header of `path`; the tensors' bytes are not touched.
 pub(super) fn read_header(path: &Arc<Path>) -> Result<Header> {
+    let failed = fsio::at("read", path);
+    let mut file = File::open(path).map_err(failed)?;
+    let size = file.metadata().map_err(failed)?.len();
+    header_of(path, &mut file, size)
+}
+
+/// As [`read_header`], of a file that is open: `bytes` are its bytes from the first, `size` their
+/// number.
+pub(super) fn header_of(path: &Arc<Path>, bytes: &mut dyn Read, size: u64) -> Result<Header> {
     let malformed = |problem: String| Error::Malformed {
         file: path.to_path_buf(),
         problem,
     };
     let failed = fsio::at("read", path);
-    let mut file = File::open(path).map_err(failed)?;
-    let size = file.metadata().map_err(failed)?.len();
     let Some(body) = size.checked_sub(8) else {
         return Err(malformed(format!(
             "truncated: {size} bytes, and a safetensors file has at least 8"
         )));
     };
     let mut length = [0; 8];
-    file.read_exact(&mut length).map_err(failed)?;
+    bytes.read_exact(&mut length).map_err(failed)?;
     let length = u64::from_le_bytes(length);
     if length > MAX_HEADER {
         return Err(malformed(format!(
@@ -73,7 +80,7 @@ pub(super) fn read_header(path: &Arc<Path>) -> Result<Header> {
         )));
     };
     let mut header = vec![0; length as usize];
-    file.read_exact(&mut header).map_err(failed)?;
+    bytes.read_exact(&mut header).map_err(failed)?;
     // Entries stay text until each is read: a tree of values takes many times their bytes.
     let mut entries: BTreeMap<String, &RawValue> = serde_json::from_slice(&header)
         .map_err(|e| malformed(format!("header is not a JSON object: {e}")))?;
@@ -243,6 +250,25 @@ impl Planned {
         }
     }
 
+    /// A tensor of fp32 values.
+    pub(super) fn f32(name: String, shape: &[usize]) -> Self {
+        Self {
+            name,
+            dtype: DType::F32,
+            shape: shape.iter().map(|&d| d as u64).collect(),
+        }
+    }
+
+    /// Its name in the file.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Bytes of its values; nothing if they overflow.
+    pub(super) fn bytes(&self) -> Option<u64> {
+        self.dtype.bytes(&self.shape)
+    }
+
     /// A tensor of another's name, type and shape.
     pub(crate) fn like(tensor: &Tensor) -> Self {
         Self {
@@ -261,7 +287,7 @@ impl Planned {
         Error::Length {
             key: self.name.clone(),
             shape: self.shape.clone(),
-            expected: self.dtype.bytes(&self.shape).unwrap_or(u64::MAX),
+            expected: self.bytes().unwrap_or(u64::MAX),
             found,
         }
     }
@@ -317,13 +343,7 @@ pub(super) fn write_streamed<E: From<Error>>(
     mut write: impl FnMut(usize, &mut dyn Write) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
     let order = order(tensors);
-    let header = header_json(path, order.iter().map(|&i| &tensors[i]), metadata)?;
-    let failed = |source| Error::Io(fsio::at("write", path)(source));
-    let mut file = AtomicFile::create(path).map_err(Error::Io)?;
-    let announced = file.write_all(&(header.len() as u64).to_le_bytes());
-    announced
-        .and_then(|()| file.write_all(&header))
-        .map_err(failed)?;
+    let mut file = begin(path, order.iter().map(|&i| &tensors[i]), metadata)?;
     for index in order {
         let mut sink = Counted {
             file: &mut file,
@@ -331,11 +351,27 @@ pub(super) fn write_streamed<E: From<Error>>(
         };
         write(index, &mut sink)?;
         let (planned, found) = (&tensors[index], sink.bytes);
-        if planned.dtype.bytes(&planned.shape) != Some(found) {
+        if planned.bytes() != Some(found) {
             return Err(planned.length_error(found).into());
         }
     }
     Ok(file.commit().map_err(Error::Io)?)
+}
+
+/// Starts a file with the header that announces these tensors in this order; their bytes are to
+/// follow.
+pub(super) fn begin<'a>(
+    path: &Path,
+    tensors: impl Iterator<Item = &'a Planned>,
+    metadata: &BTreeMap<String, String>,
+) -> Result<AtomicFile> {
+    let header = header_json(path, tensors, metadata)?;
+    let mut file = AtomicFile::create(path)?;
+    let announced = file.write_all(&(header.len() as u64).to_le_bytes());
+    announced
+        .and_then(|()| file.write_all(&header))
+        .map_err(fsio::at("write", path))?;
+    Ok(file)
 }
 
 fn header_json<'a>(
@@ -349,10 +385,7 @@ fn header_json<'a>(
     }
     let mut offset = 0u64;
     for tensor in order {
-        let end = tensor
-            .dtype
-            .bytes(&tensor.shape)
-            .and_then(|n| offset.checked_add(n));
+        let end = tensor.bytes().and_then(|n| offset.checked_add(n));
         let Some(end) = end else {
             return Err(tensor.length_error(0));
         };
@@ -370,6 +403,7 @@ fn header_json<'a>(
         offset = end;
     }
     let mut header = serde_json::Value::Object(map).to_string().into_bytes();
+    // Padding keeps the data aligned, so that readers can use it in place.
     header.resize(header.len().next_multiple_of(8), b' ');
     Ok(header)
 }

@@ -33,6 +33,9 @@ pub enum Error {
     /// The classifier chain that looks at them.
     #[error(transparent)]
     Chain(#[from] judge::chain::Error),
+    /// What its answers mean.
+    #[error(transparent)]
+    Judge(#[from] judge::Error),
     /// Scoring them.
     #[error(transparent)]
     Score(Box<score::Error>),
@@ -58,6 +61,7 @@ impl Hint for Error {
             Error::Bundle(error) => error.hint(),
             Error::Runtime(error) => error.hint(),
             Error::Text(diffusion::text::Error::Bundle(error)) => error.hint(),
+            Error::Judge(error) => error.hint(),
             Error::Draw(error) => error.hint(),
             Error::Score(error) => error.hint(),
             _ => None,

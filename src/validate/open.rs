@@ -19,12 +19,12 @@ use crate::diffusion::painter::Painter;
 use crate::diffusion::pipeline::Settings;
 use crate::diffusion::sampler::{Sampler, SamplerKind};
 use crate::diffusion::text::{Embedding, TextEncoders, TextShape};
-use crate::judge::chain::{Chain, Manifest};
+use crate::judge::chain;
+use crate::judge::chain::{Chain, ChainManifest};
 use crate::judge::scales;
 use crate::prompts;
 use crate::prompts::caption_id;
 use crate::runtime::SessionOptions;
-use crate::score;
 use crate::score::gallery;
 use crate::score::metrics::Metrics;
 use crate::score::population::{Population, Prompt, Shot, Slot};
@@ -99,8 +99,8 @@ impl Loaded {
         let plan = plan(request, inputs)?;
         let drawing = Drawing::new(request, dataset);
         let settings = settings(&drawing, inputs)?;
-        let chain_path = score::chain_path(request.chain.as_deref(), Some(bundle))?;
-        let manifest = Manifest::read(&chain_path)?;
+        let chain_path = chain::choose(request.chain.as_deref(), Some(bundle))?;
+        let manifest = ChainManifest::read(&chain_path)?;
         let scales = match inputs.axes {
             Some(axes) => scales::from_axes(axes, &manifest)?,
             None => scales::from_chain(&manifest),
@@ -175,7 +175,7 @@ fn plan(request: &Request, inputs: &Inputs<'_>) -> Result<Plan> {
 /// The neutral captions of subjects that have identities, in the data set's order; all neutral
 /// captions where none has.
 fn people(pool: &Pool) -> Vec<String> {
-    let neutral = |row: &crate::data::dataset::Row| row.neutral_prompt.clone();
+    let neutral = |row: &crate::data::dataset::PictureRow| row.neutral_prompt.clone();
     let named = pool.rows().filter(|r| r.kind == Kind::Specific);
     let named: BTreeSet<String> = named.map(neutral).collect();
     let mut seen = HashSet::new();

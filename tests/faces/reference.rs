@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use image::RgbImage;
 use popalign::base::fsio::sha256_bytes;
-use popalign::judge::chain::Filter;
-use popalign::picture::resample;
+use popalign::picture::{Filter, resample};
 use serde::Deserialize;
 
 use crate::support::{

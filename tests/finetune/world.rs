@@ -8,9 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use popalign::data::dataset::{self, Kind, LatentsRef, Row};
-use popalign::data::manifest::{Layout, Manifest};
-use popalign::data::writer::{Finish, Writer, latents_name};
+use popalign::data::dataset::{self, Kind, LatentsRef, PictureRow};
+use popalign::data::manifest::{DatasetManifest, Layout};
+use popalign::data::writer::{DatasetWriter, Finish, latents_name};
 use popalign::prompts::caption_id;
 use popalign::random;
 use popalign::random::Purpose;
@@ -154,7 +154,7 @@ impl World {
 
     /// Writes the data set (again): two subjects, a neutral caption and two specific ones each.
     /// `change` may alter each row and its latents.
-    pub(crate) fn data_set(&self, change: &dyn Fn(&mut Row, &mut [f32])) {
+    pub(crate) fn data_set(&self, change: &dyn Fn(&mut PictureRow, &mut [f32])) {
         let (width, pooled) = self.widths();
         self.data_set_of(LATENT, width, pooled, change);
     }
@@ -165,7 +165,7 @@ impl World {
         latent: [usize; 3],
         width: usize,
         pooled: Option<usize>,
-        change: &dyn Fn(&mut Row, &mut [f32]),
+        change: &dyn Fn(&mut PictureRow, &mut [f32]),
     ) {
         if self.data().exists() {
             fs::remove_dir_all(self.data()).unwrap();
@@ -193,8 +193,8 @@ impl World {
             images: rows.len(),
             unit_images: rows.len(),
         };
-        let manifest = Manifest::new(serde_json::Map::new(), BTreeMap::new(), layout);
-        let writer = Writer::open(&self.data(), manifest).unwrap();
+        let manifest = DatasetManifest::new(serde_json::Map::new(), BTreeMap::new(), layout);
+        let writer = DatasetWriter::open(&self.data(), manifest).unwrap();
         writer
             .write_text(&ids, |i| {
                 let of = |number, n| numbers(Purpose::Guidance, ids[i], number, n);
@@ -246,7 +246,7 @@ pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-fn rows() -> Vec<Row> {
+fn rows() -> Vec<PictureRow> {
     let mut rows = Vec::new();
     for subject in ["doctor", "nurse"] {
         let neutral = format!("a photo of a {subject}");
@@ -256,7 +256,7 @@ fn rows() -> Vec<Row> {
                     Some(value) => format!("a photo of a {value} {subject}"),
                     None => neutral.clone(),
                 };
-                rows.push(Row {
+                rows.push(PictureRow {
                     file_name: None,
                     prompt_id: caption_id(&prompt),
                     prompt,

@@ -2,8 +2,8 @@ use serde_json::Map;
 
 use super::*;
 use crate::data::dataset::LatentsRef;
-use crate::data::manifest::{Layout, Manifest};
-use crate::data::writer::{Finish, Writer, latents_name};
+use crate::data::manifest::{DatasetManifest, Layout};
+use crate::data::writer::{DatasetWriter, Finish, latents_name};
 
 /// A picture of the test's data set: subject, named values, classifier's gender, dropped.
 struct Shot(
@@ -14,7 +14,7 @@ struct Shot(
 );
 
 fn dataset(dir: &Path, shots: &[Shot]) -> Pool {
-    let rows: Vec<Row> = shots
+    let rows: Vec<PictureRow> = shots
         .iter()
         .zip(0u32..)
         .map(|(Shot(subject, axes, verdict, dropped), i)| {
@@ -29,7 +29,7 @@ fn dataset(dir: &Path, shots: &[Shot]) -> Pool {
                 let shares = BTreeMap::from([(v.to_owned(), 0.9f32), ("other".to_owned(), 0.1)]);
                 BTreeMap::from([("gender".to_owned(), shares)])
             });
-            Row {
+            PictureRow {
                 file_name: None,
                 prompt_id: caption_id(&prompt),
                 prompt,
@@ -70,7 +70,11 @@ fn dataset(dir: &Path, shots: &[Shot]) -> Pool {
         images: rows.len(),
         unit_images: rows.len(),
     };
-    let writer = Writer::open(dir, Manifest::new(Map::new(), BTreeMap::new(), layout)).unwrap();
+    let writer = DatasetWriter::open(
+        dir,
+        DatasetManifest::new(Map::new(), BTreeMap::new(), layout),
+    )
+    .unwrap();
     let ids: Vec<u32> = ids.into_iter().collect();
     writer
         .write_text(&ids, |_| {
@@ -122,7 +126,7 @@ fn share_of_women(dataset: &Pool, pairs: &Pairs) -> f64 {
         .iter()
         .zip(&pairs.list)
         .filter(|(_, p)| !p.swapped);
-    let rows: Vec<&Row> = winners.map(|([w, _], _)| dataset.row(*w)).collect();
+    let rows: Vec<&PictureRow> = winners.map(|([w, _], _)| dataset.row(*w)).collect();
     let women = rows.iter().filter(|r| r.axes["gender"] == "female").count();
     women as f64 / rows.len() as f64
 }

@@ -1,40 +1,14 @@
 //! Finding faces in a picture.
 
 use image::RgbImage;
-use serde::{Deserialize, Serialize};
 
+use super::error::Error;
+use super::face::Face;
+use super::manifest::{Detector, DetectorResize, Several};
 use super::shared::Shared;
 use super::yunet::{Grid, STRIDES, suppress};
-use super::{Detector, DetectorResize, Error, Several};
 use crate::picture::{Filter, resample};
 use crate::runtime::{Feed, Outputs, Session};
-
-/// A face in a picture. Coordinates are pixels of the picture, and may lie outside of it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Face {
-    /// Left, top, right and bottom of its box.
-    pub bounds: [f64; 4],
-    /// The person's right eye, left eye, tip of the nose, right and left corner of the mouth.
-    pub landmarks: [[f64; 2]; 5],
-    /// How sure the detector is, 0..1.
-    pub score: f32,
-}
-
-impl Face {
-    /// Width and height of the box.
-    pub fn size(&self) -> [f64; 2] {
-        let [left, top, right, bottom] = self.bounds;
-        [right - left, bottom - top]
-    }
-
-    fn divided(mut self, ratio: f64) -> Self {
-        let all = self.bounds.iter_mut();
-        for x in all.chain(self.landmarks.iter_mut().flatten()) {
-            *x /= ratio;
-        }
-        self
-    }
-}
 
 /// What a picture looks like to the detector.
 struct View {

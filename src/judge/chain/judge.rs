@@ -1,6 +1,7 @@
 //! From a model's raw outputs to probabilities, and from those to a verdict.
 
-use super::{Attributes, DropReason, Output, Post, Verdict};
+use super::manifest::{Output, Post};
+use super::verdict::{Attributes, DropReason, Verdict, dominant};
 
 /// What one output says about a picture.
 #[derive(Debug, Clone, PartialEq)]
@@ -109,18 +110,6 @@ pub(super) fn verdict<'a>(
     Verdict::Kept(attributes)
 }
 
-/// The most probable value; the first of equals, as argmax does. `values` is never empty: an output
-/// has labels or ranges.
-pub(super) fn dominant(values: &[(String, f32)]) -> (&str, f32) {
-    let mut best = ("", f32::NEG_INFINITY);
-    for (value, p) in values {
-        if *p > best.1 {
-            best = (value, *p);
-        }
-    }
-    best
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,7 +187,8 @@ mod tests {
         };
         assert_eq!(attributes.dominant("gender").unwrap().0, "male");
         assert!(!attributes.axes.contains_key("visible"));
-        // Of equals the first, as argmax has it.
+        // Of equals the first by name.
         assert_eq!(dominant(&[("a".into(), 0.5), ("b".into(), 0.5)]).0, "a");
+        assert_eq!(dominant(&[("b".into(), 0.5), ("a".into(), 0.5)]).0, "a");
     }
 }

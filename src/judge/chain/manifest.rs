@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::fsio;
 use crate::picture::Filter;
 
-use super::Error;
+use super::error::Error;
 
 /// Beyond this a typing error is likelier than a purpose, and memory runs out.
 const LARGEST_SIDE: u32 = 8192;
@@ -21,7 +21,7 @@ const LARGEST_CROP: f64 = 16.0;
 /// A whole manifest; see [`super`] for the format.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Manifest {
+pub struct ChainManifest {
     /// Short name, as in `--chain faces`.
     pub name: String,
     /// One sentence for the report: what decides here, and how far to trust it.
@@ -232,7 +232,7 @@ pub struct Range {
     pub to: usize,
 }
 
-impl Manifest {
+impl ChainManifest {
     /// Reads and checks a manifest file.
     ///
     /// # Errors

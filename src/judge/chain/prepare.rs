@@ -2,30 +2,30 @@
 
 use image::RgbImage;
 
-use super::{Channels, Crop, Model};
-use crate::picture::resample;
+use super::manifest::{Channels, Crop, Model};
+use crate::picture::{Pixels, planes, resample};
 
 /// A box in a picture: left, top, right, bottom, in pixels.
 pub(super) type Bounds = [f64; 4];
 
 /// What the model sees of the box, as [3, height, width] in its channel order and scale.
 pub(super) fn tensor(model: &Model, picture: &RgbImage, bounds: Bounds) -> Vec<f32> {
-    let seen = pixels(&model.crop, bounds);
-    let seen = resample(picture, seen, model.size, model.crop.resize);
-    let channel = |index: usize| {
-        let source = match model.channels {
-            Channels::Rgb => index,
-            Channels::Bgr => 2 - index,
-        };
-        let (scale, mean, std) = (model.scale, model.mean[index], model.std[index]);
-        seen.pixels()
-            .map(move |p| (f32::from(p.0[source]) * scale - mean) / std)
+    let cut = whole_pixels(&model.crop, bounds);
+    let seen = resample(picture, cut, model.size, model.crop.resize);
+    let pixels = Pixels {
+        order: match model.channels {
+            Channels::Rgb => [0, 1, 2],
+            Channels::Bgr => [2, 1, 0],
+        },
+        scale: model.scale,
+        mean: model.mean,
+        std: model.std,
     };
-    (0..3).flat_map(channel).collect()
+    planes(&seen, &pixels)
 }
 
 /// The whole pixels that a box means after widening and scaling, never none.
-fn pixels(crop: &Crop, [left, top, right, bottom]: Bounds) -> [i64; 4] {
+fn whole_pixels(crop: &Crop, [left, top, right, bottom]: Bounds) -> [i64; 4] {
     let center = ((left + right) / 2.0, (top + bottom) / 2.0);
     let (mut width, mut height) = (right - left, bottom - top);
     if crop.square {

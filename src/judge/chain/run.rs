@@ -9,8 +9,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use image::RgbImage;
 
+use super::error::Error;
+use super::face::Face;
+use super::manifest::ChainManifest;
 use super::shared::Shared;
-use super::{DropReason, Error, Face, Manifest, Verdict, judge, prepare};
+use super::verdict::{DropReason, Verdict};
+use super::{judge, prepare};
 use crate::runtime::{Ep, Feed, Runtime, Session, SessionOptions};
 
 /// More workers than this would cost more memory than they save time: each has its own networks.
@@ -51,7 +55,7 @@ impl Chain {
     /// names.
     ///
     /// # Errors
-    /// As [`Manifest::read`]; a model that can't be loaded ([`Error::Runtime`]) or is not what the
+    /// As [`ChainManifest::read`]; a model that can't be loaded ([`Error::Runtime`]) or is not what the
     /// manifest says ([`Error::Model`]).
     pub fn open(
         runtime: &Runtime,
@@ -60,7 +64,7 @@ impl Chain {
     ) -> Result<Self, Error> {
         let shared = Shared {
             path: manifest.to_path_buf(),
-            manifest: Manifest::read(manifest)?,
+            manifest: ChainManifest::read(manifest)?,
         };
         let threads = options.threads;
         let options = SessionOptions {
@@ -80,7 +84,7 @@ impl Chain {
     }
 
     /// What the manifest says.
-    pub fn manifest(&self) -> &Manifest {
+    pub fn manifest(&self) -> &ChainManifest {
         &self.shared.manifest
     }
 

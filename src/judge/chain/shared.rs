@@ -5,11 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
+use super::error::Error;
 use super::judge;
-
 use super::judge::Measure;
+use super::manifest::{ChainManifest, Detector, Model, Output};
 use super::yunet::STRIDES;
-use super::{Detector, Error, Manifest, Model, Output};
 use crate::base::fsio;
 use crate::graph::external_files;
 use crate::runtime::{ElementType, Outputs, Session, TensorSpec};
@@ -18,7 +18,7 @@ use crate::runtime::{ElementType, Outputs, Session, TensorSpec};
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) path: PathBuf,
-    pub(super) manifest: Manifest,
+    pub(super) manifest: ChainManifest,
 }
 
 impl Shared {

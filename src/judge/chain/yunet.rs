@@ -4,7 +4,7 @@
 //! for every cell of three grids whether there is a face at its centre, and which. There are no
 //! prior boxes.
 
-use super::Face;
+use super::face::Face;
 
 /// Sides of the cells, in pixels of what the network sees.
 pub(super) const STRIDES: [usize; 3] = [8, 16, 32];

@@ -109,7 +109,7 @@ impl Context<'_> {
                 let attributes = scored.looks.attributes(shot);
                 let single = scored.scales.iter().filter(|s| !s.name.contains('+'));
                 let values = single.filter_map(|scale| {
-                    let standing = scale.read(attributes?)?;
+                    let standing = scale.read(attributes?).ok()?;
                     Some(scale.values[standing.dominant].as_str())
                 });
                 values.collect::<Vec<_>>().join(", ")

@@ -1,0 +1,87 @@
+//! What can go wrong in judging pictures.
+
+use std::path::PathBuf;
+
+use super::reading::Misfit;
+
+/// Why pictures can't be judged.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file can't be read.
+    #[error(transparent)]
+    Io(#[from] crate::base::fsio::Error),
+    /// The bundle.
+    #[error(transparent)]
+    Bundle(#[from] crate::bundle::Error),
+    /// ONNX Runtime.
+    #[error(transparent)]
+    Runtime(#[from] crate::runtime::Error),
+    /// The tokenizer.
+    #[error(transparent)]
+    Tokenizer(#[from] crate::diffusion::tokenizer::Error),
+    /// The chain does not measure an axis.
+    #[error("axis `{axis}`: the chain `{chain}` has no `{output}`; it measures {}", has.join(", "))]
+    Unmeasured {
+        /// The axis.
+        axis: String,
+        /// The output that the axes file names.
+        output: String,
+        /// The chain.
+        chain: String,
+        /// What it does measure.
+        has: Vec<String>,
+    },
+    /// A label of the chain that the axes file gives no meaning.
+    #[error("axis `{axis}`: the chain says `{label}`, which means none of {}", values.join(", "))]
+    Meaningless {
+        /// The axis.
+        axis: String,
+        /// The chain's label.
+        label: String,
+        /// The axis' values.
+        values: Vec<String>,
+    },
+    /// The axes file says of the chain what is not so.
+    #[error("{misfit}: the chain `{chain}`: {}", misfit.problem)]
+    Misfit {
+        /// The chain.
+        chain: String,
+        /// What is not so.
+        misfit: Misfit,
+    },
+    /// Target shares that can't be.
+    #[error("{}: {problem}", path.display())]
+    Target {
+        /// The target file.
+        path: PathBuf,
+        /// The key, and what was expected.
+        problem: String,
+    },
+    /// A configuration of the CLIP part that can't be followed.
+    #[error("{}: {problem}", path.display())]
+    Preprocessing {
+        /// The file.
+        path: PathBuf,
+        /// The key, and what was expected.
+        problem: String,
+    },
+}
+
+impl Error {
+    /// Advice for the person at the keyboard, where there is any.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            // A transparent error hides the one it holds from whoever walks the causes.
+            Self::Bundle(inner) => inner.hint(),
+            Self::Runtime(inner) => inner.hint(),
+            Self::Unmeasured { .. } | Self::Meaningless { .. } | Self::Misfit { .. } => Some(
+                "an axis of the axes file says what the chain's labels mean: \
+                 classifier = { output = \"…\", labels = { Label = \"value\" } }",
+            ),
+            _ => None,
+        }
+    }
+}
+
+/// Result of judging.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -15,7 +15,6 @@ use crate::data::manifest::{Layout, Manifest};
 use crate::diffusion::decode::Scaling;
 use crate::diffusion::guidance::{Guidance, GuidanceKind};
 use crate::diffusion::pipeline::Settings;
-use crate::diffusion::sampler::Sampler;
 use crate::diffusion::schedule::SchedulerConfig;
 use crate::diffusion::text::TextShape;
 use crate::judge::chain;
@@ -80,7 +79,7 @@ pub(super) fn prepare(request: &Request) -> Result<Setup> {
     // Workers read it again when they load the VAE; bad keys are refused now.
     Scaling::of(&bundle, geometry.latent[0])?;
     let scheduler = SchedulerConfig::read(&bundle.dir().join("scheduler/scheduler_config.json"))?;
-    let sampler = Sampler::new(request.sampler, &scheduler, request.steps)?;
+    let sampler = request.sampler.set_up(&scheduler, request.steps)?;
     let settings = Settings {
         seed: request.seed,
         sampler,

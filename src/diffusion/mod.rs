@@ -5,7 +5,7 @@ mod finite;
 pub mod guidance;
 pub(crate) mod painter;
 pub mod pipeline;
-pub mod sampler;
+pub mod samplers;
 pub mod schedule;
 pub mod text;
 pub mod tokenizer;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::NonFinite;
 use super::guidance::Guidance;
-use super::sampler::{History, Sampler};
+use super::samplers::{History, Sampler};
 use super::text::{Embedding, TextShape};
 use crate::bundle::Part;
 use crate::lora::Fitted;
@@ -68,7 +68,7 @@ pub struct Settings {
     /// Seed of all noise.
     pub seed: u64,
     /// The sampler with its steps.
-    pub sampler: Sampler,
+    pub sampler: Arc<dyn Sampler>,
     /// Steps of the model's training: what the sampler's timesteps are out of.
     pub train_timesteps: usize,
     /// How the captions steer.

@@ -16,7 +16,7 @@ use crate::datagen::{Plan, setup};
 use crate::diffusion::guidance::Guidance;
 use crate::diffusion::painter::Painter;
 use crate::diffusion::pipeline::Settings;
-use crate::diffusion::sampler::{Sampler, SamplerKind};
+use crate::diffusion::samplers::SamplerKind;
 use crate::diffusion::schedule::SchedulerConfig;
 use crate::diffusion::text::{Embedding, TextEncoders, TextShape};
 use crate::judge::chain::{Chain, Manifest};
@@ -74,7 +74,7 @@ impl Drawing {
         let steps = number("steps").map(|n| n as u32);
         let cfg = number("cfg").map(|n| n as f32);
         Self {
-            sampler: sampler.unwrap_or(SamplerKind::Euler),
+            sampler: sampler.unwrap_or_default(),
             steps: request.steps.or(steps).unwrap_or(STEPS),
             cfg: request.cfg.or(cfg).unwrap_or(CFG),
             negative: text("negative").map(str::to_owned),
@@ -191,7 +191,7 @@ fn settings(drawing: &Drawing, inputs: &Inputs<'_>) -> Result<Settings> {
     let steps = drawing.steps as usize;
     Ok(Settings {
         seed: inputs.seed,
-        sampler: Sampler::new(drawing.sampler, inputs.scheduler, steps)?,
+        sampler: drawing.sampler.set_up(inputs.scheduler, steps)?,
         train_timesteps: inputs.scheduler.train_timesteps,
         guidance: Guidance::Cfg(drawing.cfg),
         latent: inputs.pool.sets()[0].latent_shape(),

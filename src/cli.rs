@@ -1,12 +1,13 @@
 //! What the four commands share: common options, logging, errors, exit codes, interruption.
 
-use std::fmt;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tracing_subscriber::EnvFilter;
+
+use crate::base::Stop;
+use crate::runtime::{Ep, SessionOptions};
 
 /// Exit code of a run that did its work.
 pub const EXIT_DONE: u8 = 0;
@@ -20,8 +21,8 @@ pub const EXIT_INTERRUPTED: u8 = 130;
 #[command(next_help_heading = "Common options")]
 pub struct Common {
     /// Execution provider; `auto` says what it picked, any other fails if it cannot run
-    #[arg(long, value_enum, default_value_t = crate::runtime::Ep::Auto)]
-    pub ep: crate::runtime::Ep,
+    #[arg(long, value_enum, default_value_t = Ep::Auto)]
+    pub ep: Ep,
     /// Short for `--ep tensorrt`
     #[arg(long, conflicts_with = "ep")]
     pub trt: bool,
@@ -41,12 +42,8 @@ pub struct Common {
 
 impl Common {
     /// The execution provider asked for, with `--trt` resolved.
-    pub fn ep(&self) -> crate::runtime::Ep {
-        if self.trt {
-            crate::runtime::Ep::TensorRt
-        } else {
-            self.ep
-        }
+    pub fn ep(&self) -> Ep {
+        if self.trt { Ep::TensorRt } else { self.ep }
     }
 
     /// Threads to use: `--threads`, or every core.
@@ -55,6 +52,12 @@ impl Common {
             || std::thread::available_parallelism().map_or(1, usize::from),
             usize::from,
         )
+    }
+}
+
+impl From<&Common> for SessionOptions {
+    fn from(common: &Common) -> Self {
+        Self::new(common.ep(), common.device, common.threads())
     }
 }
 
@@ -69,11 +72,15 @@ pub enum Outcome {
 
 /// Runs a command's body: sets up logging and interruption, prints an error once with its causes
 /// and its hint, and turns the outcome into the exit code.
-pub fn main(body: impl FnOnce() -> anyhow::Result<Outcome>) -> ExitCode {
+///
+/// The body gets the token that a signal asks.
+pub fn main(body: impl FnOnce(&Stop) -> anyhow::Result<Outcome>) -> ExitCode {
     log();
+    let stop = Stop::new();
+    let asked = stop.clone();
     // A second handler can't be installed only if one is there already; then that one serves.
-    let _ = ctrlc::set_handler(interrupt);
-    match body() {
+    let _ = ctrlc::set_handler(move || interrupt(&asked));
+    match body(&stop) {
         Ok(Outcome::Done) => ExitCode::from(EXIT_DONE),
         Ok(Outcome::Interrupted) => ExitCode::from(EXIT_INTERRUPTED),
         Err(error) => {
@@ -114,18 +121,11 @@ fn colour() -> bool {
     std::io::stderr().is_terminal() && !refused
 }
 
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-
-/// Whether the user asked the command to stop. Long loops ask at every safe point.
-pub fn interrupted() -> bool {
-    INTERRUPTED.load(Ordering::SeqCst)
-}
-
 /// The first signal asks the command to stop at its next safe point, the second stops it. Every
 /// file on the disk is whole at any moment, so nothing breaks.
 #[expect(clippy::exit, reason = "the user insists")]
-fn interrupt() {
-    if INTERRUPTED.swap(true, Ordering::SeqCst) {
+fn interrupt(stop: &Stop) {
+    if stop.ask() {
         std::process::exit(EXIT_INTERRUPTED.into());
     }
     say("interrupted: finishing the current step (again to stop at once)");
@@ -166,9 +166,6 @@ fn causes(error: &anyhow::Error) -> Vec<String> {
 
 /// The advice that an error carries.
 fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
-    if let Some(hinted) = cause.downcast_ref::<Hinted>() {
-        return Some(hinted.hint.clone());
-    }
     let runtime = || cause.downcast_ref::<crate::runtime::Error>()?.hint();
     let bundle = || cause.downcast_ref::<crate::bundle::Error>()?.hint();
     let align = || cause.downcast_ref::<crate::align::Error>()?.hint();
@@ -176,43 +173,6 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     let score = || cause.downcast_ref::<crate::score::Error>()?.hint();
     let made = runtime().or_else(bundle).or_else(align);
     made.or_else(generate).or_else(score).map(str::to_owned)
-}
-
-/// An error with advice on what to do about it.
-#[derive(Debug)]
-pub struct Hinted {
-    hint: String,
-    source: anyhow::Error,
-}
-
-impl fmt::Display for Hinted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.source.fmt(f)
-    }
-}
-
-impl std::error::Error for Hinted {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.source.source()
-    }
-}
-
-/// Adds a `hint:` line to an error.
-pub trait HintExt<T> {
-    /// Attaches advice that is printed under the error.
-    fn hint(self, hint: impl Into<String>) -> anyhow::Result<T>;
-}
-
-impl<T, E: Into<anyhow::Error>> HintExt<T> for Result<T, E> {
-    fn hint(self, hint: impl Into<String>) -> anyhow::Result<T> {
-        self.map_err(|e| {
-            Hinted {
-                hint: hint.into(),
-                source: e.into(),
-            }
-            .into()
-        })
-    }
 }
 
 /// A progress bar of an indicatif template, on a terminal; hidden otherwise, where log lines serve.
@@ -235,26 +195,21 @@ pub fn event(json: bool, value: &serde_json::Value) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use anyhow::Context;
 
+    use super::*;
+
     #[test]
-    fn a_hint_is_found_under_context_and_repeated_messages_are_dropped() {
-        let io = std::io::Error::other("disk is gone");
-        let error = Err::<(), _>(io)
-            .hint("buy a disk")
+    fn a_typed_hint_is_found_under_context_and_repeated_messages_are_dropped() {
+        let io = Err::<(), _>(std::io::Error::other("disk is gone"));
+        let error = io
             .context("cannot write: disk is gone")
             .context("export failed")
             .unwrap_err();
-        assert_eq!(error.chain().find_map(hint).unwrap(), "buy a disk");
         assert_eq!(
             causes(&error),
             ["export failed", "cannot write: disk is gone"]
         );
-    }
-
-    #[test]
-    fn typed_errors_bring_their_own_hint() {
         let error: anyhow::Error = crate::bundle::Error::NotABundle {
             dir: "x".into(),
             problem: "it has no bundle.json".into(),

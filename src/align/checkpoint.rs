@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use super::Result;
 use super::factors::{Factor, FactorSet};
 use super::trainer::Snapshot;
-use crate::base::fsio;
 use crate::base::fsio::AtomicDir;
+use crate::base::{fsio, json};
 use crate::device::blockwise::BLOCK;
 use crate::device::{Codes, Moments, State};
 use crate::lora::write_diffusers;
@@ -112,7 +112,7 @@ fn write(dir: &Path, factors: &FactorSet, snapshot: &Snapshot) -> Result<()> {
         step: snapshot.step,
         sha256,
     };
-    super::output::write_json(&dir.join(MANIFEST), "a checkpoint", &manifest)
+    Ok(json::write(&dir.join(MANIFEST), "a checkpoint", &manifest)?)
 }
 
 /// A tensor for each factor of a buffer.

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::base::hint::Foreign;
+
 /// Why fine-tuning stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -35,21 +37,9 @@ pub enum Error {
     /// The noise schedule.
     #[error(transparent)]
     Schedule(#[from] crate::diffusion::schedule::Error),
-    /// Drawing pictures for validation.
+    /// Validation, whoever does it.
     #[error(transparent)]
-    Draw(Box<crate::datagen::Error>),
-    /// Scoring them.
-    #[error(transparent)]
-    Score(Box<crate::score::Error>),
-    /// The classifier chain that looks at them.
-    #[error(transparent)]
-    Chain(#[from] crate::judge::chain::Error),
-    /// The text encoders.
-    #[error(transparent)]
-    Text(#[from] crate::diffusion::text::Error),
-    /// The prompts to validate on.
-    #[error(transparent)]
-    Prompts(#[from] crate::prompts::Error),
+    Validation(Foreign),
     /// The device of the step.
     #[error(transparent)]
     Device(#[from] crate::device::Error),
@@ -114,15 +104,8 @@ pub enum Error {
         now: String,
     },
     /// A file of the run that is not what this program writes.
-    #[error("{} is not {what}", path.display())]
-    Json {
-        /// The file.
-        path: PathBuf,
-        /// What it should be.
-        what: &'static str,
-        /// The parser's reason.
-        source: serde_json::Error,
-    },
+    #[error(transparent)]
+    Json(#[from] crate::base::json::Error),
     /// `--preserve` with nothing to draw from.
     #[error(
         "--preserve: {} has kept no picture whose caption names an identity, and none of a subject without pairs",
@@ -190,19 +173,6 @@ pub enum Error {
     },
 }
 
-// Boxed, because they are large and rare.
-impl From<crate::datagen::Error> for Error {
-    fn from(error: crate::datagen::Error) -> Self {
-        Self::Draw(Box::new(error))
-    }
-}
-
-impl From<crate::score::Error> for Error {
-    fn from(error: crate::score::Error) -> Self {
-        Self::Score(Box::new(error))
-    }
-}
-
 impl Error {
     /// Advice for the person at the keyboard, where there is any.
     pub fn hint(&self) -> Option<&'static str> {
@@ -224,9 +194,7 @@ impl Error {
                 "all ranks need the same build, the same ONNX Runtime and the same kind of device",
             ),
             Error::Bundle(error) => error.hint(),
-            Error::Draw(error) => error.hint(),
-            Error::Score(error) => error.hint(),
-            Error::Text(crate::diffusion::text::Error::Bundle(error)) => error.hint(),
+            Error::Validation(error) => error.hint(),
             Error::Runtime(error) => error.hint(),
             _ => None,
         }

@@ -10,10 +10,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::trainer::Report;
+use super::validation::{Record, Schedule};
 use super::{Result, tfevents};
-use crate::base::fsio;
 use crate::base::fsio::Journal;
-use crate::validate::{Record, Schedule};
+use crate::base::{fsio, json};
 
 /// The log's file name.
 pub const LOG: &str = "log.jsonl";
@@ -139,7 +139,7 @@ impl Logs {
     /// # Errors
     /// When a file cannot be written.
     pub fn append(&mut self, line: &Line) -> Result<()> {
-        self.lines.append(&json(&self.path, line)?)?;
+        self.lines.append(&text(&self.path, line)?)?;
         let mut values = vec![
             ("train/loss", line.loss),
             ("train/reward_accuracy", line.reward_accuracy),
@@ -179,7 +179,7 @@ impl Logs {
         // The events first: what stands in the log isn't made again.
         let event = tfevents::scalars(now(), record.step, &values);
         self.events.append_bytes(&event)?;
-        let line = json(&validations.path, &record)?;
+        let line = text(&validations.path, &record)?;
         validations.lines.append(&line)?;
         validations.found.push(record);
         Ok(())
@@ -199,12 +199,8 @@ impl Logs {
 }
 
 /// A line of a log.
-fn json(path: &Path, line: &impl Serialize) -> Result<String> {
-    serde_json::to_string(line).map_err(|source| super::Error::Json {
-        path: path.to_path_buf(),
-        what: "a log",
-        source,
-    })
+fn text(path: &Path, line: &impl Serialize) -> Result<String> {
+    Ok(json::line(path, "a log", line)?)
 }
 
 /// Seconds since 1970.

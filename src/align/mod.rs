@@ -17,6 +17,7 @@ mod output;
 mod prepare;
 pub mod ranks;
 mod record;
+mod request;
 mod run;
 pub mod schedule;
 pub mod source;
@@ -25,7 +26,9 @@ pub mod timesteps;
 pub mod trace;
 mod train;
 pub mod trainer;
+pub mod validation;
 
 pub use config::{Config, LossKind};
 pub use error::{Error, Result};
-pub use run::{Environment, Event, Finish, PairSource, Request, run};
+pub use request::{Environment, Event, Finish, PairSource, Request};
+pub use run::run;

@@ -15,17 +15,17 @@
 //! unbroken run end with the same one.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value, json as object};
 
 use super::config::Config;
 use super::factors::FactorSet;
 use super::trainer::Snapshot;
 use super::{Error, Result, checkpoint};
-use crate::base::fsio;
+use crate::base::{fsio, json, lock};
 use crate::bundle::{Bundle, Part};
 use crate::data::dataset::Dataset;
 use crate::data::pairs::Pairs;
@@ -70,7 +70,7 @@ pub(super) fn describe(
         .collect();
     let data = |set: &Dataset| {
         let made = set.manifest();
-        json!([made.layout, made.outcome.as_ref().map(|o| &o.sha256)]).to_string()
+        object!([made.layout, made.outcome.as_ref().map(|o| &o.sha256)]).to_string()
     };
     let data: String = pool.sets().iter().map(data).collect();
     let inputs = [
@@ -140,7 +140,9 @@ impl Output {
         };
         look()?;
         fsio::create_dir_all(dir)?;
-        let lock = lock(dir)?;
+        let lock = lock::take(&dir.join(LOCK))?.ok_or_else(|| Error::Locked {
+            dir: dir.to_path_buf(),
+        })?;
         let found = look()?;
         Ok(Self {
             dir: dir.to_path_buf(),
@@ -181,7 +183,7 @@ impl Output {
             );
         }
         if !self.found.as_ref().is_some_and(unchanged) {
-            write_json(&path, "a manifest", &self.manifest)?;
+            json::write(&path, "a manifest", &self.manifest)?;
         }
         Ok(fsio::write(self.dir.join(PAIRS), pairs.to_jsonl())?)
     }
@@ -206,7 +208,7 @@ impl Output {
         for name in [LORA, KOHYA, PAIRS] {
             hashes.insert(name.to_owned(), fsio::sha256(&self.dir.join(name))?.into());
         }
-        self.manifest.outcome = Some(to_map(&json!({
+        self.manifest.outcome = Some(to_map(&object!({
             "steps": snapshot.step,
             "ended": ended,
             "parameters": factors.parameters(),
@@ -214,7 +216,11 @@ impl Output {
             "left_out": pairs.left_out,
             "sha256": hashes,
         })));
-        write_json(&self.dir.join(MANIFEST), "a manifest", &self.manifest)
+        Ok(json::write(
+            &self.dir.join(MANIFEST),
+            "a manifest",
+            &self.manifest,
+        )?)
     }
 }
 
@@ -245,12 +251,8 @@ fn begun(dir: &Path, resume: bool) -> Result<Option<Manifest>> {
             dir: dir.to_path_buf(),
         });
     }
-    let manifest = serde_json::from_slice(&bytes).map_err(|source| Error::Json {
-        path,
-        what: "a fine-tuning run's manifest",
-        source,
-    })?;
-    Ok(Some(manifest))
+    let what = "a fine-tuning run's manifest";
+    Ok(Some(json::parse(&bytes, &path, what)?))
 }
 
 /// Checks that going on with `was` as `now` gives the run that `now` says.
@@ -289,33 +291,15 @@ fn needs_total(schedule: &Value) -> bool {
     serde_json::from_value(schedule.clone()).is_ok_and(super::schedule::LrSchedule::needs_total)
 }
 
-fn lock(dir: &Path) -> Result<File> {
-    let path = dir.join(LOCK);
-    let failed = fsio::at("lock", &path);
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::Locked {
-            dir: dir.to_path_buf(),
-        }),
-        Err(TryLockError::Error(source)) => Err(failed(source).into()),
-    }
-}
-
 /// How kohya names the blocks and the base of a UNet with this configuration.
 fn kohya(unet: &Value) -> (KohyaNames, Option<&'static str>) {
     let is = |key: &str, value: Value| unet.get(key) == Some(&value);
-    if is("block_out_channels", json!([320, 640, 1280]))
-        && is("addition_embed_type", json!("text_time"))
+    if is("block_out_channels", object!([320, 640, 1280]))
+        && is("addition_embed_type", object!("text_time"))
     {
         (KohyaNames::Sgm, Some("sdxl_base_v1-0"))
-    } else if is("block_out_channels", json!([320, 640, 1280, 1280]))
-        && is("cross_attention_dim", json!(768))
+    } else if is("block_out_channels", object!([320, 640, 1280, 1280]))
+        && is("cross_attention_dim", object!(768))
     {
         (KohyaNames::Diffusers, Some("sd_v1"))
     } else {
@@ -329,14 +313,4 @@ fn to_map(value: &impl Serialize) -> Map<String, Value> {
         Ok(Value::Object(map)) => map,
         _ => Map::new(),
     }
-}
-
-/// Writes a file of indented JSON.
-pub(super) fn write_json(path: &Path, what: &'static str, value: &impl Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(value).map_err(|source| Error::Json {
-        path: path.to_path_buf(),
-        what,
-        source,
-    })?;
-    Ok(fsio::write(path, text + "\n")?)
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::ranks::Ranks;
-use super::run::{PairSource, Request};
+use super::request::{PairSource, Request};
 use super::{Error, Result};
 use crate::base::fsio;
 use crate::bundle::Bundle;

@@ -1,135 +1,28 @@
 //! A whole run: from folders to a LoRA, with everything that makes it resumable.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Result;
-use super::checkpoint::{self, Plan, Skipped};
-use super::config::Config;
+use super::checkpoint;
 use super::factors::FactorSet;
-use super::log::Line;
 use super::model::UnetGrad;
 use super::output::{self, Ended, Output};
 use super::prepare::{can_trace, cuda, find_axes, find_pairs, micro_batch, with_steps};
 use super::ranks::Ranks;
+use super::request::{Event, Finish, Request};
 use super::source::Source;
 use super::train::train;
 use super::trainer::Trainer;
+use super::validation::Inputs;
+use crate::base::Stop;
 use crate::bundle::{Bundle, Part};
 use crate::data::pool::Pool;
 use crate::device::{Cpu, Device};
 use crate::diffusion::schedule::SchedulerConfig;
 use crate::runtime::{ComputeStream, Ep, Runtime, SessionOptions};
-use crate::validate;
-use crate::validate::Validator;
 
-/// Where pairs come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PairSource {
-    /// Drawn from the data set, with the target shares of this axes file (or of the data set's or
-    /// the bundle's own).
-    Drawn(Option<PathBuf>),
-    /// A file of pairs.
-    File(PathBuf),
-}
-
-/// How a run is carried out; nothing of this is meant to change its numbers.
-#[derive(Debug, Clone)]
-pub struct Environment {
-    /// Provider, device and threads.
-    pub session: SessionOptions,
-    /// Samples the network takes at once; the whole batch by default.
-    pub micro_batch: Option<usize>,
-    /// Bytes of gradients kept until the errors of the whole batch are known; all by default.
-    pub grad_memory: Option<u64>,
-    /// Steps between checkpoints.
-    pub save_every: u32,
-    /// Checkpoints kept.
-    pub keep: usize,
-    /// Whether to go on with a run that is in the output folder.
-    pub resume: bool,
-    /// Folder for a file per step with everything of it.
-    pub trace: Option<PathBuf>,
-}
-
-/// What to do.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// The bundle.
-    pub model: PathBuf,
-    /// The data sets, at least one.
-    pub data: Vec<PathBuf>,
-    /// The output folder.
-    pub out: PathBuf,
-    /// The pairs.
-    pub pairs: PairSource,
-    /// Pictures drawn and scored while training goes on.
-    pub validate: Option<validate::Request>,
-    /// What the numbers depend on.
-    pub config: Config,
-    /// What they don't.
-    pub environment: Environment,
-}
-
-/// What happens during a run.
-#[derive(Debug)]
-pub enum Event<'a> {
-    /// Training is about to start or go on.
-    Start {
-        /// Where the steps are computed.
-        device: String,
-        /// Processes that share the run.
-        ranks: usize,
-        /// Updates done before.
-        done: u32,
-        /// Updates in all.
-        steps: u32,
-        /// Trained parameters.
-        parameters: usize,
-        /// Pairs in the list.
-        pairs: usize,
-    },
-    /// A subject that gives no pairs.
-    LeftOut(&'a str),
-    /// A checkpoint that was passed over.
-    Skipped(&'a Skipped),
-    /// A step is done.
-    Step(&'a Line),
-    /// Pictures are about to be drawn for validation, so many after so many updates.
-    Validating {
-        /// Updates done.
-        step: u32,
-        /// Pictures to draw.
-        pictures: usize,
-    },
-    /// What they showed.
-    Validated(&'a validate::Record),
-    /// A checkpoint is complete.
-    Saved(&'a Path),
-}
-
-/// How a run ended when it did not fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finish {
-    /// All steps are done and the LoRA is written.
-    Done,
-    /// A validation after so many updates met the target, and the LoRA is written.
-    Reached(u32),
-    /// The user interrupted after so many updates; they are saved.
-    Interrupted(u32),
-}
-
-impl Request {
-    pub(super) fn plan(&self) -> Plan {
-        Plan {
-            every: self.environment.save_every.max(1),
-            steps: self.config.steps,
-            keep: self.environment.keep.max(1),
-        }
-    }
-}
-
-/// Fine-tunes a LoRA, or goes on with an interrupted run; `ranks` are the processes that share it.
+/// Fine-tunes a LoRA, or goes on with an interrupted run; `ranks` are the processes that share it. Once `stop`
+/// was asked, the run is saved after the step under way.
 ///
 /// Everything that can be refused is refused before the output folder is touched. Only rank 0
 /// writes there.
@@ -139,6 +32,7 @@ impl Request {
 pub fn run(
     request: &Request,
     ranks: Box<dyn Ranks>,
+    stop: &Stop,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Finish> {
     request.config.check()?;
@@ -150,14 +44,14 @@ pub fn run(
                 stream: Some(ComputeStream(Arc::clone(cuda.stream()))),
                 ..options.clone()
             };
-            run_on(cuda, &runtime, &options, request, ranks, observe)
+            run_on(cuda, &runtime, &options, request, ranks, stop, observe)
         }
         None => {
             let options = SessionOptions {
                 ep: Ep::Cpu,
                 ..options.clone()
             };
-            run_on(Cpu, &runtime, &options, request, ranks, observe)
+            run_on(Cpu, &runtime, &options, request, ranks, stop, observe)
         }
     }
 }
@@ -169,6 +63,7 @@ fn run_on<D: Device>(
     options: &SessionOptions,
     request: &Request,
     ranks: Box<dyn Ranks>,
+    stop: &Stop,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Finish> {
     let Request {
@@ -195,7 +90,7 @@ fn run_on<D: Device>(
     let micro_batch = micro_batch(request, ranks.as_ref())?;
     // Rank 0 alone draws, and writes.
     let first = ranks.rank() == 0;
-    let inputs = validate::Inputs {
+    let inputs = Inputs {
         bundle: &bundle,
         scheduler: &scheduler,
         pool: &pool,
@@ -204,10 +99,10 @@ fn run_on<D: Device>(
         session: options,
         seed: config.seed,
         steps: config.steps,
+        stop,
     };
-    let open = |request| Validator::open(request, &inputs);
     let asked = request.validate.as_ref().filter(|_| first);
-    let mut validator = asked.map(open).transpose()?;
+    let mut validator = asked.map(|v| v.open(&inputs)).transpose()?;
     if let Some(validator) = &validator {
         manifest.put("validate", validator.facts().clone());
     }
@@ -234,7 +129,13 @@ fn run_on<D: Device>(
     for reason in &trainer.source.pairs().left_out {
         observe(Event::LeftOut(reason));
     }
-    let finish = train(&mut trainer, validator.as_mut(), request, observe)?;
+    let finish = train(
+        &mut trainer,
+        validator.as_deref_mut(),
+        request,
+        stop,
+        observe,
+    )?;
     let ended = match finish {
         Finish::Done => Ended::Steps,
         Finish::Reached(_) => Ended::TargetDiscrepancy,

@@ -6,19 +6,19 @@ use super::checkpoint;
 use super::log::{Line, Logs};
 use super::model::GradientModel;
 use super::ranks;
-use super::run::{Event, Finish, Request};
+use super::request::{Event, Finish, Request};
 use super::trainer::{Record, Snapshot, Trainer};
+use super::validation::Validator;
 use super::{Error, Result, trace};
-use crate::base::fsio;
-use crate::cli;
+use crate::base::{Stop, fsio};
 use crate::device::Device;
-use crate::validate::Validator;
 
 /// Trains until the steps are done, a target is met or the user interrupts.
 pub(super) fn train<D: Device, M: GradientModel<D>>(
     trainer: &mut Trainer<D, M>,
-    mut validator: Option<&mut Validator>,
+    mut validator: Option<&mut (dyn Validator + 'static)>,
     request: &Request,
+    stop: &Stop,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Finish> {
     let (config, environment) = (&request.config, &request.environment);
@@ -47,7 +47,7 @@ pub(super) fn train<D: Device, M: GradientModel<D>>(
         // A validation that is due is missing only where the user interrupted it.
         let whole = |logs: &Logs| schedule.is_none() || logs.validation(config.steps).is_some();
         let done = trainer.done() >= config.steps && logs.as_ref().is_some_and(whole);
-        let said = [met, done, cli::interrupted()];
+        let said = [met, done, stop.asked()];
         let [met, done, interrupted] = ranks::any(trainer.ranks.as_mut(), said)?;
         if met {
             return Ok(Finish::Reached(trainer.done()));
@@ -92,7 +92,7 @@ pub(super) fn train<D: Device, M: GradientModel<D>>(
 /// saved.
 fn validation<D: Device, M: GradientModel<D>>(
     trainer: &Trainer<D, M>,
-    validator: &mut Validator,
+    validator: &mut dyn Validator,
     request: &Request,
     logs: &mut Logs,
     observe: &mut dyn FnMut(Event<'_>),

@@ -4,6 +4,9 @@
 pub(crate) mod cache;
 pub(crate) mod exact;
 pub mod fsio;
+pub mod hint;
+pub mod json;
+pub(crate) mod lock;
 pub mod stop;
 
 pub use stop::Stop;

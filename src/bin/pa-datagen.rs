@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
+use popalign::base::Stop;
 use popalign::cli::{self, Common, Outcome};
 use popalign::datagen::{Event, Finish, Format, Request, Shard, Size, UNIT, run};
 use popalign::diffusion::guidance::{Annealing, GuidanceKind};
@@ -141,18 +141,12 @@ impl Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    cli::main(move || generate(&args))
+    cli::main(move |stop| generate(&args, stop))
 }
 
-fn generate(args: &Args) -> anyhow::Result<Outcome> {
+fn generate(args: &Args, stop: &Stop) -> anyhow::Result<Outcome> {
     let mut shown = Shown::new(args.common.json);
-    let finish = run(&args.request(), &mut |event| {
-        shown.show(&event);
-        match cli::interrupted() {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
-    });
+    let finish = run(&args.request(), stop, &mut |event| shown.show(&event));
     shown.bar.finish_and_clear();
     Ok(shown.finish(&args.out, finish?))
 }

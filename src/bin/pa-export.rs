@@ -1,10 +1,10 @@
 //! `pa-export`: turns a checkpoint into a bundle of ONNX graphs.
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
+use popalign::base::Stop;
 use popalign::bundle::{
     self, Adapter, Bundle, Error, Event, Options, Part, Planned, Target, Verified,
 };
@@ -153,15 +153,15 @@ fn adapter(text: &str) -> Result<Adapter, String> {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    cli::main(move || run(&args))
+    cli::main(move |stop| run(&args, stop))
 }
 
-fn run(args: &Args) -> anyhow::Result<Outcome> {
+fn run(args: &Args, stop: &Stop) -> anyhow::Result<Outcome> {
     match (&args.list, &args.verify, &args.src, &args.out) {
         (Some(bundle), ..) => list(bundle, args.json),
         (_, Some(bundle), ..) => verify(bundle, args.json),
-        (_, _, Some(src), _) if args.plan => plan(args, src),
-        (_, _, Some(src), Some(out)) => write(args, src, out),
+        (_, _, Some(src), _) if args.plan => plan(args, src, stop),
+        (_, _, Some(src), Some(out)) => write(args, src, out, stop),
         _ => anyhow::bail!("SRC and --out are needed"),
     }
 }
@@ -245,11 +245,11 @@ fn verify(dir: &Path, json: bool) -> anyhow::Result<Outcome> {
 }
 
 /// Prints what graphs take in memory.
-fn plan(args: &Args, src: &Path) -> anyhow::Result<Outcome> {
+fn plan(args: &Args, src: &Path, stop: &Stop) -> anyhow::Result<Outcome> {
     use std::fmt::Write;
     let mut text = String::new();
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-    for estimate in bundle::plan(src, &options(args)?, &mut watch(args.json))? {
+    for estimate in bundle::plan(src, &options(args)?, stop, &mut watch(args.json))? {
         let [width, height] = estimate.size;
         let (part, batch, memory) = (estimate.part, estimate.batch, estimate.memory);
         if args.json {
@@ -303,14 +303,14 @@ fn options(args: &Args) -> Result<Options, Error> {
 }
 
 /// Exports a checkpoint.
-fn write(args: &Args, src: &Path, out: &Path) -> anyhow::Result<Outcome> {
+fn write(args: &Args, src: &Path, out: &Path, stop: &Stop) -> anyhow::Result<Outcome> {
     if let Some(threads) = args.threads {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
         pool.build_global()?;
     }
     let options = options(args)?;
     let start = std::time::Instant::now();
-    let result = bundle::export(src, out, &options, &mut watch(args.json));
+    let result = bundle::export(src, out, &options, stop, &mut watch(args.json));
     let manifest = match result {
         Err(Error::Interrupted) => return Ok(Outcome::Interrupted),
         result => result?,
@@ -329,23 +329,17 @@ fn write(args: &Args, src: &Path, out: &Path) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-/// Reports events, and stops when the user asks.
-fn watch(json: bool) -> impl FnMut(Event<'_>) -> ControlFlow<()> {
+/// Reports events.
+fn watch(json: bool) -> impl FnMut(Event<'_>) {
     let mut fetching = Fetching::default();
-    move |event| {
-        match event {
-            Event::Fetching {
-                repo,
-                file,
-                bytes,
-                total,
-            } => fetching.report(json, [repo, file], bytes, total),
-            event => report(json, &event),
-        }
-        match cli::interrupted() {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
+    move |event| match event {
+        Event::Fetching {
+            repo,
+            file,
+            bytes,
+            total,
+        } => fetching.report(json, [repo, file], bytes, total),
+        event => report(json, &event),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use indicatif::ProgressBar;
@@ -9,7 +10,9 @@ use popalign::align::config::{LoraInit, Optimizer};
 use popalign::align::ranks::{self, Alone, Ranks};
 use popalign::align::schedule::LrSchedule;
 use popalign::align::timesteps::{Sampling, Timesteps};
+use popalign::align::validation::{Record, Validation};
 use popalign::align::{Config, Environment, Event, Finish, LossKind, PairSource, Request, run};
+use popalign::base::Stop;
 use popalign::cli::{self, Common, Outcome};
 use popalign::runtime::SessionOptions;
 use popalign::validate;
@@ -214,6 +217,19 @@ impl Args {
         session
     }
 
+    fn validation(&self) -> Option<Arc<dyn Validation>> {
+        let request = validate::Request {
+            pictures: self.validate?,
+            every: self.validate_every,
+            target: self.target_discrepancy,
+            prompts: self.validate_prompts.clone(),
+            chain: self.validate_chain.clone(),
+            steps: self.validate_steps,
+            cfg: self.validate_cfg,
+        };
+        Some(Arc::new(request))
+    }
+
     fn request(&self) -> Request {
         Request {
             model: self.model.clone(),
@@ -223,15 +239,7 @@ impl Args {
                 Some(file) => PairSource::File(file.clone()),
                 None => PairSource::Drawn(self.axes.clone()),
             },
-            validate: self.validate.map(|pictures| validate::Request {
-                pictures,
-                every: self.validate_every,
-                target: self.target_discrepancy,
-                prompts: self.validate_prompts.clone(),
-                chain: self.validate_chain.clone(),
-                steps: self.validate_steps,
-                cfg: self.validate_cfg,
-            }),
+            validate: self.validation(),
             config: Config {
                 loss: self.loss,
                 beta: self.beta,
@@ -279,33 +287,33 @@ impl Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    cli::main(move || finetune(&args))
+    cli::main(move |stop| finetune(&args, stop))
 }
 
-fn finetune(args: &Args) -> anyhow::Result<Outcome> {
+fn finetune(args: &Args, stop: &Stop) -> anyhow::Result<Outcome> {
     let threads = args.common.threads();
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build_global()?;
     if args.mpi {
-        shared(args)
+        shared(args, stop)
     } else {
-        train(args, Box::new(Alone))
+        train(args, Box::new(Alone), stop)
     }
 }
 
 #[cfg(feature = "mpi")]
-fn shared(args: &Args) -> anyhow::Result<Outcome> {
-    ranks::mpi::with(|ranks| train(args, ranks))
+fn shared(args: &Args, stop: &Stop) -> anyhow::Result<Outcome> {
+    ranks::mpi::with(|ranks| train(args, ranks, stop))
 }
 
 #[cfg(not(feature = "mpi"))]
-fn shared(_: &Args) -> anyhow::Result<Outcome> {
+fn shared(_: &Args, _: &Stop) -> anyhow::Result<Outcome> {
     anyhow::bail!("this pa-finetune was built without MPI; build it with --features mpi")
 }
 
 /// Trains, and shows what happens where rank 0 is.
-fn train(args: &Args, ranks: Box<dyn Ranks>) -> anyhow::Result<Outcome> {
+fn train(args: &Args, ranks: Box<dyn Ranks>, stop: &Stop) -> anyhow::Result<Outcome> {
     let first = ranks.rank() == 0;
     let mut shown = Shown {
         json: args.common.json,
@@ -320,7 +328,7 @@ fn train(args: &Args, ranks: Box<dyn Ranks>) -> anyhow::Result<Outcome> {
             shown.show(&event);
         }
     };
-    let finish = run(&args.request(), ranks, &mut observe);
+    let finish = run(&args.request(), ranks, stop, &mut observe);
     shown.bar.finish_and_clear();
     let finish = finish?;
     if first {
@@ -428,7 +436,7 @@ impl Shown {
 }
 
 /// A validation in a line.
-fn validated(record: &validate::Record) -> String {
+fn validated(record: &Record) -> String {
     let number = |d: Option<f64>| d.map_or("unknown".to_owned(), |d| format!("{d:.3}"));
     let each: Vec<String> = record
         .axes

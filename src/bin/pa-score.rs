@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use indicatif::ProgressBar;
+use popalign::base::Stop;
 use popalign::base::fsio;
 use popalign::cli::{self, Common, Outcome};
 use popalign::runtime::SessionOptions;
@@ -106,7 +107,7 @@ fn main() -> ExitCode {
             .error(ErrorKind::WrongNumberOfValues, problem)
             .exit();
     }
-    cli::main(move || match score_all(&args) {
+    cli::main(move |stop| match score_all(&args, stop) {
         Err(error) if matches!(error.downcast_ref(), Some(Error::Interrupted)) => {
             tracing::info!("stopped; nothing was written");
             Ok(Outcome::Interrupted)
@@ -115,7 +116,7 @@ fn main() -> ExitCode {
     })
 }
 
-fn score_all(args: &Args) -> anyhow::Result<Outcome> {
+fn score_all(args: &Args, stop: &Stop) -> anyhow::Result<Outcome> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(args.common.threads())
         .build_global()?;
@@ -134,7 +135,10 @@ fn score_all(args: &Args) -> anyhow::Result<Outcome> {
         json,
         bar: cli::progress("{bar:30} {pos}/{len} pictures {per_sec} {eta} left"),
     };
-    let scored = score::run(&args.request(), &mut |event| shown.show(&event));
+    let scored = score::run(&args.request(), &mut |event| {
+        shown.show(&event);
+        !stop.asked()
+    });
     shown.bar.finish_and_clear();
     let mut scored = scored?;
     scored.scores.training = log.as_deref().map(training::summary);
@@ -183,7 +187,7 @@ impl Shown {
     }
 
     /// Shows an event; false asks the run to stop.
-    fn show(&mut self, event: &Event<'_>) -> bool {
+    fn show(&mut self, event: &Event<'_>) {
         match event {
             Event::Start {
                 pictures,
@@ -217,6 +221,5 @@ impl Shown {
             }
             Event::Assessing => self.bar.finish_and_clear(),
         }
-        !cli::interrupted()
     }
 }

@@ -2,9 +2,8 @@
 
 use serde_json::Value as Json;
 
-use super::export::Options;
 use super::source::Source;
-use super::{Error, Part, Result, Target};
+use super::{Error, Options, Part, Result, Target};
 use crate::graph::{DType, Graph};
 use crate::lora::LoraModule;
 use crate::nets;

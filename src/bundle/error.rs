@@ -162,13 +162,8 @@ pub enum Error {
         dir: PathBuf,
     },
     /// A JSON file that is not JSON.
-    #[error("{} is not JSON", path.display())]
-    Json {
-        /// The file.
-        path: PathBuf,
-        /// What the parser found.
-        source: serde_json::Error,
-    },
+    #[error(transparent)]
+    Json(#[from] crate::base::json::Error),
     /// Weights that can't be pointed at.
     #[error(transparent)]
     Weights(#[from] crate::tensors::Error),

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::Result;
-use super::export::{Event, Report, step};
+use super::event::Report;
 use super::identity::Identity;
 use super::manifest::{Link, WeightFile, modified};
+use super::{Event, Result};
 use crate::base::fsio;
 use crate::base::fsio::Linked;
 
@@ -19,7 +19,7 @@ pub(super) type Users = BTreeMap<PathBuf, Vec<&'static str>>;
 pub(super) fn link_weights(
     dir: &Path,
     users: &Users,
-    report: Report<'_>,
+    report: &mut Report<'_>,
 ) -> Result<Vec<WeightFile>> {
     let files: Vec<&PathBuf> = users.keys().collect();
     let identities: Vec<fsio::Result<Identity>> =
@@ -29,7 +29,7 @@ pub(super) fn link_weights(
         let file = link(dir, source, folders, identity?)?;
         if file.links.iter().any(|l| l.copied) {
             let bytes = file.bytes;
-            step(report, Event::Copied { source, bytes })?;
+            report.step(Event::Copied { source, bytes })?;
         }
         weights.push(file);
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::identity::Identity;
 use super::{Error, Part, Result, Target};
-use crate::base::fsio;
+use crate::base::{fsio, json};
 use crate::graph::DType;
 use crate::lora::LoraModule;
 
@@ -192,12 +192,11 @@ impl Manifest {
 
     /// Writes `dir/bundle.json`.
     pub(super) fn write(&self, dir: &Path) -> Result<()> {
-        let path = dir.join(MANIFEST);
-        let text = serde_json::to_string_pretty(self).map_err(|source| Error::Json {
-            path: path.clone(),
-            source,
-        })?;
-        Ok(fsio::write(path, text + "\n")?)
+        Ok(json::write(
+            &dir.join(MANIFEST),
+            "a bundle's manifest",
+            self,
+        )?)
     }
 }
 

@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use super::export::Adapter;
 use super::manifest::Merged;
-use super::{Error, Part, Result};
+use super::{Adapter, Error, Part, Result};
 use crate::base::fsio;
 use crate::lora;
 use crate::lora::LoraAdapter;

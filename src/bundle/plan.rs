@@ -1,30 +1,19 @@
-//! The sizes that graphs are laid out for, and what they would take in memory.
+//! What graphs would take in memory.
 
 use std::path::Path;
 
 use super::build::part_graph;
-use super::export::{Options, Report};
+use super::event::Report;
+use super::sizes::{factor, graph_options, multiple};
 use super::source::Source;
-use super::{Error, Part, Result};
+use super::{Event, Options, Part, Result};
+use crate::base::Stop;
 use crate::graph::Memory;
-use crate::nets::Config;
-use crate::nets::graphs;
-use crate::nets::unet::{UnetConfig, sample_size};
-use crate::nets::vae::VaeConfig;
 
 /// Pictures at once for which [`plan`] makes estimates.
 const BATCHES: [u64; 4] = [1, 2, 4, 8];
 /// Tokens of a caption, in every model that is supported.
 const TOKENS: u64 = 77;
-
-/// The sizes to lay graphs out for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Planned {
-    /// Pictures at once.
-    pub batch: Option<u64>,
-    /// Width and height in pixels.
-    pub size: Option<[u64; 2]>,
-}
 
 /// What a graph takes at one size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,9 +33,14 @@ pub struct Estimate {
 ///
 /// # Errors
 /// As [`export`](super::export()).
-pub fn plan(src: &Path, options: &Options, report: Report<'_>) -> Result<Vec<Estimate>> {
+pub fn plan(
+    src: &Path,
+    options: &Options,
+    stop: &Stop,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<Vec<Estimate>> {
     options.check()?;
-    let source = Source::open(src, options, report)?;
+    let source = Source::open(src, options, &mut Report { stop, observe })?;
     let graphs = graph_options(&source, options)?;
     let factor = factor(&source)?;
     let batches = options.plan.batch.map_or(BATCHES.to_vec(), |b| vec![b]);
@@ -84,58 +78,4 @@ pub fn plan(src: &Path, options: &Options, report: Report<'_>) -> Result<Vec<Est
         }
     }
     Ok(estimates)
-}
-
-/// How the graphs of a checkpoint are to be built.
-///
-/// # Errors
-/// A size that the model can't draw.
-pub(super) fn graph_options(source: &Source, options: &Options) -> Result<graphs::Options> {
-    let own = match source.config("unet") {
-        Ok(unet) => sample_size(&unet),
-        Err(_) => None,
-    };
-    let mut plan = graphs::Plan::default();
-    plan.latent = own.unwrap_or(plan.latent);
-    if let Some([width, height]) = options.plan.size {
-        let (factor, multiple) = (factor(source)?, multiple(source)?);
-        for side in [width, height] {
-            if side == 0 || !side.is_multiple_of(factor * multiple) {
-                return Err(Error::Size {
-                    size: [width, height],
-                    multiple: factor * multiple,
-                });
-            }
-        }
-        plan.latent = [height / factor, width / factor];
-    }
-    plan.batch = options.plan.batch.unwrap_or(plan.batch);
-    Ok(graphs::Options {
-        lora: Some(options.lora.clone()),
-        time_ids: source.time_ids(),
-        checkpointing: options.checkpointing,
-        score_limit: options.score_limit,
-        plan,
-        ..graphs::Options::default()
-    })
-}
-
-/// Pixels per latent; 8, as in every SD family, for a checkpoint without VAE.
-fn factor(source: &Source) -> Result<u64> {
-    if !source.has("vae") {
-        return Ok(8);
-    }
-    let vae = VaeConfig::from_json(&source.config("vae")?);
-    let vae = vae.map_err(|e| Error::network(Part::VaeDecoder, source.origin("vae"), e))?;
-    Ok(vae.factor())
-}
-
-/// What the latents' sides must be multiples of.
-fn multiple(source: &Source) -> Result<u64> {
-    if !source.has("unet") {
-        return Ok(1);
-    }
-    let unet = UnetConfig::from_json(&source.config("unet")?);
-    let unet = unet.map_err(|e| Error::network(Part::Unet, source.origin("unet"), e))?;
-    Ok(unet.size_multiple())
 }

@@ -1,17 +1,14 @@
 //! A run: checks, embeddings, then units until all are there or the user stops it.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
-use super::setup;
-
-use super::setup::Setup;
-use super::worker::{Shared, Worker};
+use super::setup::{self, Setup};
+use super::worker::{Message, Shared, Worker};
 use super::{Error, Request, Result};
-use crate::base::fsio;
+use crate::base::{Stop, fsio};
 use crate::data::manifest::Outcome;
 use crate::data::writer;
 use crate::data::writer::Writer;
@@ -76,29 +73,15 @@ pub enum Finish {
     Interrupted(usize),
 }
 
-/// What workers tell the thread that reports.
-pub(super) enum Message {
-    Stepped(usize),
-    Unit {
-        unit: usize,
-        kept: usize,
-        dropped: BTreeMap<String, usize>,
-    },
-    Failed(Error),
-}
-
-/// Generates a data set, or goes on with one. `report` is called in order, from this thread;
-/// [`ControlFlow::Break`] stops the run when the units under way are done.
+/// Generates a data set, or goes on with one. `report` is called in order, from this thread; once
+/// `stop` was asked, the run ends when the units under way are done.
 ///
 /// # Errors
 /// See [`Error`]. Whatever was finished before stays; the same request goes on from there.
-pub fn run(
-    request: &Request,
-    report: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
-) -> Result<Finish> {
+pub fn run(request: &Request, stop: &Stop, report: &mut dyn FnMut(Event<'_>)) -> Result<Finish> {
     let setup = setup::prepare(request)?;
     if setup.repeated > 0 {
-        let _ = report(Event::Repeated(setup.repeated));
+        report(Event::Repeated(setup.repeated));
     }
     refuse_other_folders(&request.out)?;
     let writer = Writer::open(&request.out, setup.manifest.clone())?;
@@ -110,13 +93,13 @@ pub fn run(
     if let Some((_, bytes)) = &setup.axes {
         fsio::write(request.out.join("axes.toml"), bytes)?;
     }
-    let negative = match encode(&setup, &writer, report) {
+    let negative = match encode(&setup, &writer, stop, report) {
         Err(Error::Interrupted) => {
             return Ok(Finish::Interrupted(units_todo(&setup, &writer).len()));
         }
         encoded => encoded?,
     };
-    draw(&setup, writer, &negative, report)
+    draw(&setup, writer, &negative, stop, report)
 }
 
 /// Only an empty folder or a data set may become this data set. (A killed first run leaves hidden
@@ -141,7 +124,8 @@ fn refuse_other_folders(out: &Path) -> Result<()> {
 fn encode(
     setup: &Setup,
     writer: &Writer,
-    report: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    stop: &Stop,
+    report: &mut dyn FnMut(Event<'_>),
 ) -> Result<Embedding> {
     let negative = setup.negative.as_deref();
     if writer.has_text() && negative.is_none() {
@@ -152,10 +136,10 @@ fn encode(
         ..setup.session.clone()
     };
     let mut encoders = TextEncoders::open(&setup.bundle, &setup.runtime, &options)?;
-    let mut one = |caption: &str, report: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>| {
+    let mut one = |caption: &str, report: &mut dyn FnMut(Event<'_>)| {
         let (embedding, truncated) = encoders.encode(caption)?;
         if truncated {
-            let _ = report(Event::Truncated(caption));
+            report(Event::Truncated(caption));
         }
         Ok::<_, Error>(embedding)
     };
@@ -165,9 +149,10 @@ fn encode(
         writer.write_text::<Error>(&ids, |index| {
             let embedding = one(&captions[index], report)?;
             let (done, of) = (index + 1, captions.len());
-            match report(Event::Encoded { done, of }) {
-                ControlFlow::Continue(()) => Ok((embedding.prompt_embeds, embedding.pooled)),
-                ControlFlow::Break(()) => Err(Error::Interrupted),
+            report(Event::Encoded { done, of });
+            match stop.asked() {
+                false => Ok((embedding.prompt_embeds, embedding.pooled)),
+                true => Err(Error::Interrupted),
             }
         })?;
     }
@@ -190,12 +175,13 @@ fn draw(
     setup: &Setup,
     writer: Writer,
     negative: &Embedding,
-    report: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    stop: &Stop,
+    report: &mut dyn FnMut(Event<'_>),
 ) -> Result<Finish> {
     let todo = units_todo(setup, &writer);
     let (workers, threads) =
         setup::workers(&setup.bundle, setup.session.ep, setup.threads, todo.len());
-    let start = report(Event::Start {
+    report(Event::Start {
         ep: setup.session.ep,
         pictures: setup.plan.len(),
         todo: todo
@@ -218,7 +204,8 @@ fn draw(
         },
         todo: &todo,
         next: AtomicUsize::new(0),
-        stop: AtomicBool::new(start.is_break()),
+        stop,
+        failed: AtomicBool::new(false),
     };
     let written = work(&shared, workers, report)?;
     match todo.len() - written {
@@ -232,11 +219,7 @@ fn draw(
 }
 
 /// Runs the workers and reports for them; returns how many units they wrote.
-fn work(
-    shared: &Shared<'_>,
-    workers: usize,
-    report: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
-) -> Result<usize> {
+fn work(shared: &Shared<'_>, workers: usize, report: &mut dyn FnMut(Event<'_>)) -> Result<usize> {
     let (sender, messages) = mpsc::channel();
     std::thread::scope(|scope| {
         for _ in 0..workers {
@@ -244,7 +227,7 @@ fn work(
             scope.spawn(move || {
                 let done = Worker::open(shared).and_then(|mut worker| worker.work(&sender));
                 if let Err(error) = done {
-                    shared.stop.store(true, Ordering::SeqCst);
+                    shared.failed.store(true, Ordering::SeqCst);
                     let _ = sender.send(Message::Failed(error));
                 }
             });
@@ -271,9 +254,7 @@ fn work(
                     continue;
                 }
             };
-            if report(event).is_break() {
-                shared.stop.store(true, Ordering::SeqCst);
-            }
+            report(event);
         }
         failed.map_or(Ok(written), Err)
     })

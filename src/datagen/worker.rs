@@ -8,10 +8,9 @@ use std::sync::mpsc::Sender;
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
 
 use super::filter::{Filter, Judgement};
-use super::run::Message;
 use super::setup::Setup;
 use super::{Error, Format, Picture, Result};
-use crate::base::fsio;
+use crate::base::{Stop, fsio};
 use crate::data::dataset::{LatentsRef, Row};
 use crate::data::writer::{TextFile, Writer, latents_name};
 use crate::diffusion::painter::{Order, Painter};
@@ -24,6 +23,17 @@ const JPEG_QUALITY: u8 = 95;
 /// Longest part of a caption in a file's name.
 const SLUG: usize = 60;
 
+/// What workers tell the thread that reports.
+pub(super) enum Message {
+    Stepped(usize),
+    Unit {
+        unit: usize,
+        kept: usize,
+        dropped: BTreeMap<String, usize>,
+    },
+    Failed(Error),
+}
+
 /// What workers share.
 pub(super) struct Shared<'a> {
     pub(super) setup: &'a Setup,
@@ -35,13 +45,15 @@ pub(super) struct Shared<'a> {
     /// The queue of units.
     pub(super) todo: &'a [usize],
     pub(super) next: AtomicUsize,
-    pub(super) stop: AtomicBool,
+    pub(super) stop: &'a Stop,
+    /// Whether a worker failed: then the others end too.
+    pub(super) failed: AtomicBool,
 }
 
 impl Shared<'_> {
     /// The next unit of the queue, until it is empty or the run is stopped.
     fn take(&self) -> Option<usize> {
-        if self.stop.load(Ordering::SeqCst) {
+        if self.stop.asked() || self.failed.load(Ordering::SeqCst) {
             return None;
         }
         let place = self.next.fetch_add(1, Ordering::SeqCst);

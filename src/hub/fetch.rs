@@ -1,14 +1,12 @@
 //! Getting bytes over HTTP: redirects, resuming, checks.
 
 use std::io::Read;
-use std::ops::ControlFlow;
 use std::time::Duration;
 
 use ureq::http::{HeaderMap, Response, Uri};
 use ureq::{Agent, Body};
 
 use super::{Error, Hub, Result};
-use crate::base::fsio;
 use crate::base::fsio::Resumable;
 
 /// Tries without a new byte before giving up.
@@ -141,14 +139,14 @@ impl Client {
 
     /// Appends to `file` what it lacks of the `head.size` bytes at `url`, going on where a
     /// connection broke; then checks their hash, if the hub gave one. `progress` gets the bytes
-    /// that are there.
+    /// that are there, and says whether to stop.
     pub(super) fn fill(
         &self,
         what: What<'_>,
         url: &str,
         head: &Head,
         file: &mut Resumable,
-        progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+        progress: &mut dyn FnMut(u64) -> bool,
     ) -> Result<()> {
         if file.len() > head.size {
             file.truncate()?;
@@ -191,7 +189,7 @@ impl Client {
         url: &str,
         head: &Head,
         file: &mut Resumable,
-        progress: &mut dyn FnMut(u64) -> ControlFlow<()>,
+        progress: &mut dyn FnMut(u64) -> bool,
     ) -> Result<()> {
         let start = file.len();
         let response = self.request(what, url, Some(start), Follow::Everywhere, false)?;
@@ -217,7 +215,7 @@ impl Client {
                 return Ok(());
             }
             file.append(&buffer[..read])?;
-            if progress(file.len()).is_break() {
+            if progress(file.len()) {
                 return Err(Error::Interrupted);
             }
         }
@@ -314,22 +312,6 @@ pub(super) fn escaped(path: &str, keep_slashes: bool) -> String {
         }
     }
     out
-}
-
-/// Waits until no other process fetches the same file.
-pub(super) fn lock(path: &std::path::Path) -> Result<std::fs::File> {
-    if let Some(parent) = path.parent() {
-        fsio::create_dir_all(parent)?;
-    }
-    let failed = fsio::at("lock", path);
-    let file = std::fs::File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .map_err(failed)?;
-    file.lock().map_err(failed)?;
-    Ok(file)
 }
 
 #[cfg(test)]

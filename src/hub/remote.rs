@@ -1,15 +1,15 @@
 //! A repository: which files it has, and each of them in the cache.
 
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 use serde::Deserialize;
 
-use super::fetch::{Client, What, escaped, lock};
+use super::fetch::{Client, What, escaped};
 use super::{Error, Hub, Id, Result, is_path};
 use crate::base::fsio;
 use crate::base::fsio::Resumable;
+use crate::base::{Stop, lock};
 
 /// What is asked for before the files, in messages.
 const LIST: &str = "the list of files";
@@ -104,11 +104,12 @@ impl Remote {
     /// The path of a file in the cache, fetched if it isn't there.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] if `progress` says so; what was fetched is kept.
+    /// [`Error::Interrupted`] if `stop` was asked; what was fetched is kept.
     pub fn fetch(
         &self,
         file: &str,
-        progress: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+        stop: &Stop,
+        progress: &mut dyn FnMut(Progress<'_>),
     ) -> Result<PathBuf> {
         let path = self.snapshot().join(file);
         // A link into the cache whose target was removed doesn't exist.
@@ -129,13 +130,19 @@ impl Remote {
         let url = self.url(file);
         let head = client.head(what, &url)?;
         let blob = self.home.join("blobs").join(&head.etag);
-        let _lock = lock(&self.locks.join(format!("{}.lock", head.etag)))?;
+        // Waits until no other process fetches the same file.
+        let lock = self.locks.join(format!("{}.lock", head.etag));
+        if let Some(parent) = lock.parent() {
+            fsio::create_dir_all(parent)?;
+        }
+        let _lock = lock::wait(&lock)?;
         if !blob.exists() {
             fsio::create_dir_all(self.home.join("blobs"))?;
             let mut partial = Resumable::open(self.home.join("blobs"), &head.etag)?;
             let total = head.size;
             client.fill(what, &url, &head, &mut partial, &mut |bytes| {
-                progress(Progress { file, bytes, total })
+                progress(Progress { file, bytes, total });
+                stop.asked()
             })?;
             partial.commit()?;
         }

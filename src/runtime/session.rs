@@ -86,12 +86,6 @@ impl SessionOptions {
     }
 }
 
-impl From<&crate::cli::Common> for SessionOptions {
-    fn from(common: &crate::cli::Common) -> Self {
-        Self::new(common.ep(), common.device, common.threads())
-    }
-}
-
 /// An input or output as the graph declares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorSpec {

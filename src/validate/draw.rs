@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use image::RgbImage;
+use serde_json::Value;
 
-use super::{Axis, Record, Validator};
-use crate::align::Result;
-use crate::cli;
+use super::Error;
+use super::open::Loaded;
+use crate::align;
+use crate::align::validation::{Axis, Record, Schedule, Validator};
 use crate::datagen;
 use crate::diffusion::painter::{Order, Painter};
 use crate::diffusion::pipeline::Job;
@@ -21,17 +23,20 @@ use crate::score::scores::{AxisScore, Sided};
 /// The first image number of validations: data sets count from 0, so no noise is met twice.
 const FIRST_IMAGE: u32 = 1 << 31;
 
-impl Validator {
-    /// Pictures of a validation.
-    pub fn pictures(&self) -> usize {
+impl Validator for Loaded {
+    fn schedule(&self) -> Schedule {
+        self.schedule
+    }
+
+    fn facts(&self) -> &Value {
+        &self.facts
+    }
+
+    fn pictures(&self) -> usize {
         self.plan.len()
     }
 
-    /// Draws with these factors and scores what comes out; nothing if the user interrupts.
-    ///
-    /// # Errors
-    /// A network that fails, a picture that is none.
-    pub fn run(&mut self, step: u32, lora: Fitted) -> Result<Option<Record>> {
+    fn run(&mut self, step: u32, lora: Fitted) -> align::Result<Option<Record>> {
         let lora = Arc::new(lora);
         for painter in &mut self.painters {
             painter.set_lora(Arc::clone(&lora));
@@ -40,15 +45,18 @@ impl Validator {
         // As many pictures at a time as the painters draw at once: there may be too many to keep.
         let together = self.painters.len() * self.batch;
         for first in (0..self.plan.len()).step_by(together) {
-            if cli::interrupted() {
+            if self.stop.asked() {
                 return Ok(None);
             }
-            let images = self.paint(first..(first + together).min(self.plan.len()))?;
-            verdicts.extend(self.chain.classify(&images)?);
+            let images = self.paint(first..(first + together).min(self.plan.len()));
+            let images = images.map_err(Error::from)?;
+            verdicts.extend(self.chain.classify(&images).map_err(Error::from)?);
         }
         Ok(Some(self.score(step, verdicts)))
     }
+}
 
+impl Loaded {
     /// Draws some pictures of the plan, a batch on each painter.
     fn paint(&mut self, pictures: std::ops::Range<usize>) -> datagen::Result<Vec<RgbImage>> {
         let orders: Vec<Order<'_>> = pictures

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use super::{Request, Schedule, Validator};
-use crate::align::Result;
-use crate::base::fsio;
+use super::{Request, Result};
+use crate::align;
+use crate::align::validation::{Inputs, Schedule, Validation, Validator};
+use crate::base::{Stop, fsio};
 use crate::bundle::{Bundle, Part};
 use crate::data::dataset::{Dataset, Kind};
 use crate::data::pool::Pool;
@@ -17,14 +18,12 @@ use crate::diffusion::guidance::Guidance;
 use crate::diffusion::painter::Painter;
 use crate::diffusion::pipeline::Settings;
 use crate::diffusion::samplers::SamplerKind;
-use crate::diffusion::schedule::SchedulerConfig;
 use crate::diffusion::text::{Embedding, TextEncoders, TextShape};
 use crate::judge::chain::{Chain, Manifest};
 use crate::judge::scales;
 use crate::prompts;
-use crate::prompts::Axes;
 use crate::prompts::caption_id;
-use crate::runtime::{Runtime, SessionOptions};
+use crate::runtime::SessionOptions;
 use crate::score;
 use crate::score::gallery;
 use crate::score::metrics::Metrics;
@@ -33,27 +32,6 @@ use crate::score::population::{Population, Prompt, Shot, Slot};
 /// `pa-datagen`'s defaults, for a data set that doesn't say how it was drawn.
 const STEPS: u32 = 50;
 const CFG: f32 = 5.0;
-
-/// What a validator is made of.
-#[derive(Debug, Clone, Copy)]
-pub struct Inputs<'a> {
-    /// The model.
-    pub bundle: &'a Bundle,
-    /// Its noise schedule.
-    pub scheduler: &'a SchedulerConfig,
-    /// The data sets of the run; pictures are of the first one's size.
-    pub pool: &'a Pool,
-    /// The axes with their targets.
-    pub axes: Option<&'a Axes>,
-    /// ONNX Runtime.
-    pub runtime: &'a Runtime,
-    /// How graphs are run.
-    pub session: &'a SessionOptions,
-    /// Seed of the pictures' noise.
-    pub seed: u64,
-    /// Steps of the run.
-    pub steps: u32,
-}
 
 /// How pictures are drawn.
 #[derive(Debug)]
@@ -82,12 +60,33 @@ impl Drawing {
     }
 }
 
-impl Validator {
+/// Everything that validations need, loaded.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    pub(super) schedule: Schedule,
+    pub(super) plan: Plan,
+    /// By the id of their caption.
+    pub(super) embeddings: HashMap<u32, Embedding>,
+    pub(super) negative: Embedding,
+    pub(super) painters: Vec<Painter>,
+    /// Pictures a painter draws at once.
+    pub(super) batch: usize,
+    pub(super) chain: Chain,
+    pub(super) metrics: Metrics,
+    pub(super) population: Population,
+    pub(super) facts: Value,
+    pub(super) stop: Stop,
+}
+
+impl Validation for Request {
+    fn open(&self, inputs: &Inputs<'_>) -> align::Result<Box<dyn Validator>> {
+        Ok(Box::new(Loaded::open(self, inputs)?))
+    }
+}
+
+impl Loaded {
     /// Checks the request against what there is, encodes the captions and loads the networks.
-    ///
-    /// # Errors
-    /// An option that can't be, a bundle without the parts, a chain that doesn't measure the axes.
-    pub fn open(request: &Request, inputs: &Inputs<'_>) -> Result<Self> {
+    fn open(request: &Request, inputs: &Inputs<'_>) -> Result<Self> {
         request.check()?;
         let Inputs {
             bundle,
@@ -132,6 +131,7 @@ impl Validator {
             chain,
             metrics: Metrics::axes(scales),
             facts: Value::Null,
+            stop: inputs.stop.clone(),
         };
         validator.facts = validator.describe(request, &drawing, bundle)?;
         Ok(validator)

@@ -5,26 +5,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
 
-use super::{INDEX, Layout, Place, Source, builtin};
+use super::builtin;
+use super::index::{FILES, FOLDERS, INDEX, NETWORK_FILES, OWN_FOLDERS};
+use super::open::{Layout, Place, Source};
 use crate::base::fsio;
 use crate::bundle::{Part, Result};
 
-/// Files that go into the bundle, where the checkpoint itself has them.
-pub(super) const FILES: [&str; 6] = [
-    "README.md",
-    "LICENSE",
-    "LICENSE.md",
-    "axes.toml",
-    "chain.toml",
-    "reference.safetensors",
-];
-/// Folders whose files go into the bundle; the base's, where the checkpoint has none.
-pub(super) const FOLDERS: [&str; 4] =
-    ["tokenizer", "tokenizer_2", "scheduler", "feature_extractor"];
-/// The same, but never the base's: they are about one model.
-pub(super) const OWN_FOLDERS: [&str; 1] = ["prompts"];
-/// Files beside a network's weights that belong to it.
-pub(super) const NETWORK_FILES: [&str; 2] = ["config.json", "preprocessor_config.json"];
 /// The scheduler's configuration.
 const SCHEDULER: &str = "scheduler/scheduler_config.json";
 

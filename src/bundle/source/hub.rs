@@ -4,10 +4,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::files::{FILES, FOLDERS, NETWORK_FILES, OWN_FOLDERS};
-use super::{INDEX, json};
-use crate::bundle::export::{Event, Report};
-use crate::bundle::{Error, Options, Result};
+use serde_json::Value as Json;
+
+use super::index::{FILES, FOLDERS, INDEX, NETWORK_FILES, OWN_FOLDERS};
+use crate::base::json;
+use crate::bundle::event::Report;
+use crate::bundle::{Error, Event, Options, Result};
 use crate::hub::{self, Hub, Id, Remote};
 use crate::tensors;
 use crate::tensors::Chosen;
@@ -44,7 +46,11 @@ impl<'a> Want<'a> {
 
 /// The folder, or the single file, of a hub id once everything wanted is in the cache; nothing if
 /// `path` is no hub id.
-pub(super) fn fetch(path: &Path, want: &Want<'_>, report: Report<'_>) -> Result<Option<PathBuf>> {
+pub(super) fn fetch(
+    path: &Path,
+    want: &Want<'_>,
+    report: &mut Report<'_>,
+) -> Result<Option<PathBuf>> {
     let Some(id) = path.to_str().and_then(Id::parse) else {
         return Ok(None);
     };
@@ -59,14 +65,15 @@ pub(super) fn fetch(path: &Path, want: &Want<'_>, report: Report<'_>) -> Result<
     let hub = Hub::from_env().map_err(failed)?;
     let remote = hub.open(&id).map_err(failed)?;
     let mut get = |file: &str| {
-        let fetched = remote.fetch(file, &mut |progress| {
+        let observe = &mut *report.observe;
+        let fetched = remote.fetch(file, report.stop, &mut |progress| {
             let hub::Progress { file, bytes, total } = progress;
-            report(Event::Fetching {
+            observe(Event::Fetching {
                 repo: &name,
                 file,
                 bytes,
                 total,
-            })
+            });
         });
         fetched.map_err(failed)
     };
@@ -149,7 +156,8 @@ fn networks(remote: &Remote, want: &Want<'_>) -> hub::Result<Vec<(String, Chosen
 /// what the model's index names.
 fn expected<'a>(remote: &Remote, want: &Want<'a>) -> Vec<&'a str> {
     let has = |file: String| remote.files().contains(&file);
-    let index = json(&remote.snapshot().join(INDEX)).unwrap_or_default();
+    let index = remote.snapshot().join(INDEX);
+    let index: Json = json::read(&index, "JSON").unwrap_or_default();
     // `"unet": ["diffusers", "UNet2DConditionModel"]`; `[null, null]` for what a model lacks.
     let named = |n: &str| index.get(n).is_some_and(|entry| entry[1].is_string());
     let there = |n: &&str| has(format!("{n}/config.json")) || remote.is_offline() && named(n);

@@ -1,0 +1,116 @@
+//! What a run is asked for, what it says, and how it ends.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::checkpoint::{Plan, Skipped};
+use super::config::Config;
+use super::log::Line;
+use super::validation::{Record, Validation};
+use crate::runtime::SessionOptions;
+
+/// Where pairs come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PairSource {
+    /// Drawn from the data set, with the target shares of this axes file (or of the data set's or
+    /// the bundle's own).
+    Drawn(Option<PathBuf>),
+    /// A file of pairs.
+    File(PathBuf),
+}
+
+/// How a run is carried out; nothing of this is meant to change its numbers.
+#[derive(Debug, Clone)]
+pub struct Environment {
+    /// Provider, device and threads.
+    pub session: SessionOptions,
+    /// Samples the network takes at once; the whole batch by default.
+    pub micro_batch: Option<usize>,
+    /// Bytes of gradients kept until the errors of the whole batch are known; all by default.
+    pub grad_memory: Option<u64>,
+    /// Steps between checkpoints.
+    pub save_every: u32,
+    /// Checkpoints kept.
+    pub keep: usize,
+    /// Whether to go on with a run that is in the output folder.
+    pub resume: bool,
+    /// Folder for a file per step with everything of it.
+    pub trace: Option<PathBuf>,
+}
+
+/// What to do.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The bundle.
+    pub model: PathBuf,
+    /// The data sets, at least one.
+    pub data: Vec<PathBuf>,
+    /// The output folder.
+    pub out: PathBuf,
+    /// The pairs.
+    pub pairs: PairSource,
+    /// Pictures drawn and scored while training goes on.
+    pub validate: Option<Arc<dyn Validation>>,
+    /// What the numbers depend on.
+    pub config: Config,
+    /// What they don't.
+    pub environment: Environment,
+}
+
+/// What happens during a run.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Training is about to start or go on.
+    Start {
+        /// Where the steps are computed.
+        device: String,
+        /// Processes that share the run.
+        ranks: usize,
+        /// Updates done before.
+        done: u32,
+        /// Updates in all.
+        steps: u32,
+        /// Trained parameters.
+        parameters: usize,
+        /// Pairs in the list.
+        pairs: usize,
+    },
+    /// A subject that gives no pairs.
+    LeftOut(&'a str),
+    /// A checkpoint that was passed over.
+    Skipped(&'a Skipped),
+    /// A step is done.
+    Step(&'a Line),
+    /// Pictures are about to be drawn for validation, so many after so many updates.
+    Validating {
+        /// Updates done.
+        step: u32,
+        /// Pictures to draw.
+        pictures: usize,
+    },
+    /// What they showed.
+    Validated(&'a Record),
+    /// A checkpoint is complete.
+    Saved(&'a Path),
+}
+
+/// How a run ended when it did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// All steps are done and the LoRA is written.
+    Done,
+    /// A validation after so many updates met the target, and the LoRA is written.
+    Reached(u32),
+    /// The user interrupted after so many updates; they are saved.
+    Interrupted(u32),
+}
+
+impl Request {
+    pub(super) fn plan(&self) -> Plan {
+        Plan {
+            every: self.environment.save_every.max(1),
+            steps: self.config.steps,
+            keep: self.environment.keep.max(1),
+        }
+    }
+}

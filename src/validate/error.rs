@@ -1,0 +1,78 @@
+//! What can go wrong in validation.
+
+use crate::base::hint::{Foreign, Hint};
+use crate::{align, bundle, data, datagen, diffusion, judge, prompts, runtime, score};
+
+/// Why a validation can't be done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What fine-tuning says itself: an option, the data.
+    #[error(transparent)]
+    Align(#[from] align::Error),
+    /// The bundle.
+    #[error(transparent)]
+    Bundle(#[from] bundle::Error),
+    /// ONNX Runtime.
+    #[error(transparent)]
+    Runtime(#[from] runtime::Error),
+    /// The data set.
+    #[error(transparent)]
+    Data(#[from] data::dataset::Error),
+    /// The prompts to validate on.
+    #[error(transparent)]
+    Prompts(#[from] prompts::Error),
+    /// The noise schedule.
+    #[error(transparent)]
+    Schedule(#[from] diffusion::schedule::Error),
+    /// The text encoders.
+    #[error(transparent)]
+    Text(#[from] diffusion::text::Error),
+    /// Drawing pictures.
+    #[error(transparent)]
+    Draw(Box<datagen::Error>),
+    /// The classifier chain that looks at them.
+    #[error(transparent)]
+    Chain(#[from] judge::chain::Error),
+    /// Scoring them.
+    #[error(transparent)]
+    Score(Box<score::Error>),
+}
+
+// Boxed, because they are large and rare.
+impl From<datagen::Error> for Error {
+    fn from(error: datagen::Error) -> Self {
+        Self::Draw(Box::new(error))
+    }
+}
+
+impl From<score::Error> for Error {
+    fn from(error: score::Error) -> Self {
+        Self::Score(Box::new(error))
+    }
+}
+
+impl Hint for Error {
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            Error::Align(error) => error.hint(),
+            Error::Bundle(error) => error.hint(),
+            Error::Runtime(error) => error.hint(),
+            Error::Text(diffusion::text::Error::Bundle(error)) => error.hint(),
+            Error::Draw(error) => error.hint(),
+            Error::Score(error) => error.hint(),
+            _ => None,
+        }
+    }
+}
+
+impl From<Error> for align::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Align(error) => error,
+            other => align::Error::Validation(Foreign::new(other)),
+        }
+    }
+}
+
+/// Result of validation.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,88 @@
+//! What the user asks of validations.
+
+use std::path::PathBuf;
+
+use crate::align::Result;
+
+/// What the user asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// Pictures of each caption.
+    pub pictures: u32,
+    /// Steps between validations.
+    pub every: u32,
+    /// Mean discrepancy over axes at or below which the run ends.
+    pub target: Option<f64>,
+    /// Prompts, as `pa-datagen` takes them [default: the data set's neutral captions of people].
+    pub prompts: Option<PathBuf>,
+    /// Classifier chain [default: the bundle's, then `faces`].
+    pub chain: Option<String>,
+    /// Sampling steps [default: the data set's].
+    pub steps: Option<u32>,
+    /// Guidance scale [default: the data set's].
+    pub cfg: Option<f32>,
+}
+
+impl Request {
+    /// Refuses what can't be, naming the option.
+    ///
+    /// # Errors
+    /// [`Error::Option`](crate::align::Error::Option).
+    pub fn check(&self) -> Result<()> {
+        let rules: [(&'static str, String, bool, &'static str); 4] = [
+            (
+                "validate",
+                self.pictures.to_string(),
+                (1..1 << 31).contains(&self.pictures),
+                "expected a number of pictures from 1",
+            ),
+            (
+                "validate-every",
+                self.every.to_string(),
+                self.every > 0,
+                "expected a number of steps from 1",
+            ),
+            (
+                "validate-cfg",
+                self.cfg.unwrap_or_default().to_string(),
+                self.cfg
+                    .is_none_or(|scale| scale >= 0.0 && scale.is_finite()),
+                "expected a scale from 0",
+            ),
+            (
+                "target-discrepancy",
+                self.target.unwrap_or_default().to_string(),
+                self.target.is_none_or(|d| d >= 0.0 && d.is_finite()),
+                "expected a number from 0",
+            ),
+        ];
+        crate::align::config::check(rules)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_that_can_not_be_are_named() {
+        let fine = Request {
+            pictures: 4,
+            every: 10,
+            target: Some(0.2),
+            prompts: None,
+            chain: None,
+            steps: None,
+            cfg: Some(1.0),
+        };
+        fine.check().unwrap();
+        let refused = |change: fn(&mut Request)| {
+            let mut request = fine.clone();
+            change(&mut request);
+            request.check().unwrap_err().to_string()
+        };
+        assert!(refused(|r| r.cfg = Some(f32::NAN)).starts_with("--validate-cfg NaN"));
+        assert!(refused(|r| r.target = Some(-1.0)).starts_with("--target-discrepancy -1"));
+        assert!(refused(|r| r.pictures = 1 << 31).starts_with("--validate 2147483648"));
+    }
+}

@@ -82,11 +82,7 @@ fn trajectories_are_those_of_diffusers() {
                 false => &[],
             };
             sampler.step(i, &output, &mut x, noise, &mut history);
-            close(
-                &format!("{number} {} step {i}", case.sampler),
-                &x,
-                expected,
-            );
+            close(&format!("{number} {} step {i}", case.sampler), &x, expected);
         }
     }
 }

@@ -15,6 +15,7 @@ use super::resnet::{self, ResnetConfig};
 use super::unet::{self, TextTime, UnetConfig, UnetInputs};
 use super::vae::{self, VaeConfig};
 use super::{Lora, Params, Result};
+use crate::family::{TIME_IDS, ports};
 use crate::graph::{DType, Dim, Graph, Value};
 use crate::lora::{LoraModule, LoraSpec};
 use crate::tensors::Scope;
@@ -66,7 +67,7 @@ impl Default for Options {
         Self {
             compute: DType::F32,
             lora: Some(LoraSpec::default()),
-            time_ids: 6,
+            time_ids: TIME_IDS as u64,
             checkpointing: false,
             score_limit: None,
             plan: Plan::default(),
@@ -84,9 +85,9 @@ impl Options {
     fn batch_and_size(&self, g: &mut Graph, multiple_of: u64, factor: u64) -> [Dim; 3] {
         let [height, width] = self.plan.latent;
         let sizes = [
-            ("batch_size", 1, self.plan.batch),
-            ("height", multiple_of, factor * height),
-            ("width", multiple_of, factor * width),
+            (ports::axes::BATCH, 1, self.plan.batch),
+            (ports::axes::HEIGHT, multiple_of, factor * height),
+            (ports::axes::WIDTH, multiple_of, factor * width),
         ];
         sizes.map(|(name, multiple_of, planned)| {
             let symbol = g.symbol(name, multiple_of);
@@ -112,8 +113,8 @@ pub struct UnetGraph {
 /// As [`clip::text_model`].
 pub fn text_encoder(config: &ClipTextConfig, w: &Scope, options: &Options) -> Result<Graph> {
     text(config, w, options, |g, outputs, _| {
-        g.output("last_hidden_state", outputs.last_hidden_state)?;
-        g.output("pooler_output", outputs.pooled)?;
+        g.output(ports::text::LAST_HIDDEN_STATE, outputs.last_hidden_state)?;
+        g.output(ports::text::POOLER_OUTPUT, outputs.pooled)?;
         hidden_states(g, outputs)
     })
 }
@@ -126,8 +127,8 @@ pub fn text_encoder(config: &ClipTextConfig, w: &Scope, options: &Options) -> Re
 pub fn text_encoder_2(config: &ClipTextConfig, w: &Scope, options: &Options) -> Result<Graph> {
     text(config, w, options, |g, outputs, w| {
         let embeds = clip::text_projection(g, config, w, outputs.pooled)?;
-        g.output("text_embeds", embeds)?;
-        g.output("last_hidden_state", outputs.last_hidden_state)?;
+        g.output(ports::text::TEXT_EMBEDS, embeds)?;
+        g.output(ports::text::LAST_HIDDEN_STATE, outputs.last_hidden_state)?;
         hidden_states(g, outputs)
     })
 }
@@ -139,7 +140,7 @@ pub fn text_encoder_2(config: &ClipTextConfig, w: &Scope, options: &Options) -> 
 pub fn clip_text(config: &ClipTextConfig, w: &Scope, options: &Options) -> Result<Graph> {
     text(config, w, options, |g, outputs, w| {
         let embeds = clip::text_projection(g, config, w, outputs.pooled)?;
-        Ok(g.output("text_embeds", embeds)?)
+        Ok(g.output(ports::text::TEXT_EMBEDS, embeds)?)
     })
 }
 
@@ -151,9 +152,9 @@ fn text(
 ) -> Result<Graph> {
     let mut g = Graph::new();
     let w = options.params(w);
-    let batch = g.symbol("batch_size", 1);
+    let batch = g.symbol(ports::axes::BATCH, 1);
     let shape = [batch.into(), config.max_position_embeddings.into()];
-    let ids = g.input("input_ids", DType::I64, &shape)?;
+    let ids = g.input(ports::text::INPUT_IDS, DType::I64, &shape)?;
     let result = clip::text_model(&mut g, config, &w, ids)?;
     outputs(&mut g, &result, &w)?;
     g.optimize();
@@ -162,7 +163,7 @@ fn text(
 
 fn hidden_states(g: &mut Graph, outputs: &clip::TextOutputs) -> Result<()> {
     for (index, &state) in outputs.hidden_states.iter().enumerate() {
-        g.output(&format!("hidden_states.{index}"), state)?;
+        g.output(&ports::text::hidden_state(index), state)?;
     }
     Ok(())
 }
@@ -175,12 +176,12 @@ fn hidden_states(g: &mut Graph, outputs: &clip::TextOutputs) -> Result<()> {
 pub fn clip_vision(config: &ClipVisionConfig, w: &Scope, options: &Options) -> Result<Graph> {
     let mut g = Graph::new();
     let w = options.params(w);
-    let batch = g.symbol("batch_size", 1);
+    let batch = g.symbol(ports::axes::BATCH, 1);
     let size = Dim::from(config.image_size);
     let shape = [batch.into(), config.num_channels.into(), size.clone(), size];
-    let pixels = g.input("pixel_values", options.compute, &shape)?;
+    let pixels = g.input(ports::vision::PIXEL_VALUES, options.compute, &shape)?;
     let embeds = clip::image_embeds(&mut g, config, &w, pixels)?;
-    g.output("image_embeds", embeds)?;
+    g.output(ports::vision::IMAGE_EMBEDS, embeds)?;
     g.optimize();
     Ok(g)
 }
@@ -215,7 +216,7 @@ fn finish(
     modules: impl FnOnce() -> Vec<LoraModule>,
 ) -> Result<UnetGraph> {
     let prediction = build(&mut g)?;
-    g.output("out_sample", prediction)?;
+    g.output(ports::unet::OUT_SAMPLE, prediction)?;
     g.optimize();
     Ok(UnetGraph {
         graph: g,
@@ -240,17 +241,17 @@ pub(super) fn unet_inputs(
     timestep: Timestep,
 ) -> Result<UnetInputs> {
     let [batch, height, width] = options.batch_and_size(g, config.size_multiple(), 1);
-    let length = Dim::from(g.symbol("sequence_length", 1));
+    let length = Dim::from(g.symbol(ports::axes::SEQUENCE, 1));
     let compute = options.compute;
     let latent = [batch.clone(), config.in_channels.into(), height, width];
-    let sample = g.input("sample", compute, &latent)?;
+    let sample = g.input(ports::unet::SAMPLE, compute, &latent)?;
     let times: &[Dim] = match timestep {
         Timestep::Shared => &[],
         Timestep::PerSample => std::slice::from_ref(&batch),
     };
-    let timestep = g.input("timestep", DType::F32, times)?;
+    let timestep = g.input(ports::unet::TIMESTEP, DType::F32, times)?;
     let text = [batch.clone(), length, config.text_width()?.into()];
-    let encoder_hidden_states = g.input("encoder_hidden_states", compute, &text)?;
+    let encoder_hidden_states = g.input(ports::unet::ENCODER_HIDDEN_STATES, compute, &text)?;
     let added = match config.text_time()? {
         None => None,
         Some(widths) => Some(added_inputs(g, options, &batch, widths)?),
@@ -271,12 +272,12 @@ fn added_inputs(
 ) -> Result<(Value, Value)> {
     let pooled = widths.pooled(options.time_ids)?;
     let text_embeds = g.input(
-        "text_embeds",
+        ports::unet::TEXT_EMBEDS,
         options.compute,
         &[batch.clone(), pooled.into()],
     )?;
     let ids = [batch.clone(), options.time_ids.into()];
-    let time_ids = g.input("time_ids", DType::F32, &ids)?;
+    let time_ids = g.input(ports::unet::TIME_IDS, DType::F32, &ids)?;
     Ok((text_embeds, time_ids))
 }
 
@@ -290,13 +291,13 @@ pub fn vae_encoder(config: &VaeConfig, w: &Scope, options: &Options) -> Result<G
     let w = options.params(w);
     let sample = picture(
         &mut g,
-        "sample",
+        ports::vae::SAMPLE,
         config.in_channels,
         config.factor(),
         options,
     )?;
     let moments = vae::encode(&mut g, config, &w, sample)?;
-    g.output("latent_parameters", moments)?;
+    g.output(ports::vae::LATENT_PARAMETERS, moments)?;
     g.optimize();
     Ok(g)
 }
@@ -309,9 +310,15 @@ pub fn vae_encoder(config: &VaeConfig, w: &Scope, options: &Options) -> Result<G
 pub fn vae_decoder(config: &VaeConfig, w: &Scope, options: &Options) -> Result<Graph> {
     let mut g = Graph::new();
     let w = options.params(w);
-    let latent = picture(&mut g, "latent_sample", config.latent_channels, 1, options)?;
+    let latent = picture(
+        &mut g,
+        ports::vae::LATENT_SAMPLE,
+        config.latent_channels,
+        1,
+        options,
+    )?;
     let sample = vae::decode(&mut g, config, &w, latent)?;
-    g.output("sample", sample)?;
+    g.output(ports::vae::SAMPLE, sample)?;
     g.optimize();
     Ok(g)
 }
@@ -326,7 +333,7 @@ pub fn classifier(config: &ResnetConfig, w: &Scope, options: &Options) -> Result
     let channels = config.num_channels;
     let pixels = picture(
         &mut g,
-        "pixel_values",
+        ports::vision::PIXEL_VALUES,
         channels,
         config.size_multiple(),
         options,

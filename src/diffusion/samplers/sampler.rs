@@ -84,11 +84,7 @@ impl SamplerKind {
     ///
     /// # Errors
     /// [`Error::Steps`] for none, or more than the sampler can make of the schedule.
-    pub fn set_up(
-        self,
-        config: &SchedulerConfig,
-        steps: usize,
-    ) -> Result<Arc<dyn Sampler>, Error> {
+    pub fn set_up(self, config: &SchedulerConfig, steps: usize) -> Result<Arc<dyn Sampler>, Error> {
         (self.set_up)(config, steps)
     }
 }

@@ -33,19 +33,18 @@ fn declared_inputs_outputs_and_defaults() {
     assert_eq!(session.input("timestep").unwrap().dtype, ElementType::Int64);
     assert_eq!(session.ep(), Ep::Cpu);
 
-    let x = arr2(&[[1.0f32, 2.0], [3.0, 4.0]]);
-    let t = arr0(10i64);
-    let feed = Feed::new().f32("x", x.view()).i64("timestep", t.view());
+    let feed = Feed::new()
+        .f32_slice("x", &[1.0, 2.0, 3.0, 4.0], &[2, 2])
+        .i64_slice("timestep", &[10], &[]);
     let outputs = session.run(&feed).unwrap();
     assert_eq!(
         outputs.f32("y").unwrap(),
         arr2(&[[12.0, 14.0], [16.0, 18.0]]).into_dyn()
     );
     assert_eq!(outputs.i64("echo").unwrap(), arr0(10).into_dyn());
-    // The default is replaced where it is fed, and only for that run. A transposed view is no
-    // slice in memory, and comes in right all the same.
+    // The default is replaced where it is fed, and only for that run.
     let feed = Feed::new()
-        .f32("x", x.t())
+        .f32_slice("x", &[1.0, 3.0, 2.0, 4.0], &[2, 2])
         .f32_slice("timestep", &[10.0], &[])
         .f32_slice("scale", &[-1.0], &[]);
     let replaced = session.run(&feed).unwrap();
@@ -56,9 +55,8 @@ fn declared_inputs_outputs_and_defaults() {
 
 #[test]
 fn fp32_values_are_cast_to_a_half_graph_and_back() {
-    let x = arr1(&[1.5f32, -3.0]);
     let outputs = open("half.onnx")
-        .run(&Feed::new().f32("x", x.view()))
+        .run(&Feed::new().f32_slice("x", &[1.5, -3.0], &[2]))
         .unwrap();
     assert_eq!(outputs.f32("y").unwrap(), arr1(&[2.25, 9.0]).into_dyn());
     assert!(matches!(

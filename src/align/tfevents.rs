@@ -131,7 +131,7 @@ mod tests {
     /// Written by tensorboard 2.21's `RecordWriter` from messages with these fields.
     #[test]
     fn records_are_tensorboard_s() {
-        let hex = |bytes: &[u8]| -> String { bytes.iter().map(|b| format!("{b:02x}")).collect() };
+        use crate::base::fsio::hex;
         assert_eq!(
             hex(&version(1.5)),
             "1800000000000000a37f4b2209000000000000f83f1a0d627261696e2e4576656e743a322a28646c"

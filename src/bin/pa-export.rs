@@ -185,7 +185,7 @@ fn list(dir: &Path, json: bool) -> anyhow::Result<Outcome> {
             "{part}: {} parameters, {} operations in {}, {} bytes",
             info.parameters,
             info.operations,
-            info.dtype.name(),
+            info.dtype.short_name(),
             info.bytes
         )?;
         for (what, ports) in [("in ", &info.inputs), ("out", &info.outputs)] {
@@ -390,7 +390,7 @@ fn report(json: bool, event: &Event<'_>) {
         Event::Part { part, info, time } => {
             let (operations, parameters) = (info.operations, info.parameters);
             let seconds = time.as_secs_f64();
-            let dtype = info.dtype.name();
+            let dtype = info.dtype.short_name();
             let size = info.bytes as f64 / 1e6;
             tracing::info!(
                 "{part}: {operations} operations over {parameters} parameters in {dtype}, \
@@ -404,7 +404,7 @@ fn report(json: bool, event: &Event<'_>) {
             );
         }
         Event::Converted { file, converted } => {
-            let (tensors, dtype) = (converted.tensors, converted.dtype.name());
+            let (tensors, dtype) = (converted.tensors, converted.dtype.short_name());
             tracing::info!("{}: {tensors} tensors written as {dtype}", converted.file);
             cli::event(
                 json,

@@ -52,7 +52,7 @@ pub fn export(
         source: source.path.clone(),
         base: source.base.clone(),
         detached: options.detached,
-        dtype: options.dtype.name().into(),
+        dtype: options.dtype.short_name().into(),
         target: options.target,
         weights: link_weights(staged.path(), &writer.users(), report)?,
         files: source.copy_files(staged.path(), &parts)?,

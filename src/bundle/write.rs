@@ -19,7 +19,6 @@ use crate::base::fsio;
 use crate::family::ports::training::GRAD;
 use crate::graph::{DType, Dim, Value};
 use crate::nets::graphs;
-use crate::tensors;
 use crate::tensors::Weights;
 
 /// The file of zeros that LoRA inputs take their defaults from.
@@ -156,16 +155,15 @@ fn convert(
     dir: &Path,
     report: &mut Report<'_>,
 ) -> Result<Option<Converted>> {
-    let stored = match dtype {
-        DType::F16 => tensors::DType::F16,
-        DType::BF16 => tensors::DType::BF16,
-        _ => tensors::DType::F32,
-    };
-    let name = format!("{}/popalign-{}.safetensors", part.folder(), dtype.name());
+    let name = format!(
+        "{}/popalign-{}.safetensors",
+        part.folder(),
+        dtype.short_name()
+    );
     let file = dir.join(&name);
     fsio::create_dir_all(dir.join(part.folder()))?;
     let before = weights.files().to_vec();
-    let tensors = weights.convert(stored, &file)?;
+    let tensors = weights.convert(dtype, &file)?;
     if tensors == 0 {
         return Ok(None);
     }

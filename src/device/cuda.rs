@@ -24,7 +24,7 @@ use super::{
     AdamWStep, Clip, Device, Diffuse, Diffused, Error, Errors, Layout, Link, Loss, Meeting,
     Moments, State, Weights, blockwise, nccl,
 };
-use crate::runtime::Memory;
+use crate::runtime::{Memory, cuda_devices};
 
 /// Threads of a block: `LANES` of `kernels/common.cuh`.
 const THREADS: u32 = 256;
@@ -56,19 +56,7 @@ macro_rules! launch {
 
 /// Number of CUDA devices, or what is missing. Never panics.
 pub fn probe() -> Result<usize, Error> {
-    let missing = |reason: String| Error::Unavailable { reason };
-    // SAFETY: only looks for the shared library; no symbol of it is called.
-    if !unsafe { cudarc::driver::sys::is_culib_present() } {
-        return Err(missing(
-            "libcuda (the NVIDIA driver) is not installed".to_owned(),
-        ));
-    }
-    let count = CudaContext::device_count()
-        .map_err(|e| missing(format!("the driver does not start: {e}")))?;
-    match usize::try_from(count) {
-        Ok(n) if n > 0 => Ok(n),
-        _ => Err(missing("the driver finds no device".to_owned())),
-    }
+    cuda_devices().map_err(|reason| Error::Unavailable { reason })
 }
 
 /// One GPU with the kernels loaded, working on one stream.

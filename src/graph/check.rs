@@ -8,9 +8,9 @@ use std::path::{Component, Path};
 
 use prost::Message;
 
-use super::DType;
 use super::onnx::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfo};
 use super::write::{CONTRIB, OPSET, OPSET_BF16};
+use crate::base::DType;
 use crate::base::fsio;
 
 /// Why a model file is refused.
@@ -106,7 +106,7 @@ fn check_graph(graph: &GraphProto, folder: &Path) -> Result<()> {
 
 fn check_port(port: &ValueInfo) -> Result<()> {
     let tensor = port.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
-    let typed = tensor.is_some_and(|t| element_size(t.elem_type).is_some() && t.shape.is_some());
+    let typed = tensor.is_some_and(|t| element(t.elem_type).is_some() && t.shape.is_some());
     if port.name.is_empty() || !typed {
         return broken(format!(
             "input or output `{}` has no name, type or shape",
@@ -116,12 +116,20 @@ fn check_port(port: &ValueInfo) -> Result<()> {
     Ok(())
 }
 
-/// Bytes of an element of an ONNX type.
-fn element_size(onnx: i32) -> Option<u64> {
-    DType::ALL
-        .iter()
-        .find(|d| d.onnx() == onnx)
-        .map(|d| d.size())
+/// The types of the tensors that this crate writes.
+const ELEMENTS: [DType; 7] = [
+    DType::F32,
+    DType::F16,
+    DType::BF16,
+    DType::I64,
+    DType::I32,
+    DType::U8,
+    DType::Bool,
+];
+
+/// The type of that number, if it is known here.
+fn element(onnx: i32) -> Option<DType> {
+    ELEMENTS.into_iter().find(|d| d.onnx() == onnx)
 }
 
 fn check_tensor<'a>(
@@ -130,16 +138,14 @@ fn check_tensor<'a>(
     sizes: &mut BTreeMap<&'a str, u64>,
 ) -> Result<()> {
     let name = &tensor.name;
-    let Some(size) = element_size(tensor.data_type) else {
+    let Some(dtype) = element(tensor.data_type) else {
         return broken(format!(
             "initializer `{name}` has unknown type {}",
             tensor.data_type
         ));
     };
-    let bytes = tensor.dims.iter().try_fold(size, |bytes, &dim| {
-        bytes.checked_mul(u64::try_from(dim).ok()?)
-    });
-    let Some(bytes) = bytes else {
+    let shape: Option<Vec<u64>> = tensor.dims.iter().map(|&n| n.try_into().ok()).collect();
+    let Some(bytes) = shape.and_then(|shape| dtype.bytes(&shape)) else {
         return broken(format!("initializer `{name}` has shape {:?}", tensor.dims));
     };
     if tensor.data_location != Some(1) {
@@ -151,6 +157,17 @@ fn check_tensor<'a>(
         }
         return Ok(());
     }
+    check_external(tensor, bytes, folder, sizes)
+}
+
+/// Checks that the bytes that a tensor points to are there, as many as its shape needs.
+fn check_external<'a>(
+    tensor: &'a TensorProto,
+    bytes: u64,
+    folder: &Path,
+    sizes: &mut BTreeMap<&'a str, u64>,
+) -> Result<()> {
+    let name = &tensor.name;
     let entry = |key: &str| {
         let found = tensor.external_data.iter().find(|e| e.key == key);
         found.map(|e| e.value.as_str())

@@ -7,7 +7,8 @@
 
 use std::collections::HashSet;
 
-use super::{Graph, Node, Op, Origin, Symbol, Value};
+use super::builder::{Node, Origin};
+use super::{Graph, Op, Symbol, Value};
 
 /// Bytes that a graph takes while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,15 +26,8 @@ impl Graph {
     ///
     /// Nothing if a symbol's size isn't given.
     pub fn memory(&self, size: impl Fn(Symbol) -> Option<u64>) -> Option<Memory> {
-        let bytes: Vec<u64> = self
-            .tensors
-            .iter()
-            .map(|t| {
-                t.shape
-                    .iter()
-                    .try_fold(t.dtype.size(), |n, d| Some(n * d.at(&size)?))
-            })
-            .collect::<Option<_>>()?;
+        let bytes: Option<Vec<u64>> = self.values().map(|v| self.bytes(v, &size)).collect();
+        let bytes = bytes?;
         let constant = self.constant_nodes();
         let order: Vec<usize> = self
             .execution_order()
@@ -90,7 +84,7 @@ impl Graph {
     fn peak(&self, order: &[usize], bytes: &[u64]) -> (u64, u64) {
         let readers = self.readers(order);
         let mut buffers = Buffers {
-            owner: (0..self.tensors.len() as u32).map(Value).collect(),
+            owner: self.values().collect(),
             uses: readers.clone(),
         };
         let (mut alive, mut most, mut largest) = (0_u64, 0_u64, 0_u64);

@@ -1,6 +1,8 @@
 //! The operations a graph is made of: ONNX operators with typed attributes.
 
-use super::DType;
+use std::fmt;
+
+use crate::base::DType;
 
 /// Operations of one operand, element by element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -23,6 +25,28 @@ pub enum Unary {
     Identity,
 }
 
+impl Unary {
+    /// Name of the operator.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Neg => "Neg",
+            Self::Exp => "Exp",
+            Self::Log => "Log",
+            Self::Sqrt => "Sqrt",
+            Self::Reciprocal => "Reciprocal",
+            Self::Sigmoid => "Sigmoid",
+            Self::Tanh => "Tanh",
+            Self::Relu => "Relu",
+            Self::Erf => "Erf",
+            Self::Sin => "Sin",
+            Self::Cos => "Cos",
+            Self::Not => "Not",
+            Self::Gelu => "Gelu",
+            Self::Identity => "Identity",
+        }
+    }
+}
+
 /// Operations of two operands that broadcast as numpy's do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "each is the ONNX operator of that name")]
@@ -41,6 +65,23 @@ pub enum Binary {
 }
 
 impl Binary {
+    /// Name of the operator.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Add => "Add",
+            Self::Sub => "Sub",
+            Self::Mul => "Mul",
+            Self::Div => "Div",
+            Self::Pow => "Pow",
+            Self::Max => "Max",
+            Self::Min => "Min",
+            Self::Equal => "Equal",
+            Self::Greater => "Greater",
+            Self::Less => "Less",
+            Self::And => "And",
+        }
+    }
+
     pub(super) fn is_comparison(self) -> bool {
         matches!(self, Self::Equal | Self::Greater | Self::Less | Self::And)
     }
@@ -53,6 +94,17 @@ pub enum Reduction {
     ReduceSum,
     ReduceMean,
     ReduceMax,
+}
+
+impl Reduction {
+    /// Name of the operator.
+    fn name(self) -> &'static str {
+        match self {
+            Self::ReduceSum => "ReduceSum",
+            Self::ReduceMean => "ReduceMean",
+            Self::ReduceMax => "ReduceMax",
+        }
+    }
 }
 
 /// Geometry of a two-dimensional convolution; pads are top, left, bottom, right.
@@ -88,8 +140,42 @@ pub struct Pool {
     pub pads: [u64; 4],
 }
 
+impl Pool {
+    /// Kernel, stride and padding alike on both axes.
+    pub fn new(kernel: u64, stride: u64, pad: u64) -> Self {
+        Self {
+            kernel: [kernel; 2],
+            strides: [stride; 2],
+            pads: [pad; 4],
+        }
+    }
+}
+
+/// An attribute that is a number: equal to another, and hashed, by its bits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Real(u32);
+
+impl Real {
+    /// The number.
+    pub fn get(self) -> f32 {
+        f32::from_bits(self.0)
+    }
+}
+
+impl From<f32> for Real {
+    fn from(number: f32) -> Self {
+        Self(number.to_bits())
+    }
+}
+
+impl fmt::Debug for Real {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
 /// An operation with its attributes.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[expect(
     missing_docs,
     reason = "each is the ONNX operator of that name unless said otherwise"
@@ -113,10 +199,10 @@ pub enum Op {
     /// Outputs: y, mean, inverse standard deviation.
     LayerNormalization {
         axis: usize,
-        epsilon: f32,
+        epsilon: Real,
     },
     BatchNormalization {
-        epsilon: f32,
+        epsilon: Real,
     },
     Reshape,
     Transpose {
@@ -172,7 +258,7 @@ pub enum Op {
 
 /// Fused operators of the domain `com.microsoft`, which only ONNX Runtime has. Pictures have their
 /// channels last.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(
     missing_docs,
     reason = "each is the operator of that name in onnxruntime/docs/ContribOperators.md"
@@ -181,13 +267,13 @@ pub enum Contrib {
     /// x [B, H, W, C], gamma and beta `[C]` f32.
     GroupNorm {
         groups: u64,
-        epsilon: f32,
+        epsilon: Real,
         silu: bool,
     },
     /// x, gamma, beta, skip [B, H, W, C] or [B, 1, 1, C]; outputs: y, x + skip.
     SkipGroupNorm {
         groups: u64,
-        epsilon: f32,
+        epsilon: Real,
         silu: bool,
     },
     /// x [B, H, W, C], weight [out, kH, kW, C], bias.
@@ -198,7 +284,7 @@ pub enum Contrib {
     },
     /// x, skip, gamma, beta, and a bias or none; outputs: y, x + bias + skip.
     SkipLayerNormalization {
-        epsilon: f32,
+        epsilon: Real,
     },
     /// x [B, N, C], bias `[C]`, skip.
     BiasAdd,
@@ -207,7 +293,7 @@ pub enum Contrib {
     /// GELU of x + bias.
     BiasGelu,
     QuickGelu {
-        alpha: f32,
+        alpha: Real,
     },
 }
 
@@ -232,35 +318,8 @@ impl Op {
     /// Name of the ONNX operator it is written as.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Unary(op) => match op {
-                Unary::Neg => "Neg",
-                Unary::Exp => "Exp",
-                Unary::Log => "Log",
-                Unary::Sqrt => "Sqrt",
-                Unary::Reciprocal => "Reciprocal",
-                Unary::Sigmoid => "Sigmoid",
-                Unary::Tanh => "Tanh",
-                Unary::Relu => "Relu",
-                Unary::Erf => "Erf",
-                Unary::Sin => "Sin",
-                Unary::Cos => "Cos",
-                Unary::Not => "Not",
-                Unary::Gelu => "Gelu",
-                Unary::Identity => "Identity",
-            },
-            Self::Binary(op) => match op {
-                Binary::Add => "Add",
-                Binary::Sub => "Sub",
-                Binary::Mul => "Mul",
-                Binary::Div => "Div",
-                Binary::Pow => "Pow",
-                Binary::Max => "Max",
-                Binary::Min => "Min",
-                Binary::Equal => "Equal",
-                Binary::Greater => "Greater",
-                Binary::Less => "Less",
-                Binary::And => "And",
-            },
+            Self::Unary(op) => op.name(),
+            Self::Binary(op) => op.name(),
             Self::Where => "Where",
             Self::Cast(_) => "Cast",
             Self::MatMul => "MatMul",
@@ -280,11 +339,7 @@ impl Op {
             Self::Gather { .. } => "Gather",
             Self::ArgMax { .. } => "ArgMax",
             Self::ShapeOf { .. } => "Shape",
-            Self::Reduce { kind, .. } => match kind {
-                Reduction::ReduceSum => "ReduceSum",
-                Reduction::ReduceMean => "ReduceMean",
-                Reduction::ReduceMax => "ReduceMax",
-            },
+            Self::Reduce { kind, .. } => kind.name(),
             Self::MaxPool(_) => "MaxPool",
             Self::AveragePool(_) => "AveragePool",
             Self::GlobalAveragePool => "GlobalAveragePool",

@@ -4,12 +4,23 @@
 //! function: everything both share becomes one set of nodes.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use super::{Binary, DType, Data, Dim, Graph, Node, Op, Origin, Unary, Value};
+use super::builder::{Node, Origin};
+use super::{Binary, DType, Data, Dim, Graph, Op, Unary, Value};
 
-/// Larger constants are left to the runtime's own folding.
-const FOLDED_ELEMENTS: usize = 64;
+/// A constant's type, shape and bytes.
+type Constant = (DType, Vec<u64>, Arc<[u8]>);
+
+/// What a sweep has come past.
+#[derive(Default)]
+struct Seen {
+    /// The node that does an operation on these operands.
+    nodes: HashMap<(Op, Vec<Value>), usize>,
+    /// What was folded to a constant.
+    constants: HashMap<Constant, Value>,
+}
 
 impl Graph {
     /// Folds small constants, merges equal operations and weights, lowers [`Op::PerSample`], and
@@ -25,9 +36,9 @@ impl Graph {
     /// One sweep in topological order: each node's operands are replaced by their canonical
     /// values, then the node is folded, or merged with an equal one, or kept.
     fn merge_and_fold(&mut self) {
-        let mut canonical: Vec<Value> = (0..self.tensors.len() as u32).map(Value).collect();
+        let mut canonical: Vec<Value> = self.values().collect();
         self.merge_initializers(&mut canonical);
-        let mut seen: HashMap<String, usize> = HashMap::new();
+        let mut seen = Seen::default();
         for index in 0..self.nodes.len() {
             for i in 0..self.nodes[index].inputs.len() {
                 let input = self.nodes[index].inputs[i];
@@ -38,16 +49,15 @@ impl Graph {
                 canonical[node.outputs[0].index()] = replacement;
                 continue;
             }
-            let key = format!("{:?}{:?}", node.op, node.inputs);
-            match seen.get(&key) {
-                Some(&first) => {
-                    let firsts = self.nodes[first].outputs.clone();
+            match seen.nodes.entry((node.op, node.inputs)) {
+                Entry::Occupied(first) => {
+                    let firsts = &self.nodes[*first.get()].outputs;
                     for (mine, theirs) in node.outputs.iter().zip(firsts) {
-                        canonical[mine.index()] = theirs;
+                        canonical[mine.index()] = *theirs;
                     }
                 }
-                None => {
-                    seen.insert(key, index);
+                Entry::Vacant(new) => {
+                    new.insert(index);
                 }
             }
         }
@@ -73,7 +83,7 @@ impl Graph {
     fn simplified(
         &mut self,
         node: &Node,
-        seen: &mut HashMap<String, usize>,
+        seen: &mut Seen,
         canonical: &mut Vec<Value>,
     ) -> Option<Value> {
         let same = |g: &Self, v: Value| {
@@ -106,98 +116,16 @@ impl Graph {
         let shape: Vec<u64> = self.shape(output).iter().filter_map(Dim::fixed).collect();
         let dtype = self.dtype(output);
         // The folded constant may equal one made before.
-        let key = format!("constant {dtype:?}{shape:?}{data:?}");
-        if let Some(&index) = seen.get(&key) {
-            return Some(Value(index as u32));
-        }
-        let value = self.initializer("", dtype, &shape, Data::Inline(data));
-        canonical.push(value);
-        seen.insert(key, value.index());
+        let value = match seen.constants.entry((dtype, shape, data)) {
+            Entry::Occupied(first) => *first.get(),
+            Entry::Vacant(new) => {
+                let (_, shape, data) = new.key();
+                let value = self.initializer("", dtype, shape, Data::Inline(data.clone()));
+                canonical.push(value);
+                *new.insert(value)
+            }
+        };
         Some(value)
-    }
-
-    /// The bytes of a node's output, if its operands are small constants.
-    fn folded(&self, node: &Node) -> Option<Arc<[u8]>> {
-        let output = node.outputs[0];
-        match &node.op {
-            Op::Binary(op) => {
-                let (a, b) = (self.numbers(node.inputs[0])?, self.numbers(node.inputs[1])?);
-                let n = a.len().max(b.len());
-                if (a.len() != n && a.len() != 1) || (b.len() != n && b.len() != 1) {
-                    return None;
-                }
-                let pairs = (0..n).map(|i| (a[i % a.len()], b[i % b.len()]));
-                let result: Option<Vec<f64>> = pairs
-                    .map(|(a, b)| match op {
-                        Binary::Add => Some(a + b),
-                        Binary::Sub => Some(a - b),
-                        Binary::Mul => Some(a * b),
-                        Binary::Div if self.dtype(output).is_float() => Some(a / b),
-                        Binary::Div => (b != 0.0).then(|| (a / b).trunc()),
-                        _ => None,
-                    })
-                    .collect();
-                encode(self.dtype(output), &result?)
-            }
-            Op::Cast(to) => encode(*to, &self.numbers(node.inputs[0])?),
-            Op::Concat { .. } if self.shape(output).len() == 1 => {
-                let parts: Option<Vec<_>> = node.inputs.iter().map(|&v| self.numbers(v)).collect();
-                encode(self.dtype(output), &parts?.concat())
-            }
-            Op::Reshape => encode(self.dtype(output), &self.numbers(node.inputs[0])?),
-            _ => None,
-        }
-    }
-
-    /// Elements of a small inline constant of floating-point numbers or 64-bit integers.
-    fn numbers(&self, value: Value) -> Option<Vec<f64>> {
-        let tensor = &self.tensors[value.index()];
-        let Origin::Initializer {
-            data: Data::Inline(bytes),
-            ..
-        } = &tensor.origin
-        else {
-            return None;
-        };
-        let numbers: Vec<f64> = match tensor.dtype {
-            DType::F32 => bytes
-                .chunks_exact(4)
-                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]).into())
-                .collect(),
-            DType::I64 => bytes
-                .as_chunks::<8>()
-                .0
-                .iter()
-                .map(|&b| i64::from_le_bytes(b) as f64)
-                .collect(),
-            DType::F16 => bytes
-                .chunks_exact(2)
-                .map(|b| half::f16::from_le_bytes([b[0], b[1]]).to_f64())
-                .collect(),
-            DType::BF16 => bytes
-                .chunks_exact(2)
-                .map(|b| half::bf16::from_le_bytes([b[0], b[1]]).to_f64())
-                .collect(),
-            _ => return None,
-        };
-        (numbers.len() <= FOLDED_ELEMENTS).then_some(numbers)
-    }
-
-    /// Value of a constant floating-point scalar, also where a cast of one isn't folded yet.
-    pub(super) fn constant_f32(&self, value: Value) -> Option<f32> {
-        if let Some(Node {
-            op: Op::Cast(_),
-            inputs,
-            ..
-        }) = self.producer(value)
-        {
-            return self.constant_f32(inputs[0]);
-        }
-        let one = self.shape(value).iter().all(|d| d.is(1));
-        match self.numbers(value)?.as_slice() {
-            &[x] if one && self.dtype(value).is_float() => Some(x as f32),
-            _ => None,
-        }
     }
 
     /// [`Op::PerSample`] gives way to the parameter itself wherever a matrix product would
@@ -267,27 +195,4 @@ impl Graph {
             .retain(|node| node.outputs.iter().any(|v| live[v.index()]));
         self.relink();
     }
-}
-
-fn encode(dtype: DType, numbers: &[f64]) -> Option<Arc<[u8]>> {
-    let bytes: Vec<u8> = match dtype {
-        DType::F32 => numbers
-            .iter()
-            .flat_map(|&n| (n as f32).to_le_bytes())
-            .collect(),
-        DType::I64 => numbers
-            .iter()
-            .flat_map(|&n| (n as i64).to_le_bytes())
-            .collect(),
-        DType::F16 => numbers
-            .iter()
-            .flat_map(|&n| half::f16::from_f64(n).to_le_bytes())
-            .collect(),
-        DType::BF16 => numbers
-            .iter()
-            .flat_map(|&n| half::bf16::from_f64(n).to_le_bytes())
-            .collect(),
-        _ => return None,
-    };
-    Some(bytes.into())
 }

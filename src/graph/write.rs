@@ -5,11 +5,13 @@ use std::path::Path;
 
 use prost::Message;
 
+use super::attributes::attributes;
+use super::builder::{Node, Origin, Tensor};
 use super::onnx::{
-    AttributeProto, AttributeType, GraphProto, ModelProto, NodeProto, OperatorSetId, Shape,
-    ShapeDim, StringPair, TensorProto, TensorType, TypeProto, ValueInfo,
+    GraphProto, ModelProto, NodeProto, OperatorSetId, Shape, ShapeDim, StringPair, TensorProto,
+    TensorType, TypeProto, ValueInfo,
 };
-use super::{Contrib, Conv, DType, Data, Dim, Graph, Node, Op, Origin, Pool, Value};
+use super::{Contrib, DType, Data, Dim, Graph, Op, Value};
 
 /// An operator set and the IR version that came with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,19 +85,9 @@ impl Graph {
             output,
         };
         let opset = self.opset();
-        let mut opset_import = vec![OperatorSetId {
-            domain: String::new(),
-            version: opset.version,
-        }];
-        if self.nodes.iter().any(|n| matches!(n.op, Op::Contrib(_))) {
-            opset_import.push(OperatorSetId {
-                domain: CONTRIB.0.into(),
-                version: CONTRIB.1,
-            });
-        }
         let model = ModelProto {
             ir_version: opset.ir,
-            opset_import,
+            opset_import: self.imports(opset),
             producer_name: "popalign".into(),
             producer_version: env!("CARGO_PKG_VERSION").into(),
             graph: Some(graph),
@@ -108,11 +100,25 @@ impl Graph {
 
     /// The oldest operator set that has all it needs.
     fn opset(&self) -> Opset {
-        let bf16 = |tensor: &super::Tensor| tensor.dtype == DType::BF16;
+        let bf16 = |tensor: &Tensor| tensor.dtype == DType::BF16;
         match self.tensors.iter().any(bf16) {
             true => OPSET_BF16,
             false => OPSET,
         }
+    }
+
+    /// The operator sets that its nodes are of.
+    fn imports(&self, opset: Opset) -> Vec<OperatorSetId> {
+        let contrib = self.nodes.iter().any(|n| matches!(n.op, Op::Contrib(_)));
+        let domains = [("", opset.version), CONTRIB];
+        domains
+            .into_iter()
+            .take(if contrib { 2 } else { 1 })
+            .map(|(domain, version)| OperatorSetId {
+                domain: domain.into(),
+                version,
+            })
+            .collect()
     }
 
     /// A unique name per value: inputs keep theirs, weights theirs where it is free, the first
@@ -256,7 +262,7 @@ impl Writer<'_> {
 
     fn node(&mut self, node: &Node) -> Vec<NodeProto> {
         let mut input: Vec<String> = node.inputs.iter().map(|&v| self.name(v)).collect();
-        let attribute = self.lower(node, &mut input);
+        self.add_operands(&node.op, &mut input);
         let mut output: Vec<String> = node.outputs.iter().map(|&v| self.name(v)).collect();
         if matches!(node.op, Op::LayerNormalization { .. }) && !self.statistics_used(node) {
             output.truncate(1);
@@ -275,7 +281,7 @@ impl Writer<'_> {
             output,
             name,
             op_type: op_type.into(),
-            attribute,
+            attribute: attributes(&node.op),
             domain,
         }]
     }
@@ -325,73 +331,42 @@ impl Writer<'_> {
         name
     }
 
-    /// An op's attributes; operands that ONNX takes as constant inputs are added to `input`.
-    fn lower(&mut self, node: &Node, input: &mut Vec<String>) -> Vec<AttributeProto> {
-        match &node.op {
-            Op::Unary(_) | Op::Binary(_) | Op::Where | Op::MatMul | Op::Reshape => vec![],
-            Op::Expand | Op::PerSample | Op::GlobalAveragePool => vec![],
-            Op::Cast(to) => vec![int("to", i64::from(to.onnx()))],
-            Op::Gemm => vec![int("transB", 1)],
-            Op::Conv(conv) => conv_attributes(conv),
-            Op::ConvTranspose {
-                conv,
-                output_padding,
-            } => {
-                let mut attributes = conv_attributes(conv);
-                attributes.push(ints("output_padding", output_padding));
-                attributes
-            }
-            Op::Softmax { axis } | Op::Concat { axis } | Op::Gather { axis } => {
-                vec![int("axis", *axis as i64)]
-            }
-            Op::LayerNormalization { axis, epsilon } => {
-                vec![int("axis", *axis as i64), float("epsilon", *epsilon)]
-            }
-            Op::BatchNormalization { epsilon } => vec![float("epsilon", *epsilon)],
-            Op::Transpose { perm } => vec![ints("perm", perm)],
-            Op::ArgMax { axis } => vec![int("axis", *axis as i64), int("keepdims", 0)],
-            Op::ShapeOf { axis } => vec![int("start", *axis as i64), int("end", *axis as i64 + 1)],
-            Op::MaxPool(pool) | Op::AveragePool(pool) => pool_attributes(pool),
+    /// Adds the operands that ONNX takes as constant inputs, and those that are absent.
+    fn add_operands(&mut self, op: &Op, input: &mut Vec<String>) {
+        match op {
             Op::Slice { axis, start, end } => {
                 let bounds = [*start as i64, *end as i64, *axis as i64];
                 input.extend(bounds.map(|n| self.integers(&[n])));
-                vec![]
             }
             Op::Flip { axes } => {
                 let axes: Vec<i64> = axes.iter().map(|&a| a as i64).collect();
                 let n = axes.len();
-                for operand in [vec![-1; n], vec![i64::MIN + 1; n], axes, vec![-1; n]] {
-                    let name = self.integers(&operand);
-                    input.push(name);
-                }
-                vec![]
+                let operands = [vec![-1; n], vec![i64::MIN + 1; n], axes, vec![-1; n]];
+                input.extend(operands.map(|operand| self.integers(&operand)));
             }
-            Op::Upsample2x | Op::Upsample2xLast => {
-                let scales = match node.op {
-                    Op::Upsample2x => [1.0_f32, 1.0, 2.0, 2.0],
-                    _ => [1.0, 2.0, 2.0, 1.0],
-                };
-                let raw = scales.iter().flat_map(|v| v.to_le_bytes()).collect();
-                input.push(String::new());
-                input.push(self.constant(format!("f32{scales:?}"), DType::F32, 4, raw));
-                vec![
-                    text("mode", "nearest"),
-                    text("coordinate_transformation_mode", "asymmetric"),
-                    text("nearest_mode", "floor"),
-                ]
-            }
+            Op::Upsample2x => self.add_scales([1.0, 1.0, 2.0, 2.0], input),
+            Op::Upsample2xLast => self.add_scales([1.0, 2.0, 2.0, 1.0], input),
             Op::Pad { before, after } => {
                 let pads: Vec<i64> = before.iter().chain(after).map(|&n| n as i64).collect();
                 input.push(self.integers(&pads));
-                vec![]
             }
-            Op::Reduce { axes, keepdims, .. } => {
+            Op::Reduce { axes, .. } => {
                 let axes: Vec<i64> = axes.iter().map(|&a| a as i64).collect();
                 input.push(self.integers(&axes));
-                vec![int("keepdims", i64::from(*keepdims))]
             }
-            Op::Contrib(op) => contrib_attributes(*op, input),
+            Op::Contrib(Contrib::MultiHeadAttention { .. }) if input.len() == 4 => {
+                // Before the attention bias come the projections' bias and the padding mask.
+                input.splice(3..3, [String::new(), String::new()]);
+            }
+            _ => {}
         }
+    }
+
+    /// Resize's operands: no region of interest, and a factor per axis.
+    fn add_scales(&mut self, scales: [f32; 4], input: &mut Vec<String>) {
+        let raw = scales.iter().flat_map(|v| v.to_le_bytes()).collect();
+        input.push(String::new());
+        input.push(self.constant(format!("f32{scales:?}"), DType::F32, 4, raw));
     }
 }
 
@@ -406,92 +381,4 @@ fn point(proto: &mut TensorProto, location: &str, offset: u64, length: u64) {
         pair("length", length.to_string()),
     ];
     proto.data_location = Some(1);
-}
-
-/// A fused operator's attributes; operands that it doesn't get are added to `input` as absent.
-fn contrib_attributes(op: Contrib, input: &mut Vec<String>) -> Vec<AttributeProto> {
-    match op {
-        Contrib::GroupNorm {
-            groups,
-            epsilon,
-            silu,
-        }
-        | Contrib::SkipGroupNorm {
-            groups,
-            epsilon,
-            silu,
-        } => vec![
-            int("groups", groups as i64),
-            float("epsilon", epsilon),
-            int("activation", i64::from(silu)),
-            int("channels_last", 1),
-        ],
-        Contrib::NhwcConv(conv) => conv_attributes(&conv),
-        Contrib::MultiHeadAttention { heads } => {
-            if input.len() == 4 {
-                // Before the attention bias come the projections' bias and the padding mask.
-                input.splice(3..3, [String::new(), String::new()]);
-            }
-            vec![int("num_heads", heads as i64)]
-        }
-        Contrib::SkipLayerNormalization { epsilon } => vec![float("epsilon", epsilon)],
-        Contrib::QuickGelu { alpha } => vec![float("alpha", alpha)],
-        Contrib::BiasAdd | Contrib::BiasSplitGelu | Contrib::BiasGelu => vec![],
-    }
-}
-
-fn conv_attributes(conv: &Conv) -> Vec<AttributeProto> {
-    vec![
-        ints("strides", &conv.strides),
-        ints("pads", &conv.pads),
-        int("group", conv.group as i64),
-    ]
-}
-
-fn pool_attributes(pool: &Pool) -> Vec<AttributeProto> {
-    vec![
-        ints("kernel_shape", &pool.kernel),
-        ints("strides", &pool.strides),
-        ints("pads", &pool.pads),
-    ]
-}
-
-fn attribute(name: &str, r#type: AttributeType) -> AttributeProto {
-    AttributeProto {
-        name: name.into(),
-        r#type: r#type.into(),
-        ..AttributeProto::default()
-    }
-}
-
-fn int(name: &str, value: i64) -> AttributeProto {
-    AttributeProto {
-        i: Some(value),
-        ..attribute(name, AttributeType::Int)
-    }
-}
-
-fn float(name: &str, value: f32) -> AttributeProto {
-    AttributeProto {
-        f: Some(value),
-        ..attribute(name, AttributeType::Float)
-    }
-}
-
-fn text(name: &str, value: &str) -> AttributeProto {
-    AttributeProto {
-        s: Some(value.into()),
-        ..attribute(name, AttributeType::String)
-    }
-}
-
-fn ints<T: Copy + TryInto<i64>>(name: &str, values: &[T]) -> AttributeProto {
-    let ints = values
-        .iter()
-        .map(|&v| v.try_into().unwrap_or(i64::MAX))
-        .collect();
-    AttributeProto {
-        ints,
-        ..attribute(name, AttributeType::Ints)
-    }
 }

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use super::lora::Lora;
 use super::{Error, Result};
 use crate::graph::{Conv, DType, Data, Graph, Value};
-use crate::tensors;
 use crate::tensors::{Scope, Tensor};
 
 /// What a network function gets for its weights: a view of the checkpoint at one module.
@@ -107,18 +106,13 @@ impl<'a> Params<'a> {
     }
 
     fn place(&self, g: &mut Graph, tensor: &Tensor, shape: &[u64]) -> Result<Value> {
-        let dtype = match tensor.dtype {
-            tensors::DType::F32 => DType::F32,
-            tensors::DType::F16 => DType::F16,
-            tensors::DType::BF16 => DType::BF16,
-            other => {
-                let dtype = other.to_string();
-                return Err(Error::Dtype {
-                    key: tensor.name.clone(),
-                    dtype,
-                });
-            }
-        };
+        let dtype = tensor.dtype;
+        if !matches!(dtype, DType::F32 | DType::F16 | DType::BF16) {
+            return Err(Error::Dtype {
+                key: tensor.name.clone(),
+                dtype: dtype.to_string(),
+            });
+        }
         let data = Data::External {
             file: tensor.file.clone(),
             offset: tensor.offset,

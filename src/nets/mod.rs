@@ -18,7 +18,6 @@ mod lora;
 mod resblock;
 pub mod resnet;
 pub mod unet;
-mod unet_grad;
 pub mod vae;
 
 pub use config::{Config, PerBlock, read_config};

@@ -1,4 +1,4 @@
-//! `ResnetBlock2D` (diffusers `models/resnet.py`), which the UNet and the VAE share.
+//! What the UNet and the VAE share: `ResnetBlock2D` (diffusers `models/resnet.py`) and halving.
 
 use super::{Params, Result};
 use crate::graph::{Conv, Graph, Part, Value};
@@ -65,4 +65,19 @@ fn normal_silu(
         })?;
         Ok(g.silu(normal)?)
     })
+}
+
+/// `Downsample2D`'s convolution: stride 2, padded by `padding` all around or, if that is 0, by one
+/// row below and one column to the right.
+pub(super) fn halving(padding: u64) -> Conv {
+    let pads = if padding == 0 {
+        [0, 0, 1, 1]
+    } else {
+        [padding; 4]
+    };
+    Conv {
+        strides: [2, 2],
+        pads,
+        group: 1,
+    }
 }

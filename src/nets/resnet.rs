@@ -147,12 +147,7 @@ pub fn build(
             let layer = Layer::new((config.num_channels, config.embedding_size), 7, 2);
             conv_layer(g, w, layer, pixels, Some(config.activation()?))
         })?;
-        let pool = Pool {
-            kernel: [3, 3],
-            strides: [2, 2],
-            pads: [1; 4],
-        };
-        let mut x = g.max_pool2d(x, pool)?;
+        let mut x = g.max_pool2d(x, Pool::new(3, 2, 1))?;
         let mut inp = config.embedding_size;
         for (stage, (&out, &depth)) in config.hidden_sizes.iter().zip(&config.depths).enumerate() {
             for layer in 0..depth {

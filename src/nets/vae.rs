@@ -5,8 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::attention::attention;
 use super::config::{Config, yes};
-use super::resblock::{Residual, residual};
-use super::unet::halving;
+use super::resblock::{Residual, halving, residual};
 use super::{Params, Result};
 use crate::graph::{Conv, DType, Graph, Value};
 

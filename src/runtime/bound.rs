@@ -16,39 +16,12 @@ use std::ptr::{self, NonNull};
 use std::time::Instant;
 
 use ort::AsPointer;
-use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
+use ort::memory::MemoryInfo;
 use ort::session::SessionInputValue;
 use ort::sys;
 use ort::value::TensorElementType;
 
-use super::{Ep, Error, Feed, Result, Session};
-
-/// Where arrays lie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Memory {
-    /// The process's own memory.
-    Host,
-    /// The memory of the CUDA device of this number.
-    Cuda(i32),
-}
-
-impl Memory {
-    /// The memory that a provider on a device computes in.
-    pub(super) fn of(ep: Ep, device: i32) -> Self {
-        match ep {
-            Ep::Cuda | Ep::TensorRt => Self::Cuda(device),
-            Ep::Cpu | Ep::Auto => Self::Host,
-        }
-    }
-
-    fn info(self) -> ort::Result<MemoryInfo<'static>> {
-        let (device, number) = match self {
-            Self::Host => (AllocationDevice::CPU, 0),
-            Self::Cuda(number) => (AllocationDevice::CUDA, number),
-        };
-        MemoryInfo::new(device, number, AllocatorType::Device, MemoryType::Default)
-    }
-}
+use super::{Error, Feed, Result, Session};
 
 /// An array at an address of the session's [`Memory`], in row-major order.
 #[derive(Debug, Clone, PartialEq, Eq)]

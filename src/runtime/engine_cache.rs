@@ -38,10 +38,7 @@ pub(super) fn folder(runtime: &Runtime, model: &Path, options: &SessionOptions) 
         "{:?}",
         (options.tensorrt.fp16, &options.tensorrt.profile)
     ));
-    let key: String = hash.finalize()[..16]
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect();
+    let key = fsio::hex(&hash.finalize()[..16]);
     let folder = root.join(key);
     fsio::create_dir_all(&folder)?;
     // ONNX Runtime takes the path as it is; a relative one would mean another folder elsewhere.

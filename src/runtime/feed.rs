@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use half::{bf16, f16};
-use ndarray::{ArrayD, ArrayView, ArrayViewD, CowArray, Dimension, IxDyn};
+use ndarray::{ArrayD, ArrayViewD, CowArray, IxDyn};
 use ort::session::SessionInputValue;
 use ort::value::{DynValue, PrimitiveTensorElementType, Tensor, TensorElementType, TensorRef};
 
@@ -39,32 +39,6 @@ impl<'a> Feed<'a> {
     /// An empty feed.
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// Adds an fp32 array of any rank.
-    #[expect(clippy::needless_pass_by_value, reason = "a view is a pointer")]
-    #[must_use]
-    pub fn f32<D: Dimension>(
-        mut self,
-        name: impl Into<Cow<'a, str>>,
-        array: ArrayView<'a, f32, D>,
-    ) -> Self {
-        let shape = array.shape().to_vec();
-        self.push_f32(name, contiguous(&array), &shape);
-        self
-    }
-
-    /// Adds an array of 64-bit integers of any rank.
-    #[expect(clippy::needless_pass_by_value, reason = "a view is a pointer")]
-    #[must_use]
-    pub fn i64<D: Dimension>(
-        mut self,
-        name: impl Into<Cow<'a, str>>,
-        array: ArrayView<'a, i64, D>,
-    ) -> Self {
-        let shape = array.shape().to_vec();
-        self.push_i64(name, contiguous(&array), &shape);
-        self
     }
 
     /// Adds fp32 values in row-major order.
@@ -148,14 +122,6 @@ impl<'a> Feed<'a> {
             shape: shape.to_vec(),
             data,
         });
-    }
-}
-
-/// The array's values in row-major order, borrowed if they lie so.
-fn contiguous<'a, T: Clone, D: Dimension>(array: &ArrayView<'a, T, D>) -> Cow<'a, [T]> {
-    match array.to_slice() {
-        Some(slice) => Cow::Borrowed(slice),
-        None => Cow::Owned(array.iter().cloned().collect()),
     }
 }
 

@@ -4,195 +4,25 @@
 //! ([`Runtime::load`] says where it looks). A [`Session`] is one graph on one execution provider;
 //! [`Feed`] and [`Outputs`] carry arrays without copying them where the types allow.
 
-use std::path::PathBuf;
-
 mod bound;
+mod driver;
 mod engine_cache;
+mod ep;
+mod error;
 mod feed;
 mod library;
+mod memory;
+mod options;
 mod providers;
 mod session;
 
-pub use bound::{Bound, Memory};
+pub use bound::Bound;
+pub(crate) use driver::cuda_devices;
+pub use ep::Ep;
+pub use error::{Error, Result};
 pub use feed::{Feed, Outputs};
 pub use library::Runtime;
+pub use memory::Memory;
+pub use options::{ComputeStream, SessionOptions, TensorRt};
 pub use ort::value::TensorElementType as ElementType;
-pub use session::{ComputeStream, Session, SessionOptions, TensorRt, TensorSpec, resolve};
-
-/// Which execution provider runs the graphs.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Ep {
-    /// CUDA if it can run here, otherwise the CPU; what was picked is logged. TensorRT builds
-    /// engines for minutes, so it is used only when asked for.
-    Auto,
-    /// The CPU.
-    Cpu,
-    /// CUDA through ONNX Runtime's CUDA provider.
-    Cuda,
-    /// TensorRT through ONNX Runtime's TensorRT provider.
-    #[value(name = "tensorrt")]
-    TensorRt,
-}
-
-impl std::fmt::Display for Ep {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Ep::Auto => "auto",
-            Ep::Cpu => "cpu",
-            Ep::Cuda => "cuda",
-            Ep::TensorRt => "tensorrt",
-        })
-    }
-}
-
-/// Why a graph could not be loaded or run.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// No ONNX Runtime library was found.
-    #[error("ONNX Runtime's library was not found; looked in {}", searched.join(", "))]
-    NoLibrary {
-        /// Where it was looked for.
-        searched: Vec<String>,
-    },
-    /// `ORT_DYLIB_PATH` names nothing that exists.
-    #[error("ORT_DYLIB_PATH is {}, but there is no ONNX Runtime library", path.display())]
-    WrongPath {
-        /// The variable's value.
-        path: PathBuf,
-    },
-    /// A file was found that is no ONNX Runtime library or can't be loaded.
-    #[error("cannot load ONNX Runtime from {}: {reason}", path.display())]
-    Unloadable {
-        /// The library.
-        path: PathBuf,
-        /// The loader's reason.
-        reason: String,
-    },
-    /// The library is older than the interface this was built for.
-    #[error(
-        "ONNX Runtime at {} is version 1.{found}, at least 1.{needed} is needed", path.display()
-    )]
-    TooOld {
-        /// The library.
-        path: PathBuf,
-        /// Its minor version.
-        found: u32,
-        /// The oldest minor version that works.
-        needed: u32,
-    },
-    /// An execution provider that was asked for can't run here.
-    #[error("the {ep} execution provider cannot run here: {reason}")]
-    Unavailable {
-        /// The provider.
-        ep: Ep,
-        /// Why not.
-        reason: String,
-    },
-    /// ONNX Runtime refused a graph.
-    #[error("cannot load {}: {reason}", path.display())]
-    Load {
-        /// The model file.
-        path: PathBuf,
-        /// ONNX Runtime's reason.
-        reason: String,
-    },
-    /// A run failed.
-    #[error("{}: run failed: {reason}", path.display())]
-    Run {
-        /// The model file.
-        path: PathBuf,
-        /// ONNX Runtime's reason.
-        reason: String,
-    },
-    /// A required input was not given.
-    #[error("{}: input `{name}` is missing", path.display())]
-    MissingInput {
-        /// The model file.
-        path: PathBuf,
-        /// The input.
-        name: String,
-    },
-    /// An input was given that the graph does not have, or that was given twice.
-    #[error("{}: input `{name}` is {problem}", path.display())]
-    UnexpectedInput {
-        /// The model file.
-        path: PathBuf,
-        /// The input.
-        name: String,
-        /// "not one of the graph's …" or "given twice".
-        problem: String,
-    },
-    /// An input has the wrong shape.
-    #[error("{}: input `{name}` has shape {found:?}, expected {expected}", path.display())]
-    InputShape {
-        /// The model file.
-        path: PathBuf,
-        /// The input.
-        name: String,
-        /// The shape given.
-        found: Vec<usize>,
-        /// The shape declared, `?` where it is free.
-        expected: String,
-    },
-    /// An input's values don't fit the type that the graph declares.
-    #[error("{}: input `{name}`: {problem}", path.display())]
-    InputType {
-        /// The model file.
-        path: PathBuf,
-        /// The input.
-        name: String,
-        /// What doesn't fit.
-        problem: String,
-    },
-    /// An output was asked for that the graph does not have.
-    #[error("{}: no output `{name}`; it has {}", path.display(), has.join(", "))]
-    NoOutput {
-        /// The model file.
-        path: PathBuf,
-        /// The output asked for.
-        name: String,
-        /// The outputs there are.
-        has: Vec<String>,
-    },
-    /// An output holds something else than numbers of the kind asked for.
-    #[error("{}: output `{name}` is {found}, expected {expected}", path.display())]
-    OutputType {
-        /// The model file.
-        path: PathBuf,
-        /// The output.
-        name: String,
-        /// Its type.
-        found: String,
-        /// What was asked for.
-        expected: &'static str,
-    },
-    /// The file system refused.
-    #[error(transparent)]
-    Io(#[from] crate::base::fsio::Error),
-}
-
-impl Error {
-    /// Advice for the person at the keyboard, where there is any.
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Error::NoLibrary { .. } => Some(
-                "run scripts/setup, which puts ONNX Runtime into .runtime/, or set ORT_DYLIB_PATH \
-                 to a libonnxruntime.so",
-            ),
-            Error::WrongPath { .. } | Error::Unloadable { .. } | Error::TooOld { .. } => Some(
-                "unset ORT_DYLIB_PATH and run scripts/setup, or point it at another \
-                 libonnxruntime.so",
-            ),
-            Error::Unavailable { .. } => {
-                Some("--ep auto uses what this machine has, --ep cpu always works")
-            }
-            _ => None,
-        }
-    }
-}
-
-/// Result of working with ONNX Runtime.
-pub type Result<T> = std::result::Result<T, Error>;
+pub use session::{Session, TensorSpec, resolve};

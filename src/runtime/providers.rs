@@ -10,6 +10,7 @@ use cudarc::driver::CudaContext;
 use ort::ep::{self, ArbitrarilyConfigurableExecutionProvider, ExecutionProvider};
 use ort::session::builder::SessionBuilder;
 
+use super::driver::cuda_devices;
 use super::{Ep, Error, Result, SessionOptions};
 
 /// Registers what `options` ask for and returns what will run; `Auto` is resolved and logged.
@@ -130,20 +131,12 @@ fn compiled_in<E: ExecutionProvider>() -> std::result::Result<(), String> {
 
 /// Whether a CUDA device of that number is there.
 fn device(number: i32) -> std::result::Result<(), String> {
-    // SAFETY: only looks the driver's library up. It must come first: any other driver call
-    // panics when that library is absent.
-    #[expect(unsafe_code, reason = "cudarc's only probe that does not panic")]
-    let present = unsafe { cudarc::driver::sys::is_culib_present() };
-    if !present {
-        return Err("no CUDA driver (libcuda) is installed".into());
-    }
-    let count = CudaContext::device_count().map_err(|e| format!("no CUDA device: {e}"))?;
-    if (0..count).contains(&number) {
-        Ok(())
-    } else {
-        Err(format!(
+    let count = cuda_devices()?;
+    match usize::try_from(number) {
+        Ok(index) if index < count => Ok(()),
+        _ => Err(format!(
             "there is no CUDA device {number}, only {count} of them"
-        ))
+        )),
     }
 }
 

@@ -6,7 +6,6 @@
 //! is loaded until [`Tensor::read_f32`] is asked for.
 
 mod convert;
-mod dtype;
 mod error;
 pub mod mapped;
 mod open;
@@ -16,7 +15,7 @@ mod tensor;
 mod torch;
 mod weights;
 
-pub use dtype::DType;
+pub use crate::base::DType;
 pub(crate) use error::list;
 pub use error::{Error, Result};
 pub(crate) use open::{Chosen, choose, shards, weight_map};

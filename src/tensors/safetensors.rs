@@ -109,7 +109,7 @@ fn place(
                  is truncated"
             ));
         }
-        let needed = byte_len(dtype, &raw.shape);
+        let needed = dtype.bytes(&raw.shape);
         if needed != Some(len) {
             return Err(format!(
                 "tensor `{name}`: {dtype} {:?} doesn't fit its {len} bytes",
@@ -148,13 +148,6 @@ fn place(
         ));
     }
     Ok(tensors)
-}
-
-/// Bytes of a tensor; nothing if they overflow.
-fn byte_len(dtype: DType, shape: &[u64]) -> Option<u64> {
-    shape
-        .iter()
-        .try_fold(dtype.size(), |bytes, &dim| bytes.checked_mul(dim))
 }
 
 /// A tensor to be written.
@@ -268,7 +261,7 @@ impl Planned {
         Error::Length {
             key: self.name.clone(),
             shape: self.shape.clone(),
-            expected: byte_len(self.dtype, &self.shape).unwrap_or(u64::MAX),
+            expected: self.dtype.bytes(&self.shape).unwrap_or(u64::MAX),
             found,
         }
     }
@@ -338,7 +331,7 @@ pub(super) fn write_streamed<E: From<Error>>(
         };
         write(index, &mut sink)?;
         let (planned, found) = (&tensors[index], sink.bytes);
-        if byte_len(planned.dtype, &planned.shape) != Some(found) {
+        if planned.dtype.bytes(&planned.shape) != Some(found) {
             return Err(planned.length_error(found).into());
         }
     }
@@ -356,7 +349,10 @@ fn header_json<'a>(
     }
     let mut offset = 0u64;
     for tensor in order {
-        let end = byte_len(tensor.dtype, &tensor.shape).and_then(|n| offset.checked_add(n));
+        let end = tensor
+            .dtype
+            .bytes(&tensor.shape)
+            .and_then(|n| offset.checked_add(n));
         let Some(end) = end else {
             return Err(tensor.length_error(0));
         };

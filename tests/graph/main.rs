@@ -134,14 +134,7 @@ const CASES: &[(&str, &[usize], Build)] = &[
         g.reduce_mean(x[0], &[2], true)
     }),
     ("average_pool", &[], |g, x| {
-        g.average_pool2d(
-            x[0],
-            Pool {
-                kernel: [2, 2],
-                strides: [2, 2],
-                pads: [0; 4],
-            },
-        )
+        g.average_pool2d(x[0], Pool::new(2, 2, 0))
     }),
     ("fan_out", &[], |g, x| {
         let a = g.silu(x[0])?;
@@ -152,14 +145,7 @@ const CASES: &[(&str, &[usize], Build)] = &[
         g.batch_norm(x[0], x[1], x[2], x[3], x[4], 1e-5)
     }),
     ("max_pool", &[0], |g, x| {
-        g.max_pool2d(
-            x[0],
-            Pool {
-                kernel: [3, 3],
-                strides: [2, 2],
-                pads: [1; 4],
-            },
-        )
+        g.max_pool2d(x[0], Pool::new(3, 2, 1))
     }),
     ("global_average_pool", &[0], |g, x| {
         g.global_average_pool(x[0])
@@ -441,12 +427,7 @@ fn a_missing_rule_is_an_error_not_a_zero() {
     let x = g
         .input("x", DType::F32, &[1, 1, 4, 4].map(Dim::from))
         .unwrap();
-    let pool = Pool {
-        kernel: [3, 3],
-        strides: [1, 1],
-        pads: [1; 4],
-    };
-    let y = g.max_pool2d(x, pool).unwrap();
+    let y = g.max_pool2d(x, Pool::new(3, 1, 1)).unwrap();
     let error = gradients(&mut g, &[(y, y)], &[x]).unwrap_err().to_string();
     assert!(error.contains("MaxPool"), "{error}");
 }
@@ -462,4 +443,21 @@ fn equal_operations_are_merged_and_dead_ones_dropped() {
     g.output("y", sum).unwrap();
     g.optimize();
     assert_eq!(g.len(), 2);
+}
+
+#[test]
+fn operations_that_differ_in_a_number_stay_apart() {
+    let mut g = Graph::new();
+    let x = g.input("x", DType::F32, &[4.into()]).unwrap();
+    let one = g.constant(&[1.0; 4], &[4]);
+    let mut sum = x;
+    for epsilon in [1e-5, 1e-6, 1e-5] {
+        let normal = g.layer_norm(x, one, one, epsilon).unwrap();
+        sum = g.add(sum, normal).unwrap();
+    }
+    g.output("y", sum).unwrap();
+    g.optimize();
+    let names: Vec<&str> = g.operations().map(|(name, ..)| name).collect();
+    let count = |op: &str| names.iter().filter(|&&name| name == op).count();
+    assert_eq!([count("LayerNormalization"), count("Add")], [2, 3]);
 }

@@ -3,7 +3,8 @@
 //! A pattern is looked for from its last node backwards, in the graph as the networks build it, so
 //! each follows the function it names. What it returns are values of that graph.
 
-use crate::graph::{Binary, DType, Data, Dim, Graph, Node, Op, Origin, Unary, Value};
+use crate::graph::builder::{Node, Origin};
+use crate::graph::{Binary, DType, Data, Dim, Graph, Op, Real, Unary, Value};
 
 /// Half widths that CUDA's BiasSplitGelu has kernels for: Stable Diffusion's.
 const SPLIT_GELU: [u64; 3] = [1280, 2560, 5120];
@@ -24,7 +25,7 @@ pub(super) struct GroupNorm {
     pub(super) gamma: Value,
     pub(super) beta: Value,
     pub(super) groups: u64,
-    pub(super) epsilon: f32,
+    pub(super) epsilon: Real,
 }
 
 /// Multi-head attention (`nets::attention`).

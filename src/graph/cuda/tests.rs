@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use crate::base::fsio;
-use crate::graph::op::Contrib;
-use crate::graph::{Conv, DType, Dim, Graph, Node, Op, Origin, Result, Unary, Value, check};
+use crate::graph::builder::{Node, Origin};
+use crate::graph::{Contrib, Conv, DType, Dim, Graph, Op, Result, Unary, Value, check};
 use crate::nets::graphs::{self, Options};
 use crate::nets::{Params, read_config};
 use crate::runtime::{Feed, Runtime, Session, SessionOptions};
@@ -48,7 +48,7 @@ fn standard(g: &mut Graph, lowered: &Graph, node: &Node, inputs: &[Value]) -> Re
                 silu,
             }),
             Some(x),
-        ) => Ok(vec![norm(g, x, inputs, (*groups, *epsilon, *silu))?]),
+        ) => Ok(vec![norm(g, x, inputs, (*groups, epsilon.get(), *silu))?]),
         (
             Op::Contrib(Contrib::SkipGroupNorm {
                 groups,
@@ -58,7 +58,10 @@ fn standard(g: &mut Graph, lowered: &Graph, node: &Node, inputs: &[Value]) -> Re
             Some(x),
         ) => {
             let sum = g.add(x, inputs[3])?;
-            Ok(vec![norm(g, sum, inputs, (*groups, *epsilon, *silu))?, sum])
+            Ok(vec![
+                norm(g, sum, inputs, (*groups, epsilon.get(), *silu))?,
+                sum,
+            ])
         }
         (Op::Contrib(Contrib::BiasAdd), Some(x)) => {
             let biased = g.add(x, inputs[1])?;

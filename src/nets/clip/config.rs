@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Layers;
 use crate::nets::Result;
 use crate::nets::config::Config;
 use crate::nets::layers::Activation;
@@ -177,6 +176,18 @@ impl ClipConfig {
     }
 }
 
+/// The sizes that both towers' layers have.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Layers {
+    pub(super) count: u64,
+    pub(super) width: u64,
+    pub(super) inner: u64,
+    pub(super) heads: u64,
+    pub(super) activation: Activation,
+    pub(super) epsilon: f32,
+}
+
+/// The layers of a tower, if its numbers fit.
 fn layers<C: Config>(
     activation: &str,
     count: u64,

@@ -9,9 +9,9 @@ mod config;
 pub use config::{ClipConfig, ClipTextConfig, ClipVisionConfig};
 
 use super::attention::attention;
-use super::layers::Activation;
 use super::{Params, Result};
 use crate::graph::{Binary, Conv, DType, Dim, Graph, Value};
+use config::Layers;
 
 /// Added to the scores of later tokens. Large enough that `exp` of it is exactly 0, and within
 /// fp16's range, unlike the infinity that some runtimes turn into NaN.
@@ -187,17 +187,6 @@ fn patches(g: &mut Graph, config: &ClipVisionConfig, w: &Params, pixels: Value) 
         .pp("position_embedding")
         .get(g, "weight", &[count + 1, width])?;
     Ok(g.add(joined, positions)?)
-}
-
-/// The sizes that both towers' layers have.
-#[derive(Debug, Clone, Copy)]
-struct Layers {
-    count: u64,
-    width: u64,
-    inner: u64,
-    heads: u64,
-    activation: Activation,
-    epsilon: f32,
 }
 
 /// `CLIPEncoder`: the input of each layer and the output of the last.

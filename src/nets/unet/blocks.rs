@@ -2,8 +2,8 @@
 
 use super::config::{Block, MidBlock, UnetConfig};
 use super::transformer::{Transformer, transformer};
-use crate::graph::{Conv, Graph, Part, Value};
-use crate::nets::resblock::{Residual, residual};
+use crate::graph::{Graph, Part, Value};
+use crate::nets::resblock::{Residual, halving, residual};
 use crate::nets::{Params, Result};
 
 /// The outputs of the down path, which the up path takes back last first.
@@ -128,21 +128,6 @@ pub(super) fn down(
         skips.push(x, inp);
     }
     Ok(x)
-}
-
-/// `Downsample2D`'s convolution: stride 2, padded by `padding` all around or, if that is 0, by one
-/// row below and one column to the right.
-pub(in crate::nets) fn halving(padding: u64) -> Conv {
-    let pads = if padding == 0 {
-        [0, 0, 1, 1]
-    } else {
-        [padding; 4]
-    };
-    Conv {
-        strides: [2, 2],
-        pads,
-        group: 1,
-    }
 }
 
 /// `UNetMidBlock2DCrossAttn`, or `UNetMidBlock2D` as the UNet uses it (one residual block).

@@ -1,7 +1,7 @@
 //! What the residual blocks are told about time, and in SDXL about the pooled text and the
 //! picture's size (diffusers `models/embeddings.py`: `Timesteps`, `TimestepEmbedding`).
 
-use super::{UnetConfig, UnetInputs};
+use super::config::UnetConfig;
 use crate::graph::{DType, Dim, Graph, Unary, Value};
 use crate::nets::config::Config;
 use crate::nets::{Params, Result};
@@ -11,27 +11,29 @@ const MAX_PERIOD: f32 = 10000.0;
 
 /// The embedding all residual blocks share, already activated: [1 or B, time_embed_dim].
 ///
-/// Each block activates it before its own projection; here that is done once.
+/// Each block activates it before its own projection; here that is done once. `timestep` and `added`
+/// are the UNet's inputs of those names.
 pub(super) fn time_embedding(
     g: &mut Graph,
     config: &UnetConfig,
     w: &Params,
-    inputs: &UnetInputs,
+    timestep: Value,
+    added: Option<(Value, Value)>,
 ) -> Result<Value> {
     let width = config.block_out_channels[0];
     let total = config.time_embed_dim();
     let batch = g
-        .shape(inputs.timestep)
+        .shape(timestep)
         .first()
         .cloned()
         .unwrap_or_else(|| Dim::from(1_u64));
-    let time = g.reshape(inputs.timestep, &[batch, 1.into()])?;
+    let time = g.reshape(timestep, &[batch, 1.into()])?;
     let features = sinusoids(g, config, time, width)?;
     let features = g.cast(features, w.compute())?;
     let mut temb = w.within(g, "time_embedding", |g, w| {
         timestep_embedding(g, w, features, width, total)
     })?;
-    if let (Some(widths), Some((text_embeds, time_ids))) = (config.text_time()?, inputs.added) {
+    if let (Some(widths), Some((text_embeds, time_ids))) = (config.text_time()?, added) {
         let [batch, count] = [g.shape(time_ids)[0].clone(), g.shape(time_ids)[1].clone()];
         let ids = g.reshape(time_ids, &[batch.clone(), count.clone(), 1.into()])?;
         let ids = sinusoids(g, config, ids, widths.time_features)?;

@@ -10,7 +10,6 @@ pub use config::{TextTime, UnetConfig, sample_size};
 
 use super::{Params, Result};
 use crate::graph::{Graph, Value};
-pub(super) use blocks::halving;
 use blocks::{Skips, Stage};
 use config::MidBlock;
 
@@ -34,70 +33,78 @@ pub struct UnetInputs {
 /// Weights that are missing or of another shape than the configuration says, or a configuration
 /// that asks for what isn't built here.
 pub fn build(g: &mut Graph, config: &UnetConfig, w: &Params, inputs: &UnetInputs) -> Result<Value> {
-    let channels = &config.block_out_channels;
-    let temb = embedding::time_embedding(g, config, w, inputs)?;
-    let stage = |block: usize| Stage::new(config, block, temb, inputs.encoder_hidden_states);
-
-    let mut x = inputs.sample;
-    if config.center_input_sample {
-        let doubled = g.scale(x, 2.0)?;
-        let one = g.scalar_like(x, 1.0)?;
-        x = g.sub(doubled, one)?;
-    }
-    x = w.within(g, "conv_in", |g, w| {
-        w.same_conv(
-            g,
-            x,
-            (config.in_channels, channels[0]),
-            config.conv_in_kernel,
-        )
-    })?;
-
+    let temb = embedding::time_embedding(g, config, w, inputs.timestep, inputs.added)?;
+    let stages: Vec<Stage> = (0..config.block_out_channels.len())
+        .map(|block| Stage::new(config, block, temb, inputs.encoder_hidden_states))
+        .collect();
+    let x = enter(g, config, w, inputs.sample)?;
     let mut skips = Skips::default();
-    skips.push(x, channels[0]);
-    for block in 0..channels.len() {
-        let inp = channels[block.saturating_sub(1)];
-        x = w.within(g, format_args!("down_blocks.{block}"), |g, w| {
-            blocks::down(
-                g,
-                w,
-                &stage(block),
-                config.down_block(block)?,
-                x,
-                inp,
-                &mut skips,
-            )
-        })?;
-    }
-    let innermost = channels.len() - 1;
-    x = w.within(g, "mid_block", |g, w| match config.mid_block()? {
+    skips.push(x, config.block_out_channels[0]);
+    let x = descend(g, config, w, &stages, x, &mut skips)?;
+    let x = w.within(g, "mid_block", |g, w| match config.mid_block()? {
         MidBlock::None => Ok(x),
         kind => blocks::mid(
             g,
             w,
-            &stage(innermost),
+            &stages[stages.len() - 1],
             kind,
             config.mid_block_scale_factor,
             x,
         ),
     })?;
-    let mut inp = channels[innermost];
-    for index in 0..channels.len() {
-        let block = innermost - index;
-        x = w.within(g, format_args!("up_blocks.{index}"), |g, w| {
-            blocks::up(
-                g,
-                w,
-                &stage(block),
-                config.up_block(index)?,
-                x,
-                inp,
-                &mut skips,
-            )
-        })?;
-        inp = channels[block];
-    }
+    let x = ascend(g, config, w, &stages, x, &mut skips)?;
     finish(g, config, w, x)
+}
+
+/// The first convolution.
+fn enter(g: &mut Graph, config: &UnetConfig, w: &Params, mut x: Value) -> Result<Value> {
+    if config.center_input_sample {
+        let doubled = g.scale(x, 2.0)?;
+        let one = g.scalar_like(x, 1.0)?;
+        x = g.sub(doubled, one)?;
+    }
+    let channels = (config.in_channels, config.block_out_channels[0]);
+    w.within(g, "conv_in", |g, w| {
+        w.same_conv(g, x, channels, config.conv_in_kernel)
+    })
+}
+
+/// The down blocks.
+fn descend(
+    g: &mut Graph,
+    config: &UnetConfig,
+    w: &Params,
+    stages: &[Stage],
+    mut x: Value,
+    skips: &mut Skips,
+) -> Result<Value> {
+    for (block, stage) in stages.iter().enumerate() {
+        let inp = config.block_out_channels[block.saturating_sub(1)];
+        x = w.within(g, format_args!("down_blocks.{block}"), |g, w| {
+            blocks::down(g, w, stage, config.down_block(block)?, x, inp, skips)
+        })?;
+    }
+    Ok(x)
+}
+
+/// The up blocks, innermost first.
+fn ascend(
+    g: &mut Graph,
+    config: &UnetConfig,
+    w: &Params,
+    stages: &[Stage],
+    mut x: Value,
+    skips: &mut Skips,
+) -> Result<Value> {
+    let mut inp = config.block_out_channels[stages.len() - 1];
+    let outwards = config.block_out_channels.iter().zip(stages);
+    for (index, (&channels, stage)) in outwards.rev().enumerate() {
+        x = w.within(g, format_args!("up_blocks.{index}"), |g, w| {
+            blocks::up(g, w, stage, config.up_block(index)?, x, inp, skips)
+        })?;
+        inp = channels;
+    }
+    Ok(x)
 }
 
 /// Normalisation, activation and the last convolution.

@@ -1,6 +1,6 @@
 //! Normalisations and softmax.
 
-use super::{DType, Dim, Graph, Op, Result, Value};
+use crate::graph::{DType, Dim, Graph, Op, Result, Value};
 
 impl Graph {
     /// Softmax along `axis`.
@@ -47,6 +47,7 @@ impl Graph {
             (DType::F32, statistics.clone()),
             (DType::F32, statistics),
         ];
+        let epsilon = epsilon.into();
         self.push_multi(Op::LayerNormalization { axis, epsilon }, &operands, outputs)[0]
     }
 
@@ -116,7 +117,9 @@ impl Graph {
         }
         let shape = self.shape(x).to_vec();
         Ok(self.push(
-            Op::BatchNormalization { epsilon },
+            Op::BatchNormalization {
+                epsilon: epsilon.into(),
+            },
             &operands,
             self.dtype(x),
             shape,

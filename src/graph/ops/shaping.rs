@@ -1,6 +1,8 @@
 //! Operations that move elements: reshape, transpose, slice, gather, reduce …
 
-use super::{DType, Dim, Graph, Op, Reduction, Result, Value};
+use super::elementwise::broadcast_shapes;
+use crate::graph::dim::ShapeText;
+use crate::graph::{DType, Dim, Graph, Op, Reduction, Result, Value};
 
 impl Graph {
     /// Gives `x` another shape of equally many elements.
@@ -10,10 +12,7 @@ impl Graph {
         }
         let count = |dims: &[Dim]| dims.iter().fold(Dim::from(1_u64), |a, d| a.times(d));
         if count(self.shape(x)) != count(shape) {
-            let expected = format!(
-                "as many elements as {}",
-                super::ShapeText(shape, &self.symbols)
-            );
+            let expected = format!("as many elements as {}", ShapeText(shape, &self.symbols));
             return Err(self.mismatch("Reshape", expected, &[x]));
         }
         let dims = self.shape(x).to_vec();
@@ -41,10 +40,10 @@ impl Graph {
         if self.shape(x) == shape {
             return Ok(x);
         }
-        if super::elementwise::broadcast_shapes(self.shape(x), shape).as_deref() != Some(shape) {
+        if broadcast_shapes(self.shape(x), shape).as_deref() != Some(shape) {
             let expected = format!(
                 "a shape that broadcasts to {}",
-                super::ShapeText(shape, &self.symbols)
+                ShapeText(shape, &self.symbols)
             );
             return Err(self.mismatch("Expand", expected, &[x]));
         }
@@ -196,7 +195,7 @@ impl Graph {
     }
 
     /// Reverses the order of elements along `axes`.
-    pub(super) fn flip(&mut self, x: Value, axes: &[usize]) -> Value {
+    pub(in crate::graph) fn flip(&mut self, x: Value, axes: &[usize]) -> Value {
         let shape = self.shape(x).to_vec();
         self.push(
             Op::Flip {

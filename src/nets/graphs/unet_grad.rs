@@ -16,16 +16,17 @@
 
 use std::rc::Rc;
 
-use super::graphs::{Options, Timestep, UnetGraph, unet_inputs};
-use super::unet::{self, UnetConfig};
-use super::{Lora, Result};
+use super::options::Options;
+use super::unet::{Timestep, UnetGraph, unet_inputs};
 use crate::family::ports::training;
 use crate::graph::{DType, Data, Dim, Graph, Recompute, Value, gradients};
+use crate::nets::unet::{self, UnetConfig};
+use crate::nets::{Lora, Result};
 use crate::tensors::Scope;
 
-/// An input of graphs that compute parts again for their gradient, true by default and to be left so: it keeps the
-/// runtime from merging a part's second computation with its first.
-pub(super) const CHECKPOINT_GATE: &str = "checkpoint_gate";
+/// An input of graphs that compute parts again for their gradient, true by default and to be left
+/// so: it keeps the runtime from merging a part's second computation with its first.
+const CHECKPOINT_GATE: &str = "checkpoint_gate";
 
 /// `unet_grad`: the inputs of the UNet with `timestep` `[B]`, `target` [B, C, h, w] and the LoRA
 /// inputs, to `mse` and `ref_mse` `[B]` f32 (means over C·h·w of the squared error with and without
@@ -77,14 +78,7 @@ pub fn unet_grad(config: &UnetConfig, w: &Scope, options: &Options) -> Result<Un
         .iter()
         .flat_map(|site| [site.module.input_a(), site.module.input_b()]);
     for ((name, factor), gradient) in names.zip(wanted).zip(found) {
-        let gradient = match gradient {
-            Some(gradient) => loss.unscaled(&mut g, gradient)?,
-            None => {
-                let zero = g.scalar(0.0);
-                let shape = g.shape(factor).to_vec();
-                g.expand(zero, &shape)?
-            }
-        };
+        let gradient = loss.unscaled(&mut g, gradient, factor)?;
         g.output(&training::grad(&name), gradient)?;
     }
     g.optimize();
@@ -134,8 +128,13 @@ impl Loss {
         })
     }
 
-    /// The gradient of the mean, in f32.
-    fn unscaled(&self, g: &mut Graph, gradient: Value) -> Result<Value> {
+    /// The gradient of the mean with respect to a factor, in f32; zeros where none was found.
+    fn unscaled(&self, g: &mut Graph, gradient: Option<Value>, factor: Value) -> Result<Value> {
+        let Some(gradient) = gradient else {
+            let zero = g.scalar(0.0);
+            let shape = g.shape(factor).to_vec();
+            return Ok(g.expand(zero, &shape)?);
+        };
         let gradient = g.cast(gradient, DType::F32)?;
         match self.scale {
             Some(scale) => Ok(g.mul(gradient, scale)?),

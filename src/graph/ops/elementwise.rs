@@ -1,6 +1,6 @@
 //! Operations element by element, with numpy's broadcasting.
 
-use super::{Binary, DType, Dim, Graph, Op, Result, Unary, Value};
+use crate::graph::{Binary, DType, Dim, Graph, Op, Result, Unary, Value};
 
 impl Graph {
     /// Applies `op` to every element.

@@ -3,8 +3,9 @@
 //! A rule gets the output's adjoint `dy` and returns the adjoints of those operands that need one.
 //! Every rule is tested against finite differences, and whole networks against torch autograd.
 
-use super::{
-    Binary, Conv, DType, Dim, Error, Graph, Node, Op, Pool, Reduction, Result, Unary, Value,
+use crate::graph::builder::Node;
+use crate::graph::{
+    Binary, Conv, DType, Dim, Error, Graph, Op, Pool, Reduction, Result, Unary, Value,
 };
 
 /// What a rule gets to see.
@@ -72,23 +73,13 @@ impl Graph {
                 self.transpose(o.dy, &inverse)?
             }
             Op::Upsample2x => self.upsample_gradient(o)?,
-            Op::Pad { before, .. } => {
-                let mut dx = o.dy;
-                for (axis, &start) in before.iter().enumerate() {
-                    if let Some(size) = self.shape(x)[axis].fixed() {
-                        dx = self.slice(dx, axis, start, start + size)?;
-                    }
-                }
-                dx
-            }
+            Op::Pad { before, .. } => self.pad_gradient(o, before)?,
             Op::Reduce {
                 kind: kind @ (Reduction::ReduceSum | Reduction::ReduceMean),
                 axes,
                 keepdims,
             } => self.reduce_gradient(o, *kind, axes, *keepdims)?,
-            Op::AveragePool(pool)
-                if pool.pads == [0; 4] && pool.kernel == pool.strides && pool.kernel == [2, 2] =>
-            {
+            Op::AveragePool(pool) if *pool == Pool::new(2, 2, 0) => {
                 let spread = self.upsample_nearest_2x(o.dy)?;
                 self.scale(spread, 0.25)?
             }
@@ -342,19 +333,6 @@ impl Graph {
         self.cast(dx, dtype)
     }
 
-    /// Whether a value is a constant 1 repeated (the scale of a group normalisation's core).
-    pub(super) fn is_expanded_one(&self, v: Value) -> bool {
-        let source = match self.producer(v) {
-            Some(Node {
-                op: Op::Expand,
-                inputs,
-                ..
-            }) => inputs[0],
-            _ => v,
-        };
-        self.rank(source) == 0 && self.constant_f32(source) == Some(1.0)
-    }
-
     fn concat_gradients(&mut self, o: &Operands, axis: usize) -> Result<Adjoints> {
         let mut start = 0;
         let mut adjoints = Vec::new();
@@ -383,14 +361,20 @@ impl Graph {
         Ok(adjoints)
     }
 
+    /// What lies between the zeros.
+    fn pad_gradient(&mut self, o: &Operands, before: &[u64]) -> Result<Value> {
+        let mut dx = o.dy;
+        for (axis, &start) in before.iter().enumerate() {
+            if let Some(size) = self.shape(o.input(0))[axis].fixed() {
+                dx = self.slice(dx, axis, start, start + size)?;
+            }
+        }
+        Ok(dx)
+    }
+
     /// Every pixel became four; their adjoints add up.
     fn upsample_gradient(&mut self, o: &Operands) -> Result<Value> {
-        let pool = Pool {
-            kernel: [2, 2],
-            strides: [2, 2],
-            pads: [0; 4],
-        };
-        let mean = self.average_pool2d(o.dy, pool)?;
+        let mean = self.average_pool2d(o.dy, Pool::new(2, 2, 0))?;
         self.scale(mean, 4.0)
     }
 

@@ -1,7 +1,7 @@
 //! Matrix products, linear layers, convolutions and pooling.
 
 use super::elementwise::broadcast_shapes;
-use super::{Conv, DType, Dim, Graph, Op, Pool, Result, Value};
+use crate::graph::{Conv, DType, Dim, Graph, Op, Pool, Result, Value};
 
 impl Graph {
     /// numpy's `matmul`: the last two axes multiply, the others broadcast.
@@ -125,7 +125,7 @@ impl Graph {
 
     /// Gradient of a convolution with respect to its input: `dy` [B, out, h, w], the
     /// convolution's `weight`; result of the shape `x` had.
-    pub(super) fn conv_transpose2d(
+    pub(in crate::graph) fn conv_transpose2d(
         &mut self,
         dy: Value,
         weight: Value,

@@ -1,50 +1,10 @@
-//! Reverse-mode gradients of a built graph.
-//!
-//! The gradient of a graph is more nodes of the same graph, so whatever runs the forward pass runs
-//! the backward pass too. Only the paths from the wanted values to the outputs are differentiated:
-//! frozen weights get no gradient, and nothing flows below the first wanted value. Parts that were
-//! built with [`Graph::checkpointed`] are computed again when their gradient is due (see
-//! [`recompute`](super::recompute)).
+//! What has flowed where in a backward pass.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
-use super::grad_rules::Operands;
-use super::recompute::Step;
-use super::{Graph, Op, Origin, Result, Value};
-
-/// Adds the nodes that compute `Σ seedᵢ · ∂outputᵢ/∂wrtⱼ` for each wanted value.
-///
-/// Each seed has its output's shape. A wanted value that no output depends on gets `None`.
-pub fn gradients(
-    graph: &mut Graph,
-    outputs: &[(Value, Value)],
-    wrt: &[Value],
-) -> Result<Vec<Option<Value>>> {
-    let steps = graph.steps();
-    let mut backward = Backward {
-        wanted: graph.depends_on(wrt),
-        graph,
-        adjoints: HashMap::new(),
-        slices: HashMap::new(),
-        gated: HashMap::new(),
-        flowed: Vec::new(),
-        done: None,
-    };
-    for &(output, seed) in outputs {
-        if backward.graph.shape(output) != backward.graph.shape(seed) {
-            return Err(backward.graph.mismatch(
-                "Gradient",
-                "a seed of the output's shape",
-                &[output, seed],
-            ));
-        }
-        if backward.is_wanted(output) {
-            backward.accumulate(output, seed)?;
-        }
-    }
-    backward.sweep(&steps)?;
-    wrt.iter().map(|&v| backward.adjoint(v)).collect()
-}
+use crate::graph::builder::Origin;
+use crate::graph::{Graph, Result, Value};
 
 /// A backward pass under way.
 pub(super) struct Backward<'g> {
@@ -71,52 +31,22 @@ struct Slice {
     dy: Value,
 }
 
-impl Backward<'_> {
-    /// Differentiates steps, last first.
-    pub(super) fn sweep(&mut self, steps: &[Step]) -> Result<()> {
-        for step in steps.iter().rev() {
-            match step {
-                Step::Node(index) => self.node(*index)?,
-                Step::Segment(inner) => self.segment(inner)?,
-            }
+impl<'g> Backward<'g> {
+    /// A pass to the wanted values, with nothing flowing yet.
+    pub(super) fn new(graph: &'g mut Graph, wrt: &[Value]) -> Self {
+        Self {
+            wanted: graph.depends_on(wrt),
+            graph,
+            adjoints: HashMap::new(),
+            slices: HashMap::new(),
+            gated: HashMap::new(),
+            flowed: Vec::new(),
+            done: None,
         }
-        Ok(())
     }
 
-    /// Lets the adjoint of a node's output flow into its operands.
-    fn node(&mut self, index: usize) -> Result<()> {
-        let node = self.graph.nodes[index].clone();
-        // Only first outputs carry gradients; the others are statistics of the backward rules.
-        let Some(dy) = self.adjoint(node.outputs[0])? else {
-            return Ok(());
-        };
-        if let Op::Slice { axis, start, end } = node.op {
-            let slice = Slice {
-                axis,
-                start,
-                end,
-                dy,
-            };
-            let whole = self.original(node.inputs[0]);
-            self.slices.entry(whole).or_default().push(slice);
-            return Ok(());
-        }
-        let needs: Vec<bool> = node.inputs.iter().map(|&v| self.is_wanted(v)).collect();
-        self.graph.push_scope(format!("grad.{}", node.scope));
-        let operands = Operands {
-            node: &node,
-            dy,
-            needs: &needs,
-        };
-        let contributions = self.graph.operand_gradients(&operands);
-        for (operand, contribution) in contributions? {
-            self.accumulate(operand, contribution)?;
-        }
-        self.graph.pop_scope();
-        Ok(())
-    }
-
-    fn accumulate(&mut self, to: Value, contribution: Value) -> Result<()> {
+    /// Lets a contribution flow into a value.
+    pub(super) fn accumulate(&mut self, to: Value, contribution: Value) -> Result<()> {
         let to = self.original(to);
         self.flowed.push((to, contribution));
         let sum = match self.adjoints.get(&to) {
@@ -125,6 +55,23 @@ impl Backward<'_> {
         };
         self.adjoints.insert(to, sum);
         Ok(())
+    }
+
+    /// Lets a contribution flow into part of an axis of a value.
+    pub(super) fn accumulate_slice(
+        &mut self,
+        to: Value,
+        (axis, range): (usize, Range<u64>),
+        dy: Value,
+    ) {
+        let slice = Slice {
+            axis,
+            start: range.start,
+            end: range.end,
+            dy,
+        };
+        let whole = self.original(to);
+        self.slices.entry(whole).or_default().push(slice);
     }
 
     /// What has flowed into a value, of its shape.

@@ -1,0 +1,60 @@
+//! Folders, and what is in them.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use super::{Result, at};
+
+/// What the names of files and folders being written begin with. A kill can leave some.
+pub const PARTIAL: &str = ".partial-";
+
+/// Creates a folder and its parents.
+pub fn create_dir_all(path: impl AsRef<Path>) -> Result<()> {
+    fs::create_dir_all(path.as_ref()).map_err(at("create", path.as_ref()))
+}
+
+/// Removes a file; one that is not there is fine.
+pub fn remove_if_present(path: impl AsRef<Path>) -> Result<()> {
+    match fs::remove_file(path.as_ref()) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(at("remove", path.as_ref())(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes what killed writers left in a folder. Nobody else may be writing there.
+pub fn remove_partial(dir: &Path) -> Result<()> {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return Ok(());
+    };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if !entry.file_name().to_string_lossy().starts_with(PARTIAL) {
+            continue;
+        }
+        if path.is_dir() {
+            fs::remove_dir_all(&path).map_err(at("remove", &path))?;
+        } else {
+            remove_if_present(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// The folder that a file is in.
+pub(super) fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir,
+        _ => Path::new("."),
+    }
+}
+
+/// Flushes the names in a folder to the disk.
+pub(super) fn sync_dir(dir: &Path) -> Result<()> {
+    // Folders can't be opened for flushing on every platform; where they can't, rename is all
+    // there is.
+    match File::open(dir) {
+        Ok(handle) => handle.sync_all().or(Ok(())),
+        Err(_) => Ok(()),
+    }
+}

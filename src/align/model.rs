@@ -13,6 +13,8 @@ use crate::bundle::{Bundle, Part};
 use crate::data::dataset::Dataset;
 use crate::device::Device;
 use crate::device::cpu::Half;
+use crate::family::TIME_IDS;
+use crate::family::ports::{training, unet};
 use crate::nets::read_config;
 use crate::nets::unet::UnetConfig;
 use crate::runtime::{Bound, ElementType, Feed, Runtime, Session, SessionOptions};
@@ -40,7 +42,7 @@ pub struct Batch<'a, B> {
     /// Pooled text embeddings, [n, length], for models that take them.
     pub pooled: Option<&'a [f32]>,
     /// Size conditions of every sample: height, width, top, left, height, width.
-    pub time_ids: [f32; 6],
+    pub time_ids: [f32; TIME_IDS],
 }
 
 /// What a network says about a batch.
@@ -82,6 +84,8 @@ pub struct UnetGrad {
     session: Session,
     /// The type that it takes noisy latents in.
     sample: ElementType,
+    /// Whether it takes pooled embeddings and size conditions.
+    added_conditioning: bool,
     /// `grad.<factor>` of every factor.
     outputs: Vec<String>,
 }
@@ -103,11 +107,12 @@ impl UnetGrad {
             ..options.clone()
         };
         let session = bundle.session(runtime, Part::UnetGrad, &options)?;
-        let outputs = factors.list().iter().map(|f| format!("grad.{}", f.name));
-        let sample = session.input("sample").map(|spec| spec.dtype);
+        let outputs = factors.list().iter().map(|f| training::grad(&f.name));
+        let sample = session.input(unet::SAMPLE).map(|spec| spec.dtype);
         let model = Self {
             session,
             sample: sample.unwrap_or(ElementType::Float32),
+            added_conditioning: bundle.family()?.descriptor().added_conditioning,
             outputs: outputs.collect(),
         };
         model.check(bundle, dataset)?;
@@ -124,17 +129,17 @@ impl UnetGrad {
         let [c, h, w] = layout.latent;
         let [tokens, width] = layout.prompt_embeds;
         let mut expected = vec![
-            ("sample", "latents of shape", vec![1, c, h, w]),
+            (unet::SAMPLE, "latents of shape", vec![1, c, h, w]),
             (
-                "encoder_hidden_states",
+                unet::ENCODER_HIDDEN_STATES,
                 "text embeddings of shape",
                 vec![1, tokens, width],
             ),
         ];
-        if session.input("text_embeds").is_some() {
+        if self.added_conditioning {
             let length = layout.pooled.unwrap_or(0);
             expected.push((
-                "text_embeds",
+                unet::TEXT_EMBEDS,
                 "pooled embeddings of length",
                 vec![1, length],
             ));
@@ -165,13 +170,13 @@ impl UnetGrad {
         let [tokens, width] = batch.embeds_shape;
         let embeds = [n, tokens, width];
         let mut feed = Feed::new()
-            .i64_slice("timestep", batch.timesteps, &[n])
-            .f32_slice("encoder_hidden_states", batch.prompt_embeds, &embeds);
-        if let (Some(pooled), true) = (batch.pooled, self.session.input("text_embeds").is_some()) {
-            feed.push_f32("text_embeds", pooled, &[n, pooled.len() / n]);
+            .i64_slice(unet::TIMESTEP, batch.timesteps, &[n])
+            .f32_slice(unet::ENCODER_HIDDEN_STATES, batch.prompt_embeds, &embeds);
+        if let (Some(pooled), true) = (batch.pooled, self.added_conditioning) {
+            feed.push_f32(unet::TEXT_EMBEDS, pooled, &[n, pooled.len() / n]);
         }
-        if self.session.input("time_ids").is_some() {
-            feed.push_f32("time_ids", batch.time_ids.repeat(n), &[n, 6]);
+        if self.added_conditioning {
+            feed.push_f32(unet::TIME_IDS, batch.time_ids.repeat(n), &[n, TIME_IDS]);
         }
         feed
     }
@@ -214,7 +219,7 @@ impl<D: Device> GradientModel<D> for UnetGrad {
             Bound {
                 dtype: self.sample,
                 ..Bound::f32(
-                    "sample",
+                    unet::SAMPLE,
                     &batch.shape,
                     match &halves {
                         Some(halves) => device.halves_address(halves),
@@ -222,12 +227,12 @@ impl<D: Device> GradientModel<D> for UnetGrad {
                     },
                 )
             },
-            Bound::f32("target", &batch.shape, device.address(batch.target)),
+            Bound::f32(training::TARGET, &batch.shape, device.address(batch.target)),
         ];
         let p = device.address(p);
         let mut outputs = vec![
-            Bound::f32("mse", &[n], device.address_mut(&mut mse)),
-            Bound::f32("ref_mse", &[n], device.address_mut(&mut ref_mse)),
+            Bound::f32(training::MSE, &[n], device.address_mut(&mut mse)),
+            Bound::f32(training::REF_MSE, &[n], device.address_mut(&mut ref_mse)),
         ];
         let start = device.address_mut(&mut grads);
         for (m, factor) in factors.list().iter().enumerate() {

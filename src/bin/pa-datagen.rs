@@ -12,7 +12,7 @@ use popalign::base::Stop;
 use popalign::cli::{self, Common, Outcome};
 use popalign::datagen::{Event, Finish, Format, Request, Shard, Size, UNIT, run};
 use popalign::diffusion::guidance::{Annealing, GuidanceKind};
-use popalign::diffusion::sampler::SamplerKind;
+use popalign::diffusion::samplers::SamplerKind;
 use popalign::runtime::SessionOptions;
 use serde_json::json;
 
@@ -60,7 +60,7 @@ struct Args {
         allow_negative_numbers = true)]
     cfg: f32,
     /// Sampler
-    #[arg(long, value_enum, default_value_t = SamplerKind::Euler)]
+    #[arg(long, value_enum, default_value_t = SamplerKind::default())]
     sampler: SamplerKind,
     /// Kind of guidance
     #[arg(long, value_enum, default_value_t = GuidanceKind::Cfg)]

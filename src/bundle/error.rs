@@ -167,6 +167,9 @@ pub enum Error {
     /// Weights that can't be pointed at.
     #[error(transparent)]
     Weights(#[from] crate::tensors::Error),
+    /// A single file that is no checkpoint of a family that can be built.
+    #[error(transparent)]
+    Family(#[from] crate::family::Error),
     /// An adapter that can't be read or doesn't fit.
     #[error("cannot merge {}", file.display())]
     Lora {
@@ -247,6 +250,7 @@ impl Error {
             ),
             Error::Hub { source, .. } => source.hint(),
             Error::Weights(error) => error.hint(),
+            Error::Family(error) => error.hint(),
             Error::NotABundle { .. } => Some("make one with: pa-export MODEL_FOLDER -o BUNDLE"),
             Error::InTheWay { .. } => Some("choose another -o, or remove it yourself"),
             Error::Version { .. } | Error::Damaged { .. } | Error::SourceChanged { .. } => {

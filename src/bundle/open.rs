@@ -6,6 +6,7 @@ use super::manifest::{LoraInfo, Manifest, PartInfo, WeightFile};
 use super::verify::verify;
 use super::{Error, Identity, Part, Result, Target};
 use crate::base::{fsio, json};
+use crate::family::Family;
 use crate::graph::DType;
 use crate::runtime::{Ep, Runtime, Session, SessionOptions, resolve};
 
@@ -94,6 +95,20 @@ impl Bundle {
     /// [`Error::Json`] if it is absent or not JSON.
     pub fn json(&self, name: &str) -> Result<serde_json::Value> {
         Ok(json::read(&self.dir.join(name), "JSON")?)
+    }
+
+    /// The model's family, as its UNet says.
+    ///
+    /// # Errors
+    /// [`Error::NoPart`] if it has no UNet, [`Error::Json`] if that has no configuration.
+    pub fn family(&self) -> Result<Family> {
+        let part = match self.has(Part::Unet) {
+            true => Part::Unet,
+            false => Part::UnetGrad,
+        };
+        self.part(part)?;
+        let config = self.json(&format!("{}/config.json", part.folder()))?;
+        Ok(Family::of_unet(&config))
     }
 
     /// Loads a part. TensorRT's engines are cached by what the weights are, as `bundle.json`

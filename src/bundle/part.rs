@@ -1,5 +1,7 @@
 //! The graphs of a bundle, and the operators they are written with.
 
+use crate::family::Slot;
+
 /// One graph of a bundle.
 #[derive(
     Debug,
@@ -92,6 +94,15 @@ impl Part {
             Part::ClipText => "text_model.onnx",
             Part::ClipVision => "vision_model.onnx",
             _ => "model.onnx",
+        }
+    }
+}
+
+impl From<Slot> for Part {
+    fn from(slot: Slot) -> Self {
+        match slot {
+            Slot::First => Part::TextEncoder,
+            Slot::Second => Part::TextEncoder2,
         }
     }
 }

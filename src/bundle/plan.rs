@@ -8,12 +8,11 @@ use super::sizes::{factor, graph_options, multiple};
 use super::source::Source;
 use super::{Event, Options, Part, Result};
 use crate::base::Stop;
+use crate::family::ports::axes;
 use crate::graph::Memory;
 
 /// Pictures at once for which [`plan`] makes estimates.
 const BATCHES: [u64; 4] = [1, 2, 4, 8];
-/// Tokens of a caption, in every model that is supported.
-const TOKENS: u64 = 77;
 
 /// What a graph takes at one size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +42,7 @@ pub fn plan(
     let source = Source::open(src, options, &mut Report { stop, observe })?;
     let graphs = graph_options(&source, options)?;
     let factor = factor(&source)?;
+    let tokens = source.family()?.descriptor().tokens;
     let batches = options.plan.batch.map_or(BATCHES.to_vec(), |b| vec![b]);
     let [height, width] = graphs.plan.latent.map(|n| n * factor);
     let multiple = factor * multiple(&source)?;
@@ -62,10 +62,10 @@ pub fn plan(
                 // An encoder takes the picture, the other graphs its latent.
                 let scale = if part == Part::VaeEncoder { 1 } else { factor };
                 let memory = graph.memory(|s| match Some(s) {
-                    s if s == symbol("batch_size") => Some(batch),
-                    s if s == symbol("width") => Some(size[0] / scale),
-                    s if s == symbol("height") => Some(size[1] / scale),
-                    s if s == symbol("sequence_length") => Some(TOKENS),
+                    s if s == symbol(axes::BATCH) => Some(batch),
+                    s if s == symbol(axes::WIDTH) => Some(size[0] / scale),
+                    s if s == symbol(axes::HEIGHT) => Some(size[1] / scale),
+                    s if s == symbol(axes::SEQUENCE) => Some(tokens),
                     _ => None,
                 });
                 estimates.extend(memory.map(|memory| Estimate {

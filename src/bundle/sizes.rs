@@ -41,10 +41,10 @@ pub(super) fn graph_options(source: &Source, options: &Options) -> Result<graphs
     })
 }
 
-/// Pixels per latent; 8, as in every SD family, for a checkpoint without VAE.
+/// Pixels per latent: the VAE's, else its family's.
 pub(super) fn factor(source: &Source) -> Result<u64> {
     if !source.has("vae") {
-        return Ok(8);
+        return Ok(source.family()?.descriptor().latent_factor);
     }
     let vae = VaeConfig::from_json(&source.config("vae")?);
     let vae = vae.map_err(|e| Error::network(Part::VaeDecoder, source.origin("vae"), e))?;

@@ -16,6 +16,7 @@ use super::sizes::graph_options;
 use super::source::Source;
 use super::{Error, Event, Options, Part, Result};
 use crate::base::fsio;
+use crate::family::ports::training::GRAD;
 use crate::graph::{DType, Dim, Value};
 use crate::nets::graphs;
 use crate::tensors::Weights;
@@ -205,7 +206,7 @@ fn write_graph(dir: &Path, part: Part, built: &Built, weights: &Weights) -> Resu
     let outputs = graph
         .outputs()
         .iter()
-        .filter(|(name, _)| !name.starts_with("grad."));
+        .filter(|(name, _)| !name.starts_with(GRAD));
     let files = weights.files().iter();
     Ok(PartInfo {
         model: format!("{}/{}", part.folder(), part.file_name()),

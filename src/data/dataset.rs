@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::manifest::{self, DatasetManifest};
 use crate::base::fsio;
+use crate::family::{TIME_IDS, size_conditions};
 use crate::judge::reading::Readings;
 use crate::prompts::caption_id;
 use crate::tensors;
@@ -168,10 +169,9 @@ pub struct Shape {
 
 impl Shape {
     /// SDXL's six size conditions for these pictures: (H, W, 0, 0, H, W).
-    #[expect(clippy::cast_precision_loss, reason = "pixel counts are small")]
-    pub fn time_ids(&self) -> [f32; 6] {
-        let (w, h) = (self.size.0 as f32, self.size.1 as f32);
-        [h, w, 0.0, 0.0, h, w]
+    pub fn time_ids(&self) -> [f32; TIME_IDS] {
+        let (width, height) = self.size;
+        size_conditions(height, width)
     }
 }
 
@@ -250,7 +250,7 @@ impl Dataset {
     }
 
     /// SDXL's six size conditions for these pictures.
-    pub fn time_ids(&self) -> [f32; 6] {
+    pub fn time_ids(&self) -> [f32; TIME_IDS] {
         self.shape().time_ids()
     }
 

@@ -11,7 +11,7 @@ use super::Result;
 use crate::base::fsio;
 use crate::bundle::{Bundle, Part};
 use crate::diffusion::guidance::{Annealing, GuidanceKind};
-use crate::diffusion::sampler::SamplerKind;
+use crate::diffusion::samplers::SamplerKind;
 use crate::runtime::{Ep, SessionOptions};
 
 /// What to generate, and where.

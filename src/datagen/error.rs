@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use crate::diffusion::NonFinite;
-
 /// Why a data set could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -34,19 +32,9 @@ pub enum Error {
     /// The text encoders.
     #[error(transparent)]
     Text(#[from] crate::diffusion::text::Error),
-    /// The UNet.
+    /// Making a picture.
     #[error(transparent)]
-    Draw(#[from] crate::diffusion::pipeline::Error),
-    /// A picture that is none.
-    #[error("picture {image_id} of \"{caption}\" came out as NaN or infinity: {found}")]
-    NonFinite {
-        /// Which numbers.
-        found: NonFinite,
-        /// Its caption.
-        caption: String,
-        /// Its number among the caption's pictures.
-        image_id: u32,
-    },
+    Paint(#[from] crate::diffusion::painter::Error),
     /// The VAE.
     #[error(transparent)]
     Decode(#[from] crate::diffusion::decode::Error),
@@ -151,8 +139,8 @@ impl Error {
                 source: lora::Error::NoModule { .. },
                 ..
             } => Some("export with those modules in pa-export --lora-targets"),
-            Error::NonFinite { found, .. }
-            | Error::Text(crate::diffusion::text::Error::NonFinite { found, .. }) => {
+            Error::Paint(error) => error.hint(),
+            Error::Text(crate::diffusion::text::Error::NonFinite { found, .. }) => {
                 Some(found.hint())
             }
             Error::InTheWay { .. } => Some("choose another --out, or remove it yourself"),

@@ -12,6 +12,7 @@ use crate::base::{Stop, fsio};
 use crate::data::manifest::Outcome;
 use crate::data::writer;
 use crate::data::writer::DatasetWriter;
+use crate::diffusion::share;
 use crate::diffusion::text::{Embedding, TextEncoders};
 use crate::prompts::caption_id;
 use crate::runtime::{Ep, SessionOptions};
@@ -180,7 +181,7 @@ fn draw(
 ) -> Result<Finish> {
     let todo = units_todo(setup, &writer);
     let (workers, threads) =
-        setup::workers(&setup.bundle, setup.session.ep, setup.threads, todo.len());
+        share::workers(&setup.bundle, setup.session.ep, setup.threads, todo.len());
     report(Event::Start {
         ep: setup.session.ep,
         pictures: setup.plan.len(),

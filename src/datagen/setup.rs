@@ -15,9 +15,11 @@ use crate::data::manifest::{DatasetManifest, Layout};
 use crate::diffusion::decode::Scaling;
 use crate::diffusion::guidance::{Guidance, GuidanceKind};
 use crate::diffusion::pipeline::Settings;
-use crate::diffusion::sampler::Sampler;
 use crate::diffusion::schedule::SchedulerConfig;
+use crate::diffusion::share;
 use crate::diffusion::text::TextShape;
+use crate::family::ports::unet;
+use crate::family::{TIME_IDS, size_conditions};
 use crate::judge::chain;
 use crate::lora;
 use crate::lora::Fitted;
@@ -28,12 +30,6 @@ use crate::prompts;
 use crate::prompts::Axes;
 use crate::runtime;
 use crate::runtime::{Ep, Runtime, SessionOptions};
-
-/// Pictures drawn at once unless the user says, for small latents (up to 32×32: a CPU's rate levels
-/// off there) and for large ones (where SDXL at 1024×1024 still fits a GPU).
-const BATCH: [usize; 2] = [8, 4];
-/// Copies of a model that workers may hold in all, in bytes of fp32 weights.
-const COPIES: u64 = 1 << 30;
 
 /// A checked request.
 #[derive(Debug)]
@@ -75,25 +71,11 @@ pub(super) fn prepare(request: &Request) -> Result<Setup> {
         request.specific,
     )?;
     let bundle = Bundle::open(&request.model)?;
-    let text = TextShape::of(&bundle)?;
-    let geometry = Geometry::of(request, &bundle)?;
-    // Workers read it again when they load the VAE; bad keys are refused now.
-    Scaling::of(&bundle, geometry.latent[0])?;
-    let scheduler = SchedulerConfig::read(&bundle.dir().join("scheduler/scheduler_config.json"))?;
-    let sampler = Sampler::new(request.sampler, &scheduler, request.steps)?;
-    let settings = Settings {
-        seed: request.seed,
-        sampler,
-        train_timesteps: scheduler.train_timesteps,
-        guidance,
-        latent: geometry.latent,
-        text,
-        time_ids: geometry.time_ids(),
-        lora: fit_lora(request, &bundle)?,
-    };
+    let (size, settings) = settings(request, &bundle, guidance)?;
     let runtime = Runtime::load()?;
     let ep = runtime::resolve(&runtime, &request.session)?;
-    let batch = request.batch.unwrap_or(batch(geometry.latent)).min(UNIT);
+    let own = || share::batch(settings.latent);
+    let batch = request.batch.unwrap_or_else(own).min(UNIT);
     let chain = match &request.filter {
         Some(name) => Some(chain::locate(name)?),
         None => None,
@@ -108,38 +90,63 @@ pub(super) fn prepare(request: &Request) -> Result<Setup> {
             None => None,
         },
     };
-    let config = request.config(&bundle, &hashes, (geometry.size, batch, ep))?;
-    let layout = Layout {
-        width: geometry.size.width,
-        height: geometry.size.height,
-        latent: geometry.latent,
-        prompt_embeds: [text.tokens, text.width],
-        pooled: text.pooled,
-        captions: plan.captions().len(),
-        images: plan.len(),
-        unit_images: UNIT,
-    };
+    let config = request.config(&bundle, &hashes, (size, batch, ep))?;
     let versions = BTreeMap::from([
         ("popalign".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ("onnxruntime".to_owned(), runtime.version()),
     ]);
     Ok(Setup {
-        negative: negative(request.negative.as_deref(), &bundle, &settings)?,
+        negative: settings.negative(request.negative.as_deref(), &bundle)?,
         session,
         threads: request.session.threads,
-        manifest: DatasetManifest::new(config, versions, layout),
+        manifest: DatasetManifest::new(config, versions, layout(size, &settings, &plan)),
         axes,
         chain,
         repeated: list.repeated,
         shard: request.shard,
         format: request.format,
-        size: geometry.size,
+        size,
         bundle,
         runtime,
         plan,
         settings,
         batch,
     })
+}
+
+/// The pictures' size, and what is common to their drawing.
+fn settings(request: &Request, bundle: &Bundle, guidance: Guidance) -> Result<(Size, Settings)> {
+    let text = TextShape::of(bundle)?;
+    let Geometry { size, latent } = Geometry::of(request, bundle)?;
+    // Workers read it again when they load the VAE; bad keys are refused now.
+    Scaling::of(bundle, latent[0])?;
+    let scheduler = SchedulerConfig::read(&bundle.dir().join("scheduler/scheduler_config.json"))?;
+    let settings = Settings {
+        seed: request.seed,
+        sampler: request.sampler.set_up(&scheduler, request.steps)?,
+        train_timesteps: scheduler.train_timesteps,
+        guidance,
+        latent,
+        text,
+        time_ids: size_conditions(size.height, size.width),
+        lora: fit_lora(request, bundle)?,
+    };
+    Ok((size, settings))
+}
+
+/// What the data set's arrays look like.
+fn layout(size: Size, settings: &Settings, plan: &Plan) -> Layout {
+    let text = settings.text;
+    Layout {
+        width: size.width,
+        height: size.height,
+        latent: settings.latent,
+        prompt_embeds: [text.tokens, text.width],
+        pooled: text.pooled,
+        captions: plan.captions().len(),
+        images: plan.len(),
+        unit_images: UNIT,
+    }
 }
 
 /// Loads the sanity filter. Its networks are small: one thread each.
@@ -164,23 +171,6 @@ impl Setup {
             |path: &PathBuf| open_filter(path, &self.runtime, &self.session, self.axes.as_ref());
         self.chain.as_ref().map(open).transpose()
     }
-}
-
-/// How many workers draw what can be cut into `units`, and the threads of each.
-pub(crate) fn workers(bundle: &Bundle, ep: Ep, threads: usize, units: usize) -> (usize, usize) {
-    let parameters = |part| bundle.part(part).map_or(0, |part| part.parameters);
-    let bytes = 4 * (parameters(Part::Unet) + parameters(Part::VaeDecoder));
-    let copies = match ep {
-        Ep::Cpu => (COPIES / bytes.max(1)) as usize,
-        _ => 1,
-    };
-    let workers = threads.min(copies).min(units).max(1);
-    (workers, threads / workers)
-}
-
-/// Pictures drawn at once where nobody says.
-pub(crate) fn batch([_, height, width]: [usize; 3]) -> usize {
-    BATCH[usize::from(height * width > 32 * 32)]
 }
 
 fn guidance(request: &Request) -> Result<Guidance> {
@@ -230,27 +220,7 @@ impl Geometry {
             None => own_size(bundle, factor)?
                 .ok_or_else(|| model("unet/config.json has no `sample_size`; say --size".into()))?,
         };
-        let multiple = factor * unet.size_multiple() as usize;
-        for (side, pixels) in [("width", size.width), ("height", size.height)] {
-            if !pixels.is_multiple_of(multiple) {
-                let (low, high) = (
-                    pixels / multiple * multiple,
-                    pixels.next_multiple_of(multiple),
-                );
-                let near = if low == 0 {
-                    format!("{high}")
-                } else {
-                    format!("{low} or {high}")
-                };
-                return Err(Error::Option {
-                    option: "size",
-                    value: size.to_string(),
-                    problem: format!(
-                        "the {side} must be a multiple of {multiple} for this model, such as {near}"
-                    ),
-                });
-            }
-        }
+        check_multiple(size, factor * unet.size_multiple() as usize)?;
         let latent = [
             unet.in_channels as usize,
             size.height / factor,
@@ -258,12 +228,28 @@ impl Geometry {
         ];
         Ok(Self { size, latent })
     }
+}
 
-    /// SDXL's size conditions: the picture as it is, not cropped.
-    fn time_ids(&self) -> [f32; 6] {
-        let (h, w) = (self.size.height as f32, self.size.width as f32);
-        [h, w, 0.0, 0.0, h, w]
+/// Refuses a size that the model can't draw, and names what is near.
+fn check_multiple(size: Size, multiple: usize) -> Result<()> {
+    for (side, pixels) in [("width", size.width), ("height", size.height)] {
+        if pixels.is_multiple_of(multiple) {
+            continue;
+        }
+        let high = pixels.next_multiple_of(multiple);
+        let near = match pixels / multiple * multiple {
+            0 => format!("{high}"),
+            low => format!("{low} or {high}"),
+        };
+        return Err(Error::Option {
+            option: "size",
+            value: size.to_string(),
+            problem: format!(
+                "the {side} must be a multiple of {multiple} for this model, such as {near}"
+            ),
+        });
     }
+    Ok(())
 }
 
 /// The size that the model was trained for.
@@ -305,29 +291,6 @@ fn hash(fitted: &Fitted) -> String {
         .collect()
 }
 
-/// The negative caption: the user's; else none where SDXL's zeros stand for it, else "".
-pub(crate) fn negative(
-    asked: Option<&str>,
-    bundle: &Bundle,
-    settings: &Settings,
-) -> Result<Option<String>> {
-    if !settings.guidance.doubles() {
-        return Ok(None);
-    }
-    let index = match bundle.file("model_index.json") {
-        Some(_) => bundle.json("model_index.json")?,
-        None => serde_json::Value::Null,
-    };
-    // diffusers' default for SDXL's pipeline.
-    let key = index.get("force_zeros_for_empty_prompt");
-    let zeros = key.and_then(serde_json::Value::as_bool).unwrap_or(true);
-    Ok(match asked {
-        Some(negative) => Some(negative.to_owned()),
-        None if zeros && settings.text.pooled.is_some() => None,
-        None => Some(String::new()),
-    })
-}
-
 /// What the run's sessions share. One TensorRT engine serves every batch size.
 fn session(request: &Request, ep: Ep, batch: usize, settings: &Settings) -> SessionOptions {
     let mut options = SessionOptions {
@@ -340,21 +303,44 @@ fn session(request: &Request, ep: Ep, batch: usize, settings: &Settings) -> Sess
         } else {
             batch
         };
-        let shapes = |rows: usize| {
-            let [c, h, w] = settings.latent;
-            let TextShape {
-                tokens,
-                width,
-                pooled,
-            } = settings.text;
-            let mut text =
-                format!("sample:{rows}x{c}x{h}x{w},encoder_hidden_states:{rows}x{tokens}x{width}");
-            if let Some(length) = pooled {
-                text += &format!(",text_embeds:{rows}x{length},time_ids:{rows}x6");
-            }
-            text
-        };
+        let shapes = |rows| profile(rows, settings);
         options.tensorrt.profile = Some([shapes(1), shapes(rows), shapes(rows)]);
     }
     options
+}
+
+/// The shapes of the UNet's inputs at so many rows, as TensorRT's provider takes them.
+fn profile(rows: usize, settings: &Settings) -> String {
+    let [c, h, w] = settings.latent;
+    let TextShape {
+        tokens,
+        width,
+        pooled,
+        ..
+    } = settings.text;
+    let mut shapes = vec![
+        format!("{}:{rows}x{c}x{h}x{w}", unet::SAMPLE),
+        format!("{}:{rows}x{tokens}x{width}", unet::ENCODER_HIDDEN_STATES),
+    ];
+    if let Some(length) = pooled {
+        shapes.push(format!("{}:{rows}x{length}", unet::TEXT_EMBEDS));
+        shapes.push(format!("{}:{rows}x{TIME_IDS}", unet::TIME_IDS));
+    }
+    shapes.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_that_does_not_fit_is_told_what_would() {
+        let check = |width, height| {
+            let problem = check_multiple(Size { width, height }, 16);
+            problem.map_err(|error| error.to_string())
+        };
+        assert_eq!(check(32, 16), Ok(()));
+        assert!(check(40, 16).unwrap_err().ends_with("such as 32 or 48"));
+        assert!(check(32, 8).unwrap_err().ends_with("such as 16"));
+    }
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::NonFinite;
 use crate::bundle::{self, Bundle, Part};
+use crate::family::ports::vae;
 use crate::picture::from_planes;
 use crate::runtime::{self, Feed, Session};
 
@@ -154,9 +155,9 @@ impl Decoder {
     pub fn decode(&mut self, latent: &[f32]) -> Result<RgbImage, Error> {
         let [c, h, w] = self.latent;
         let mut feed = Feed::new();
-        feed.push_f32("latent_sample", self.scaling.undo(latent), &[1, c, h, w]);
+        feed.push_f32(vae::LATENT_SAMPLE, self.scaling.undo(latent), &[1, c, h, w]);
         let outputs = self.session.run(&feed)?;
-        let sample = outputs.f32("sample")?;
+        let sample = outputs.f32(vae::SAMPLE)?;
         let [height, width] = self.size;
         let expected = [1, 3, height, width];
         if sample.shape() != expected {
@@ -171,7 +172,7 @@ impl Decoder {
         if planes.iter().any(|x| !x.is_finite()) {
             return Err(Error::NonFinite(NonFinite {
                 part: Part::VaeDecoder,
-                output: "sample",
+                output: vae::SAMPLE,
                 fp16: self.session.is_fp16(),
             }));
         }

@@ -3,10 +3,11 @@
 pub mod decode;
 mod finite;
 pub mod guidance;
-pub(crate) mod painter;
+pub mod painter;
 pub mod pipeline;
-pub mod sampler;
+pub mod samplers;
 pub mod schedule;
+pub(crate) mod share;
 pub mod text;
 pub mod tokenizer;
 

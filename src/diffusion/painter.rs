@@ -9,10 +9,47 @@ use super::decode;
 use super::decode::Decoder;
 use super::pipeline;
 use super::pipeline::{Conditioning, Denoiser, Job, Settings};
-use crate::bundle::{Bundle, Part};
-use crate::datagen::{Error, Result};
+use crate::bundle::{self, Bundle, Part};
 use crate::lora::Fitted;
 use crate::runtime::{Runtime, SessionOptions};
+
+/// Why a picture can't be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The bundle.
+    #[error(transparent)]
+    Bundle(#[from] bundle::Error),
+    /// The UNet.
+    #[error(transparent)]
+    Draw(#[from] pipeline::Error),
+    /// The VAE.
+    #[error(transparent)]
+    Decode(#[from] decode::Error),
+    /// A picture that is none.
+    #[error("picture {image_id} of \"{caption}\" came out as NaN or infinity: {found}")]
+    NonFinite {
+        /// Which numbers.
+        found: NonFinite,
+        /// Its caption.
+        caption: String,
+        /// Its number among the caption's pictures.
+        image_id: u32,
+    },
+}
+
+impl Error {
+    /// Advice for the person at the keyboard, where there is any.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Error::Bundle(error) | Error::Decode(decode::Error::Bundle(error)) => error.hint(),
+            Error::NonFinite { found, .. } => Some(found.hint()),
+            _ => None,
+        }
+    }
+}
+
+/// Result of making pictures.
+pub type Result<T> = std::result::Result<T, Error>;
 
 /// A picture to draw.
 #[derive(Debug, Clone, Copy)]

@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use super::NonFinite;
 use super::guidance::Guidance;
-use super::sampler::{History, Sampler};
+use super::samplers::{History, Sampler};
 use super::text::{Embedding, TextShape};
-use crate::bundle::Part;
+use crate::bundle::{self, Bundle, Part};
+use crate::family::TIME_IDS;
+use crate::family::ports::unet;
 use crate::lora::Fitted;
 use crate::random;
 use crate::random::Purpose;
@@ -68,7 +70,7 @@ pub struct Settings {
     /// Seed of all noise.
     pub seed: u64,
     /// The sampler with its steps.
-    pub sampler: Sampler,
+    pub sampler: Arc<dyn Sampler>,
     /// Steps of the model's training: what the sampler's timesteps are out of.
     pub train_timesteps: usize,
     /// How the captions steer.
@@ -78,7 +80,7 @@ pub struct Settings {
     /// Sizes of the conditioning.
     pub text: TextShape,
     /// SDXL's size conditions: height, width, top, left, height, width.
-    pub time_ids: [f32; 6],
+    pub time_ids: [f32; TIME_IDS],
     /// An adapter and what it is multiplied with.
     pub lora: Option<(Arc<Fitted>, f32)>,
 }
@@ -87,6 +89,34 @@ impl Settings {
     /// Numbers in a latent.
     pub fn latent_len(&self) -> usize {
         self.latent.iter().product()
+    }
+
+    /// The negative caption: the one asked for; else none where zeros stand for it or where there
+    /// is no guidance, else "".
+    ///
+    /// # Errors
+    /// A `model_index.json` that is not JSON.
+    pub fn negative(
+        &self,
+        asked: Option<&str>,
+        bundle: &Bundle,
+    ) -> Result<Option<String>, bundle::Error> {
+        if !self.guidance.doubles() {
+            return Ok(None);
+        }
+        let index = match bundle.file("model_index.json") {
+            Some(_) => bundle.json("model_index.json")?,
+            None => serde_json::Value::Null,
+        };
+        // Only a family that does so at all can say that it doesn't.
+        let key = index.get("force_zeros_for_empty_prompt");
+        let zeros = self.text.family.descriptor().zeros_for_no_caption
+            && key.and_then(serde_json::Value::as_bool).unwrap_or(true);
+        Ok(match asked {
+            Some(negative) => Some(negative.to_owned()),
+            None if zeros => None,
+            None => Some(String::new()),
+        })
     }
 
     /// The latents that `jobs` start from.
@@ -181,11 +211,11 @@ impl Denoiser {
             }
             let time = timestep / self.settings.train_timesteps as f64;
             batch.anneal(&self.settings, jobs, step, time);
-            let feed = batch.feed(&self.session, &self.settings, &input, timestep);
+            let feed = batch.feed(&self.settings, &input, timestep);
             let outputs = self.session.run(&feed)?;
             prediction.clear();
-            prediction.extend(outputs.f32("out_sample")?.iter());
-            self.check(&prediction, "out_sample", jobs.len(), step)?;
+            prediction.extend(outputs.f32(unet::OUT_SAMPLE)?.iter());
+            self.check(&prediction, unet::OUT_SAMPLE, jobs.len(), step)?;
             if sampler.needs_noise() {
                 self.settings.step_noise(jobs, step, &mut noise);
             }
@@ -288,34 +318,29 @@ impl Batch {
         }
     }
 
-    fn feed<'a>(
-        &'a self,
-        session: &Session,
-        settings: &'a Settings,
-        input: &'a [f32],
-        timestep: f64,
-    ) -> Feed<'a> {
+    fn feed<'a>(&'a self, settings: &'a Settings, input: &'a [f32], timestep: f64) -> Feed<'a> {
         let rows = self.rows;
         let [c, h, w] = settings.latent;
         let TextShape {
+            family,
             tokens,
             width,
             pooled,
         } = settings.text;
         let embeds = self.prompt_embeds.as_slice();
         let mut feed = Feed::new()
-            .f32_slice("sample", input, &[rows, c, h, w])
-            .f32_slice("encoder_hidden_states", embeds, &[rows, tokens, width]);
-        feed.push_f32("timestep", vec![timestep as f32], &[]);
+            .f32_slice(unet::SAMPLE, input, &[rows, c, h, w])
+            .f32_slice(unet::ENCODER_HIDDEN_STATES, embeds, &[rows, tokens, width]);
+        feed.push_f32(unet::TIMESTEP, vec![timestep as f32], &[]);
         if let Some(length) = pooled {
-            feed.push_f32("text_embeds", self.pooled.as_slice(), &[rows, length]);
+            feed.push_f32(unet::TEXT_EMBEDS, self.pooled.as_slice(), &[rows, length]);
         }
-        if session.input("time_ids").is_some() {
-            feed.push_f32("time_ids", self.time_ids.as_slice(), &[rows, 6]);
+        if family.descriptor().added_conditioning {
+            feed.push_f32(unet::TIME_IDS, self.time_ids.as_slice(), &[rows, TIME_IDS]);
         }
         if let Some((factors, scale)) = &settings.lora {
             factors.feed(&mut feed);
-            feed.push_f32("lora_scale", vec![*scale], &[]);
+            feed.push_f32(unet::LORA_SCALE, vec![*scale], &[]);
         }
         feed
     }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::base::fsio;
+pub use crate::family::Prediction;
 
 /// Why a scheduler configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -44,16 +45,6 @@ pub enum Error {
         /// The most there can be.
         most: usize,
     },
-}
-
-/// What the UNet predicts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Prediction {
-    /// The noise.
-    Epsilon,
-    /// The velocity √ᾱ·ε − √(1−ᾱ)·x₀ (Imagen Video, section 2.4).
-    VPrediction,
 }
 
 /// How the sampling steps are spread over the training steps (arXiv 2305.08891, table 2).
@@ -258,11 +249,11 @@ impl Checked<'_> {
     }
 
     fn prediction(&self, value: Option<&str>) -> Result<Prediction, Error> {
-        match value {
-            None | Some("epsilon") => Ok(Prediction::Epsilon),
-            Some("v_prediction") => Ok(Prediction::VPrediction),
-            Some(other) => Err(self.bad("prediction_type", other, "epsilon, v_prediction")),
-        }
+        let Some(name) = value else {
+            return Ok(Prediction::default());
+        };
+        Prediction::named(name)
+            .ok_or_else(|| self.bad("prediction_type", name, "epsilon, v_prediction"))
     }
 
     fn spacing(&self, value: Option<&str>) -> Result<Option<Spacing>, Error> {

@@ -1,8 +1,8 @@
 //! Text encoding: from a caption to what the UNet is conditioned on.
 //!
 //! SDXL takes the last but one hidden state of both text encoders, side by side, and the second
-//! one's projected pooled embedding; SD 1.5 takes the last hidden state of its only one. Which it
-//! is follows from the UNet: only SDXL's has a `text_embeds` input. (diffusers,
+//! one's projected pooled embedding; SD 1.5 takes the last hidden state of its only one. Which
+//! encoder feeds what is the family's to say ([`crate::family::Descriptor`]). (diffusers,
 //! `pipeline_stable_diffusion_xl.py` and `pipeline_stable_diffusion.py`, `encode_prompt`.)
 //!
 //! Captions are encoded one at a time: the time is nothing beside that of the UNet, and an
@@ -13,6 +13,8 @@ use std::path::PathBuf;
 use super::NonFinite;
 use super::tokenizer::{self, Tokenizer};
 use crate::bundle::{self, Bundle, Part, Port};
+use crate::family::ports::{text, unet};
+use crate::family::{Family, HiddenState, TextEncoder};
 use crate::runtime::{self, Feed, Outputs, Runtime, Session, SessionOptions};
 
 /// Why captions can't be encoded.
@@ -48,11 +50,13 @@ pub enum Error {
 /// Sizes of a model's text conditioning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TextShape {
+    /// The model's family, which says what of the captions goes where.
+    pub family: Family,
     /// Tokens of a sequence.
     pub tokens: usize,
     /// Width of a token's embedding.
     pub width: usize,
-    /// Length of the pooled embedding; only SDXL's kind has one.
+    /// Length of the pooled embedding, in a family that takes one.
     pub pooled: Option<usize>,
 }
 
@@ -63,25 +67,21 @@ impl TextShape {
     /// [`bundle::Error::NoPart`] for a bundle without a UNet or text encoder, [`Error::Graph`] for
     /// one whose inputs are not those of a text-conditioned UNet.
     pub fn of(bundle: &Bundle) -> Result<Self, Error> {
-        let unet = bundle.part(Part::Unet)?;
-        let pooled = match unet.inputs.iter().find(|port| port.name == "text_embeds") {
-            Some(port) => Some(last_dim(bundle, Part::Unet, port)?),
-            None => None,
+        bundle.part(Part::Unet)?;
+        let family = bundle.family()?;
+        let pooled = match family.descriptor().added_conditioning {
+            true => Some(last_dim(bundle, Part::Unet, unet::TEXT_EMBEDS)?),
+            false => None,
         };
-        let encoder = encoders(bundle, pooled.is_some())?[0];
+        let (_, encoder) = encoders(bundle, family)?[0];
         Ok(Self {
-            tokens: last_dim(bundle, encoder, port(bundle, encoder, "input_ids")?)?,
-            width: last_dim(
-                bundle,
-                Part::Unet,
-                port(bundle, Part::Unet, "encoder_hidden_states")?,
-            )?,
+            family,
+            tokens: last_dim(bundle, encoder, text::INPUT_IDS)?,
+            width: last_dim(bundle, Part::Unet, unet::ENCODER_HIDDEN_STATES)?,
             pooled,
         })
     }
-}
 
-impl TextShape {
     /// The embedding that stands for no negative caption.
     pub fn zeros(&self) -> Embedding {
         Embedding {
@@ -91,15 +91,16 @@ impl TextShape {
     }
 }
 
-/// The text encoders that a model uses: SDXL's second one is enough (the refiner has only that).
-fn encoders(bundle: &Bundle, pooled: bool) -> Result<Vec<Part>, Error> {
-    if !pooled {
-        bundle.part(Part::TextEncoder)?;
-        return Ok(vec![Part::TextEncoder]);
-    }
-    bundle.part(Part::TextEncoder2)?;
-    let first = Some(Part::TextEncoder).filter(|&part| bundle.has(part));
-    Ok(first.into_iter().chain([Part::TextEncoder2]).collect())
+/// The text encoders that a model uses, and the parts that they are.
+fn encoders(
+    bundle: &Bundle,
+    family: Family,
+) -> Result<Vec<(&'static TextEncoder, Part)>, bundle::Error> {
+    let all = family.descriptor().encoders.iter();
+    all.map(|encoder| (encoder, Part::from(encoder.slot)))
+        .filter(|(encoder, part)| !encoder.optional || bundle.has(*part))
+        .map(|(encoder, part)| bundle.part(part).map(|_| (encoder, part)))
+        .collect()
 }
 
 fn port<'a>(bundle: &'a Bundle, part: Part, name: &str) -> Result<&'a Port, Error> {
@@ -111,11 +112,12 @@ fn port<'a>(bundle: &'a Bundle, part: Part, name: &str) -> Result<&'a Port, Erro
 }
 
 /// The last dimension of an input, which must be a number.
-fn last_dim(bundle: &Bundle, part: Part, port: &Port) -> Result<usize, Error> {
+fn last_dim(bundle: &Bundle, part: Part, name: &str) -> Result<usize, Error> {
+    let port = port(bundle, part, name)?;
     let dim = port.shape.last().and_then(serde_json::Value::as_u64);
     dim.map(|d| d as usize).ok_or(Error::Graph {
         path: bundle.path(part)?,
-        problem: format!("input `{}` has no fixed last dimension", port.name),
+        problem: format!("input `{name}` has no fixed last dimension"),
     })
 }
 
@@ -137,11 +139,12 @@ pub struct TextEncoders {
 
 #[derive(Debug)]
 struct Encoder {
+    part: Part,
     tokenizer: Tokenizer,
     session: Session,
     /// The output that conditions the UNet.
     hidden: String,
-    /// Whether `text_embeds` is the pooled embedding.
+    /// Whether it gives the pooled embedding.
     pooled: bool,
 }
 
@@ -150,13 +153,9 @@ impl Encoder {
         if values.iter().all(|x| x.is_finite()) {
             return Ok(());
         }
-        let part = match self.pooled {
-            true => Part::TextEncoder2,
-            false => Part::TextEncoder,
-        };
         Err(Error::NonFinite {
             found: NonFinite {
-                part,
+                part: self.part,
                 output,
                 fp16: self.session.is_fp16(),
             },
@@ -176,17 +175,18 @@ impl TextEncoders {
         options: &SessionOptions,
     ) -> Result<Self, Error> {
         let shape = TextShape::of(bundle)?;
-        let sdxl = shape.pooled.is_some();
         let mut loaded = Vec::new();
-        for part in encoders(bundle, sdxl)? {
+        for (encoder, part) in encoders(bundle, shape.family)? {
             let session = bundle.session(runtime, part, options)?;
+            let tokenizer = bundle.dir().join(encoder.slot.tokenizer());
             loaded.push(Encoder {
-                tokenizer: Tokenizer::open(&bundle.dir().join(tokenizer_dir(part)), shape.tokens)?,
-                hidden: match sdxl {
-                    true => last_but_one(&session)?,
-                    false => "last_hidden_state".to_owned(),
+                part,
+                tokenizer: Tokenizer::open(&tokenizer, shape.tokens)?,
+                hidden: match encoder.state {
+                    HiddenState::LastButOne => last_but_one(&session)?,
+                    HiddenState::Last => text::LAST_HIDDEN_STATE.to_owned(),
                 },
-                pooled: part == Part::TextEncoder2,
+                pooled: encoder.pooled,
                 session,
             });
         }
@@ -213,14 +213,14 @@ impl TextEncoders {
         for encoder in &mut self.encoders {
             let ids = encoder.tokenizer.encode(caption)?;
             truncated |= ids.truncated;
-            let feed = Feed::new().i64_slice("input_ids", &ids.ids, &[1, tokens]);
+            let feed = Feed::new().i64_slice(text::INPUT_IDS, &ids.ids, &[1, tokens]);
             let outputs = encoder.session.run(&feed)?;
             let state = outputs.f32_vec(&encoder.hidden)?;
             encoder.check(&state, "hidden_states", caption)?;
             states.push(state);
             if encoder.pooled {
                 let embeds = pooled_embedding(encoder, &outputs, self.shape.pooled)?;
-                encoder.check(&embeds, "text_embeds", caption)?;
+                encoder.check(&embeds, text::TEXT_EMBEDS, caption)?;
                 pooled = Some(embeds);
             }
         }
@@ -252,19 +252,12 @@ impl TextEncoders {
     }
 }
 
-fn tokenizer_dir(part: Part) -> &'static str {
-    match part {
-        Part::TextEncoder2 => "tokenizer_2",
-        _ => "tokenizer",
-    }
-}
-
 fn pooled_embedding(
     encoder: &Encoder,
     outputs: &Outputs,
     expected: Option<usize>,
 ) -> Result<Vec<f32>, Error> {
-    let pooled = outputs.f32_vec("text_embeds")?;
+    let pooled = outputs.f32_vec(text::TEXT_EMBEDS)?;
     match expected {
         Some(length) if length != pooled.len() => Err(Error::Graph {
             path: encoder.session.path().to_path_buf(),
@@ -282,10 +275,10 @@ fn last_but_one(session: &Session) -> Result<String, Error> {
     let states = session
         .outputs()
         .iter()
-        .filter(|output| output.name.starts_with("hidden_states."))
+        .filter(|output| output.name.starts_with(text::HIDDEN_STATES))
         .count();
     match states {
-        2.. => Ok(format!("hidden_states.{}", states - 2)),
+        2.. => Ok(text::hidden_state(states - 2)),
         _ => Err(Error::Graph {
             path: session.path().to_path_buf(),
             problem: "it has no outputs `hidden_states.*`".into(),

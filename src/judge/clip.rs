@@ -14,6 +14,7 @@ use super::error::{Error, Result};
 use crate::base::fsio;
 use crate::bundle::{Bundle, Part};
 use crate::diffusion::tokenizer::Tokenizer;
+use crate::family::ports::{text, vision};
 use crate::nets::clip::ClipConfig;
 use crate::nets::read_config;
 use crate::picture::{Filter, Pixels, planes, resample};
@@ -91,8 +92,8 @@ impl Clip {
             values.extend(self.preparation.tensor(picture)?);
         }
         let shape = [pictures.len(), 3, size, size];
-        let feed = Feed::new().f32_slice("pixel_values", &values, &shape);
-        let embeds = self.vision.run(&feed)?.f32_vec("image_embeds")?;
+        let feed = Feed::new().f32_slice(vision::PIXEL_VALUES, &values, &shape);
+        let embeds = self.vision.run(&feed)?.f32_vec(vision::IMAGE_EMBEDS)?;
         Ok(embeds.chunks_exact(self.width).map(normalized).collect())
     }
 
@@ -108,8 +109,8 @@ impl Clip {
                 ids.extend(self.tokenizer.encode(caption)?.ids);
             }
             let shape = [some.len(), ids.len() / some.len()];
-            let feed = Feed::new().i64_slice("input_ids", &ids, &shape);
-            let embeds = self.text.run(&feed)?.f32_vec("text_embeds")?;
+            let feed = Feed::new().i64_slice(text::INPUT_IDS, &ids, &shape);
+            let embeds = self.text.run(&feed)?.f32_vec(text::TEXT_EMBEDS)?;
             all.extend(embeds.chunks_exact(self.width).map(normalized));
         }
         Ok(all)

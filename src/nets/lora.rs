@@ -11,6 +11,7 @@
 use std::cell::RefCell;
 
 use super::{Error, Result};
+use crate::family::ports::unet;
 use crate::graph::{DType, Data, Dim, Graph, Value};
 use crate::lora::{LoraModule, LoraSpec};
 
@@ -48,7 +49,7 @@ impl Lora {
             });
         }
         let one = Data::Inline(1_f32.to_le_bytes().into());
-        let scale = g.input_with_default("lora_scale", DType::F32, &[], one)?;
+        let scale = g.input_with_default(unet::LORA_SCALE, DType::F32, &[], one)?;
         Ok(Self {
             spec,
             scale,

@@ -113,38 +113,6 @@ pub enum Error {
         /// The variant, as `fp16`.
         variant: String,
     },
-    /// A file that is no checkpoint in the original code's names.
-    #[error(
-        "{} is not a single-file checkpoint: none of its {tensors} tensors is named \
-         `model.diffusion_model.…`", file.display()
-    )]
-    NotCheckpoint {
-        /// The file.
-        file: PathBuf,
-        /// How many tensors it has.
-        tensors: usize,
-    },
-    /// A checkpoint of a family that can't be built.
-    #[error(
-        "{} is a checkpoint of {family} (it has `{key}`), which is not supported; SDXL base and \
-         Stable Diffusion 1.x are", file.display()
-    )]
-    Family {
-        /// The file.
-        file: PathBuf,
-        /// A name that tells.
-        key: String,
-        /// What it is.
-        family: &'static str,
-    },
-    /// A network that a checkpoint does not hold.
-    #[error("{} holds no {network}", file.display())]
-    NoNetwork {
-        /// The file.
-        file: PathBuf,
-        /// The network, by diffusers' folder.
-        network: String,
-    },
     /// One name stands in two files.
     #[error("tensor `{key}` is in both {} and {}", first.display(), second.display())]
     Duplicate {
@@ -183,9 +151,6 @@ impl Error {
             Error::Pickle { .. } => Some(
                 "if you trust the file, load it in torch and save its state dict as safetensors",
             ),
-            Error::NotCheckpoint { .. } => {
-                Some("to export one network in diffusers' names, give its folder with config.json")
-            }
             _ => None,
         }
     }

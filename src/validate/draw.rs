@@ -9,8 +9,7 @@ use super::Error;
 use super::open::Loaded;
 use crate::align;
 use crate::align::validation::{Axis, Record, Schedule, Validator};
-use crate::datagen;
-use crate::diffusion::painter::{Order, Painter};
+use crate::diffusion::painter::{self, Order, Painter};
 use crate::diffusion::pipeline::Job;
 use crate::diffusion::text::Embedding;
 use crate::judge::chain::Verdict;
@@ -58,7 +57,7 @@ impl Validator for Loaded {
 
 impl Loaded {
     /// Draws some pictures of the plan, a batch on each painter.
-    fn paint(&mut self, pictures: std::ops::Range<usize>) -> datagen::Result<Vec<RgbImage>> {
+    fn paint(&mut self, pictures: std::ops::Range<usize>) -> painter::Result<Vec<RgbImage>> {
         let orders: Vec<Order<'_>> = pictures
             .map(|index| {
                 let picture = self.plan.picture(index);
@@ -86,7 +85,7 @@ impl Loaded {
             };
             busy.into_iter().map(join).collect()
         });
-        let parts: Vec<Vec<RgbImage>> = parts.into_iter().collect::<datagen::Result<_>>()?;
+        let parts: Vec<Vec<RgbImage>> = parts.into_iter().collect::<painter::Result<_>>()?;
         Ok(parts.into_iter().flatten().collect())
     }
 
@@ -131,7 +130,7 @@ fn one(
     painter: &mut Painter,
     orders: &[Order<'_>],
     negative: &Embedding,
-) -> datagen::Result<Vec<RgbImage>> {
+) -> painter::Result<Vec<RgbImage>> {
     let latents = painter.draw(orders, negative.into(), &mut || ())?;
     Ok(painter.decode(&latents, orders)?.unwrap_or_default())
 }

@@ -27,9 +27,12 @@ pub enum Error {
     /// The text encoders.
     #[error(transparent)]
     Text(#[from] diffusion::text::Error),
-    /// Drawing pictures.
+    /// Planning pictures.
     #[error(transparent)]
-    Draw(Box<datagen::Error>),
+    Plan(Box<datagen::Error>),
+    /// Drawing them.
+    #[error(transparent)]
+    Paint(#[from] diffusion::painter::Error),
     /// The classifier chain that looks at them.
     #[error(transparent)]
     Chain(#[from] judge::chain::Error),
@@ -44,7 +47,7 @@ pub enum Error {
 // Boxed, because they are large and rare.
 impl From<datagen::Error> for Error {
     fn from(error: datagen::Error) -> Self {
-        Self::Draw(Box::new(error))
+        Self::Plan(Box::new(error))
     }
 }
 
@@ -62,7 +65,8 @@ impl Hint for Error {
             Error::Runtime(error) => error.hint(),
             Error::Text(diffusion::text::Error::Bundle(error)) => error.hint(),
             Error::Judge(error) => error.hint(),
-            Error::Draw(error) => error.hint(),
+            Error::Plan(error) => error.hint(),
+            Error::Paint(error) => error.hint(),
             Error::Score(error) => error.hint(),
             _ => None,
         }

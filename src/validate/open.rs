@@ -13,11 +13,12 @@ use crate::base::{Stop, fsio};
 use crate::bundle::{Bundle, Part};
 use crate::data::dataset::{Dataset, Kind};
 use crate::data::pool::Pool;
-use crate::datagen::{Plan, setup};
+use crate::datagen::Plan;
 use crate::diffusion::guidance::Guidance;
 use crate::diffusion::painter::Painter;
 use crate::diffusion::pipeline::Settings;
-use crate::diffusion::sampler::{Sampler, SamplerKind};
+use crate::diffusion::samplers::SamplerKind;
+use crate::diffusion::share;
 use crate::diffusion::text::{Embedding, TextEncoders, TextShape};
 use crate::judge::chain;
 use crate::judge::chain::{Chain, ChainManifest};
@@ -52,7 +53,7 @@ impl Drawing {
         let steps = number("steps").map(|n| n as u32);
         let cfg = number("cfg").map(|n| n as f32);
         Self {
-            sampler: sampler.unwrap_or(SamplerKind::Euler),
+            sampler: sampler.unwrap_or_default(),
             steps: request.steps.or(steps).unwrap_or(STEPS),
             cfg: request.cfg.or(cfg).unwrap_or(CFG),
             negative: text("negative").map(str::to_owned),
@@ -107,9 +108,9 @@ impl Loaded {
         };
         let chain = Chain::open(runtime, &chain_path, session)?;
         let (embeddings, negative) = encode(request, inputs, &plan, &settings, &drawing)?;
-        let batch = setup::batch(settings.latent).min(plan.len());
+        let batch = share::batch(settings.latent).min(plan.len());
         let units = plan.len().div_ceil(batch);
-        let (workers, threads) = setup::workers(bundle, session.ep, session.threads, units);
+        let (workers, threads) = share::workers(bundle, session.ep, session.threads, units);
         let each = SessionOptions {
             threads,
             ..session.clone()
@@ -191,7 +192,7 @@ fn settings(drawing: &Drawing, inputs: &Inputs<'_>) -> Result<Settings> {
     let steps = drawing.steps as usize;
     Ok(Settings {
         seed: inputs.seed,
-        sampler: Sampler::new(drawing.sampler, inputs.scheduler, steps)?,
+        sampler: drawing.sampler.set_up(inputs.scheduler, steps)?,
         train_timesteps: inputs.scheduler.train_timesteps,
         guidance: Guidance::Cfg(drawing.cfg),
         latent: inputs.pool.sets()[0].latent_shape(),
@@ -242,7 +243,7 @@ fn encode(
         })
         .collect::<Result<_>>()?;
     let asked = drawing.negative.as_deref();
-    let negative = match setup::negative(asked, inputs.bundle, settings)? {
+    let negative = match settings.negative(asked, inputs.bundle)? {
         Some(caption) => by_encoders(&caption)?,
         None => settings.text.zeros(),
     };

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use popalign::bundle::{Bundle, Part};
-use popalign::family::checkpoint::{Checkpoint, Family};
+use popalign::family::Family;
+use popalign::family::checkpoint::Checkpoint;
 use popalign::tensors::{DType, NewTensor, Weights, write_safetensors};
 
 use crate::checkpoint::{World, pa_export, stderr};

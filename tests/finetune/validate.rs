@@ -11,7 +11,7 @@ use popalign::data::dataset::Dataset;
 use popalign::diffusion::decode::Decoder;
 use popalign::diffusion::guidance::Guidance;
 use popalign::diffusion::pipeline::{Conditioning, Denoiser, Job, Settings};
-use popalign::diffusion::sampler::{Sampler, SamplerKind};
+use popalign::diffusion::samplers::SamplerKind;
 use popalign::diffusion::schedule::SchedulerConfig;
 use popalign::diffusion::text::TextShape;
 use popalign::judge::chain::{Chain, Verdict};
@@ -73,7 +73,7 @@ fn genders(world: &World, adapter: &Path) -> Vec<Vec<String>> {
     let fitted = fitted.fit(&info.modules, info.rank as usize).unwrap();
     let settings = Settings {
         seed: 0,
-        sampler: Sampler::new(SamplerKind::Euler, &scheduler, 3).unwrap(),
+        sampler: SamplerKind::default().set_up(&scheduler, 3).unwrap(),
         train_timesteps: scheduler.train_timesteps,
         guidance: Guidance::Cfg(2.5),
         latent: dataset.latent_shape(),

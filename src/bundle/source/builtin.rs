@@ -4,7 +4,7 @@
 //! `stable-diffusion-v1-5/stable-diffusion-v1-5`, without what no network reads. The tokenizers'
 //! vocabulary is not among them: `--base` gives it.
 
-use crate::family::checkpoint::Family;
+use crate::family::Family;
 
 macro_rules! files {
     ($family:literal: $($name:literal),+ $(,)?) => {

@@ -10,6 +10,7 @@ use super::index::{FILES, FOLDERS, INDEX, NETWORK_FILES, OWN_FOLDERS};
 use super::open::{Layout, Place, Source};
 use crate::base::fsio;
 use crate::bundle::{Part, Result};
+use crate::family::Prediction;
 
 /// The scheduler's configuration.
 const SCHEDULER: &str = "scheduler/scheduler_config.json";
@@ -103,7 +104,7 @@ impl Source {
         };
         if let Json::Object(fields) = &mut scheduler {
             if checkpoint.v_prediction() {
-                fields.insert("prediction_type".into(), json!("v_prediction"));
+                fields.insert("prediction_type".into(), json!(Prediction::VPrediction));
             }
             if checkpoint.zero_terminal_snr() {
                 fields.insert("rescale_betas_zero_snr".into(), json!(true));

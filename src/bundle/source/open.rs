@@ -10,6 +10,7 @@ use crate::base::{fsio, json};
 use crate::bundle::event::Report;
 use crate::bundle::{Error, Options, Part, Result};
 use crate::family::checkpoint::Checkpoint;
+use crate::family::{Family, REFINER_TIME_IDS, Slot, TIME_IDS};
 use crate::tensors::Weights;
 
 /// The class of a UNet in its `config.json`.
@@ -131,7 +132,21 @@ impl Source {
     pub(in crate::bundle) fn time_ids(&self) -> u64 {
         let key = "requires_aesthetics_score";
         let refiner = self.index.as_ref().and_then(|i| i.get(key)?.as_bool());
-        if refiner == Some(true) { 5 } else { 6 }
+        match refiner {
+            Some(true) => REFINER_TIME_IDS as u64,
+            _ => TIME_IDS as u64,
+        }
+    }
+
+    /// The family: what its UNet says, or where it has none the file or its pipeline.
+    pub(in crate::bundle) fn family(&self) -> Result<Family> {
+        if self.has("unet") {
+            return Ok(Family::of_unet(&self.config("unet")?));
+        }
+        Ok(match &self.layout {
+            Layout::File(checkpoint) => checkpoint.family(),
+            Layout::Diffusers | Layout::Unet => Family::of_pipeline(self.pipeline().as_deref()),
+        })
     }
 
     /// The configuration of a network.
@@ -210,10 +225,8 @@ impl Source {
         if !matches!(self.layout, Layout::File(_)) {
             return Ok(());
         }
-        for (part, folder) in [
-            (Part::TextEncoder, "tokenizer"),
-            (Part::TextEncoder2, "tokenizer_2"),
-        ] {
+        for slot in Slot::ALL {
+            let (part, folder) = (Part::from(slot), slot.tokenizer());
             let there = |base: &PathBuf| base.join(folder).is_dir();
             if parts.contains(&part) && !self.base.as_ref().is_some_and(there) {
                 return Err(Error::NoTokenizer {

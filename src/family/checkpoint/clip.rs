@@ -1,6 +1,6 @@
 //! The names of open_clip's text tower (`open_clip/transformer.py`), SDXL's second text encoder.
 
-use super::number;
+use super::numbered::number;
 use crate::tensors::Tensor;
 
 /// Modules of a layer.

@@ -15,13 +15,15 @@
 //! `loaders/single_file_utils.py`.
 
 mod clip;
+mod numbered;
 mod unet;
 mod vae;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::tensors::{Error, Result, Tensor, Weights};
+use crate::family::{Error, Family, Result};
+use crate::tensors::{Tensor, Weights};
 
 const UNET: &str = "model.diffusion_model.";
 const VAE: &str = "first_stage_model.";
@@ -45,15 +47,6 @@ const IGNORED: [&str; 13] = [
     "sqrt_",
     "v_pred",
 ];
-
-/// The families of checkpoints that are understood.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
-    /// SDXL base and what was made of it.
-    Sdxl,
-    /// Stable Diffusion 1.x.
-    Sd15,
-}
 
 /// A single-file checkpoint, opened: where each network's tensors lie.
 #[derive(Debug)]
@@ -116,7 +109,7 @@ impl Checkpoint {
     /// The tensors of a network, under diffusers' names.
     ///
     /// # Errors
-    /// [`Error::NoNetwork`] if it holds no such network, [`Error::Duplicate`] if two of its tensors
+    /// [`Error::NoNetwork`] if it holds no such network, [`Error::Tensors`] if two of its tensors
     /// get one name.
     pub fn weights(&self, network: &str) -> Result<Weights> {
         let path = self.file.files()[0].to_path_buf();
@@ -126,7 +119,8 @@ impl Checkpoint {
                 network: network.to_owned(),
             });
         };
-        Weights::from_tensors(self.file.files().to_vec(), tensors.iter().cloned())
+        let files = self.file.files().to_vec();
+        Ok(Weights::from_tensors(files, tensors.iter().cloned())?)
     }
 
     fn sort(&mut self) {
@@ -188,10 +182,4 @@ fn family(path: &Path, file: &Weights) -> Result<Family> {
     // A UNet alone tells by its conditioning: only SDXL's takes a label.
     let sdxl = first(SDXL_TEXT_2).is_some() || first("model.diffusion_model.label_emb.").is_some();
     Ok(if sdxl { Family::Sdxl } else { Family::Sd15 })
-}
-
-/// The leading dotted component of a name as a number, and the rest.
-fn number(text: &str) -> Option<(usize, &str)> {
-    let (digits, rest) = text.split_once('.')?;
-    Some((digits.parse().ok()?, rest))
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::number;
+use super::numbered::number;
 
 /// Modules outside the blocks.
 const TOP: [(&str, &str); 7] = [

@@ -1,6 +1,6 @@
 //! The VAE's names (sgm `diffusionmodules/model.py`).
 
-use super::number;
+use super::numbered::number;
 
 /// Modules of the middle's attention.
 const ATTENTION: [(&str, &str); 5] = [

@@ -1,5 +1,7 @@
 //! What is chosen for a graph.
 
+use crate::family::TIME_IDS;
+use crate::family::ports::axes;
 use crate::graph::{DType, Dim, Graph};
 use crate::lora::LoraSpec;
 use crate::nets::Params;
@@ -51,7 +53,7 @@ impl Default for Options {
         Self {
             compute: DType::F32,
             lora: Some(LoraSpec::default()),
-            time_ids: 6,
+            time_ids: TIME_IDS as u64,
             checkpointing: false,
             score_limit: None,
             plan: Plan::default(),
@@ -69,9 +71,9 @@ impl Options {
     pub(super) fn batch_and_size(&self, g: &mut Graph, multiple_of: u64, factor: u64) -> [Dim; 3] {
         let [height, width] = self.plan.latent;
         let sizes = [
-            ("batch_size", 1, self.plan.batch),
-            ("height", multiple_of, factor * height),
-            ("width", multiple_of, factor * width),
+            (axes::BATCH, 1, self.plan.batch),
+            (axes::HEIGHT, multiple_of, factor * height),
+            (axes::WIDTH, multiple_of, factor * width),
         ];
         sizes.map(|(name, multiple_of, planned)| {
             let symbol = g.symbol(name, multiple_of);

@@ -1,6 +1,7 @@
 //! What takes or makes pictures: VAE, CLIP's vision tower, classifiers.
 
 use super::options::Options;
+use crate::family::ports;
 use crate::graph::{Dim, Graph, Value};
 use crate::nets::Result;
 use crate::nets::clip::{self, ClipVisionConfig};
@@ -18,13 +19,13 @@ pub fn vae_encoder(config: &VaeConfig, w: &Scope, options: &Options) -> Result<G
     let w = options.params(w);
     let sample = picture(
         &mut g,
-        "sample",
+        ports::vae::SAMPLE,
         config.in_channels,
         config.factor(),
         options,
     )?;
     let moments = vae::encode(&mut g, config, &w, sample)?;
-    g.output("latent_parameters", moments)?;
+    g.output(ports::vae::LATENT_PARAMETERS, moments)?;
     g.optimize();
     Ok(g)
 }
@@ -37,9 +38,15 @@ pub fn vae_encoder(config: &VaeConfig, w: &Scope, options: &Options) -> Result<G
 pub fn vae_decoder(config: &VaeConfig, w: &Scope, options: &Options) -> Result<Graph> {
     let mut g = Graph::new();
     let w = options.params(w);
-    let latent = picture(&mut g, "latent_sample", config.latent_channels, 1, options)?;
+    let latent = picture(
+        &mut g,
+        ports::vae::LATENT_SAMPLE,
+        config.latent_channels,
+        1,
+        options,
+    )?;
     let sample = vae::decode(&mut g, config, &w, latent)?;
-    g.output("sample", sample)?;
+    g.output(ports::vae::SAMPLE, sample)?;
     g.optimize();
     Ok(g)
 }
@@ -54,7 +61,7 @@ pub fn classifier(config: &ResnetConfig, w: &Scope, options: &Options) -> Result
     let channels = config.num_channels;
     let pixels = picture(
         &mut g,
-        "pixel_values",
+        ports::vision::PIXEL_VALUES,
         channels,
         config.size_multiple(),
         options,
@@ -74,12 +81,12 @@ pub fn classifier(config: &ResnetConfig, w: &Scope, options: &Options) -> Result
 pub fn clip_vision(config: &ClipVisionConfig, w: &Scope, options: &Options) -> Result<Graph> {
     let mut g = Graph::new();
     let w = options.params(w);
-    let batch = g.symbol("batch_size", 1);
+    let batch = g.symbol(ports::axes::BATCH, 1);
     let size = Dim::from(config.image_size);
     let shape = [batch.into(), config.num_channels.into(), size.clone(), size];
-    let pixels = g.input("pixel_values", options.compute, &shape)?;
+    let pixels = g.input(ports::vision::PIXEL_VALUES, options.compute, &shape)?;
     let embeds = clip::image_embeds(&mut g, config, &w, pixels)?;
-    g.output("image_embeds", embeds)?;
+    g.output(ports::vision::IMAGE_EMBEDS, embeds)?;
     g.optimize();
     Ok(g)
 }

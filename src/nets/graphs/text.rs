@@ -1,6 +1,7 @@
 //! Text encoders, and CLIP's text tower.
 
 use super::options::Options;
+use crate::family::ports::{axes, text as ports};
 use crate::graph::{DType, Graph};
 use crate::nets::clip::{self, ClipTextConfig};
 use crate::nets::{Params, Result};
@@ -13,8 +14,8 @@ use crate::tensors::Scope;
 /// As [`clip::text_model`].
 pub fn text_encoder(config: &ClipTextConfig, w: &Scope, options: &Options) -> Result<Graph> {
     text(config, w, options, |g, outputs, _| {
-        g.output("last_hidden_state", outputs.last_hidden_state)?;
-        g.output("pooler_output", outputs.pooled)?;
+        g.output(ports::LAST_HIDDEN_STATE, outputs.last_hidden_state)?;
+        g.output(ports::POOLER_OUTPUT, outputs.pooled)?;
         hidden_states(g, outputs)
     })
 }
@@ -27,8 +28,8 @@ pub fn text_encoder(config: &ClipTextConfig, w: &Scope, options: &Options) -> Re
 pub fn text_encoder_2(config: &ClipTextConfig, w: &Scope, options: &Options) -> Result<Graph> {
     text(config, w, options, |g, outputs, w| {
         let embeds = clip::text_projection(g, config, w, outputs.pooled)?;
-        g.output("text_embeds", embeds)?;
-        g.output("last_hidden_state", outputs.last_hidden_state)?;
+        g.output(ports::TEXT_EMBEDS, embeds)?;
+        g.output(ports::LAST_HIDDEN_STATE, outputs.last_hidden_state)?;
         hidden_states(g, outputs)
     })
 }
@@ -40,7 +41,7 @@ pub fn text_encoder_2(config: &ClipTextConfig, w: &Scope, options: &Options) -> 
 pub fn clip_text(config: &ClipTextConfig, w: &Scope, options: &Options) -> Result<Graph> {
     text(config, w, options, |g, outputs, w| {
         let embeds = clip::text_projection(g, config, w, outputs.pooled)?;
-        Ok(g.output("text_embeds", embeds)?)
+        Ok(g.output(ports::TEXT_EMBEDS, embeds)?)
     })
 }
 
@@ -52,9 +53,9 @@ fn text(
 ) -> Result<Graph> {
     let mut g = Graph::new();
     let w = options.params(w);
-    let batch = g.symbol("batch_size", 1);
+    let batch = g.symbol(axes::BATCH, 1);
     let shape = [batch.into(), config.max_position_embeddings.into()];
-    let ids = g.input("input_ids", DType::I64, &shape)?;
+    let ids = g.input(ports::INPUT_IDS, DType::I64, &shape)?;
     let result = clip::text_model(&mut g, config, &w, ids)?;
     outputs(&mut g, &result, &w)?;
     g.optimize();
@@ -63,7 +64,7 @@ fn text(
 
 fn hidden_states(g: &mut Graph, outputs: &clip::TextOutputs) -> Result<()> {
     for (index, &state) in outputs.hidden_states.iter().enumerate() {
-        g.output(&format!("hidden_states.{index}"), state)?;
+        g.output(&ports::hidden_state(index), state)?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::options::Options;
+use crate::family::ports::{axes, unet as ports};
 use crate::graph::{DType, Dim, Graph, Value};
 use crate::lora::LoraModule;
 use crate::nets::unet::{self, TextTime, UnetConfig, UnetInputs};
@@ -48,7 +49,7 @@ fn finish(
     modules: impl FnOnce() -> Vec<LoraModule>,
 ) -> Result<UnetGraph> {
     let prediction = build(&mut g)?;
-    g.output("out_sample", prediction)?;
+    g.output(ports::OUT_SAMPLE, prediction)?;
     g.optimize();
     Ok(UnetGraph {
         graph: g,
@@ -73,17 +74,17 @@ pub(super) fn unet_inputs(
     timestep: Timestep,
 ) -> Result<UnetInputs> {
     let [batch, height, width] = options.batch_and_size(g, config.size_multiple(), 1);
-    let length = Dim::from(g.symbol("sequence_length", 1));
+    let length = Dim::from(g.symbol(axes::SEQUENCE, 1));
     let compute = options.compute;
     let latent = [batch.clone(), config.in_channels.into(), height, width];
-    let sample = g.input("sample", compute, &latent)?;
+    let sample = g.input(ports::SAMPLE, compute, &latent)?;
     let times: &[Dim] = match timestep {
         Timestep::Shared => &[],
         Timestep::PerSample => std::slice::from_ref(&batch),
     };
-    let timestep = g.input("timestep", DType::F32, times)?;
+    let timestep = g.input(ports::TIMESTEP, DType::F32, times)?;
     let text = [batch.clone(), length, config.text_width()?.into()];
-    let encoder_hidden_states = g.input("encoder_hidden_states", compute, &text)?;
+    let encoder_hidden_states = g.input(ports::ENCODER_HIDDEN_STATES, compute, &text)?;
     let added = match config.text_time()? {
         None => None,
         Some(widths) => Some(added_inputs(g, options, &batch, widths)?),
@@ -104,11 +105,11 @@ fn added_inputs(
 ) -> Result<(Value, Value)> {
     let pooled = widths.pooled(options.time_ids)?;
     let text_embeds = g.input(
-        "text_embeds",
+        ports::TEXT_EMBEDS,
         options.compute,
         &[batch.clone(), pooled.into()],
     )?;
     let ids = [batch.clone(), options.time_ids.into()];
-    let time_ids = g.input("time_ids", DType::F32, &ids)?;
+    let time_ids = g.input(ports::TIME_IDS, DType::F32, &ids)?;
     Ok((text_embeds, time_ids))
 }

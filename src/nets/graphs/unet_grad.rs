@@ -18,6 +18,7 @@ use std::rc::Rc;
 
 use super::options::Options;
 use super::unet::{Timestep, UnetGraph, unet_inputs};
+use crate::family::ports::training;
 use crate::graph::{DType, Data, Dim, Graph, Recompute, Value, gradients};
 use crate::nets::unet::{self, UnetConfig};
 use crate::nets::{Lora, Result};
@@ -41,7 +42,7 @@ pub fn unet_grad(config: &UnetConfig, w: &Scope, options: &Options) -> Result<Un
     let inputs = unet_inputs(&mut g, config, options, Timestep::PerSample)?;
     let mut shape = g.shape(inputs.sample).to_vec();
     shape[1] = config.out_channels.into();
-    let target = g.input("target", DType::F32, &shape)?;
+    let target = g.input(training::TARGET, DType::F32, &shape)?;
     let batch = shape[0].clone();
     g.recompute(if options.checkpointing {
         Recompute::Blocks
@@ -71,14 +72,14 @@ pub fn unet_grad(config: &UnetConfig, w: &Scope, options: &Options) -> Result<Un
     let wanted: Vec<Value> = sites.iter().flat_map(|site| site.factors).collect();
     let found = gradients(&mut g, &[(loss.value, seed)], &wanted)?;
 
-    g.output("mse", mse)?;
-    g.output("ref_mse", ref_mse)?;
+    g.output(training::MSE, mse)?;
+    g.output(training::REF_MSE, ref_mse)?;
     let names = sites
         .iter()
         .flat_map(|site| [site.module.input_a(), site.module.input_b()]);
     for ((name, factor), gradient) in names.zip(wanted).zip(found) {
         let gradient = loss.unscaled(&mut g, gradient, factor)?;
-        g.output(&format!("grad.{name}"), gradient)?;
+        g.output(&training::grad(&name), gradient)?;
     }
     g.optimize();
     Ok(UnetGraph {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::family::TEXT_TIME;
 use crate::nets::config::{Config, PerBlock, yes};
 use crate::nets::{Error, Result};
 
@@ -258,7 +259,7 @@ impl UnetConfig {
     pub fn text_time(&self) -> Result<Option<TextTime>> {
         match self.addition_embed_type.as_deref() {
             None => return Ok(None),
-            Some("text_time") => {}
+            Some(TEXT_TIME) => {}
             Some(other) => {
                 let value = format!("{other:?}");
                 return Err(Self::unsupported(

@@ -1,0 +1,28 @@
+//! What a UNet predicts.
+
+/// What the UNet predicts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Prediction {
+    /// The noise; so where a model doesn't say, in every family.
+    #[default]
+    Epsilon,
+    /// The velocity √ᾱ·ε − √(1−ᾱ)·x₀ (Imagen Video, section 2.4).
+    VPrediction,
+}
+
+impl Prediction {
+    /// Its name as `prediction_type` in a scheduler's configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Prediction::Epsilon => "epsilon",
+            Prediction::VPrediction => "v_prediction",
+        }
+    }
+
+    /// The one of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        let all = [Prediction::Epsilon, Prediction::VPrediction];
+        all.into_iter().find(|prediction| prediction.name() == name)
+    }
+}

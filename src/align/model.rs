@@ -11,8 +11,7 @@ use super::factors::FactorSet;
 use super::{Error, Result};
 use crate::bundle::{Bundle, Part};
 use crate::data::dataset::Dataset;
-use crate::device::Device;
-use crate::device::cpu::Half;
+use crate::device::{Device, Half};
 use crate::nets::read_config;
 use crate::nets::unet::UnetConfig;
 use crate::runtime::{Bound, ElementType, Feed, Runtime, Session, SessionOptions};
@@ -46,10 +45,8 @@ pub struct Batch<'a, B> {
 /// What a network says about a batch.
 #[derive(Debug)]
 pub struct Gradients<B> {
-    /// Mean squared error of each sample with the LoRA.
-    pub mse: Vec<f32>,
-    /// Mean squared error of each sample without it.
-    pub ref_mse: Vec<f32>,
+    /// Mean squared error of each sample with the LoRA, then of each without it: [2, n].
+    pub errors: B,
     /// d mse_i / d factor, [n, factor], of every factor at its
     /// [`Layout::batch_range`](crate::device::Layout::batch_range).
     pub grads: B,
@@ -205,7 +202,7 @@ impl<D: Device> GradientModel<D> for UnetGrad {
         }
         let (n, layout) = (batch.shape[0], factors.layout());
         let mut grads = device.zeros(n * layout.total())?;
-        let (mut mse, mut ref_mse) = (device.zeros(n)?, device.zeros(n)?);
+        let mut errors = device.zeros(2 * n)?;
 
         let kind = half_of(self.sample);
         let halves = kind.map(|kind| device.to_half(batch.sample, kind));
@@ -225,9 +222,10 @@ impl<D: Device> GradientModel<D> for UnetGrad {
             Bound::f32("target", &batch.shape, device.address(batch.target)),
         ];
         let p = device.address(p);
+        let start = device.address_mut(&mut errors);
         let mut outputs = vec![
-            Bound::f32("mse", &[n], device.address_mut(&mut mse)),
-            Bound::f32("ref_mse", &[n], device.address_mut(&mut ref_mse)),
+            Bound::f32("mse", &[n], start),
+            Bound::f32("ref_mse", &[n], at(start, n)),
         ];
         let start = device.address_mut(&mut grads);
         for (m, factor) in factors.list().iter().enumerate() {
@@ -244,11 +242,7 @@ impl<D: Device> GradientModel<D> for UnetGrad {
             self.session
                 .run_bound(&self.conditions(batch), &inputs, &outputs)
         }?;
-        Ok(Gradients {
-            mse: device.download(&mse)?,
-            ref_mse: device.download(&ref_mse)?,
-            grads,
-        })
+        Ok(Gradients { errors, grads })
     }
 }
 

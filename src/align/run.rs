@@ -14,7 +14,7 @@ use super::prepare::{can_trace, cuda, find_axes, find_pairs, micro_batch, with_s
 use super::ranks::Ranks;
 use super::source::Source;
 use super::train::train;
-use super::trainer::Trainer;
+use super::trainer::{Settings, Trainer};
 use crate::bundle::{Bundle, Part};
 use crate::data::pool::Pool;
 use crate::device::{Cpu, Device};
@@ -216,8 +216,16 @@ fn run_on<D: Device>(
     let open = || Output::open(&request.out, manifest, environment.resume);
     let mut out = first.then(open).transpose()?;
     let config = config.clone();
-    let mut trainer = Trainer::new(device, model, factors, config, source, micro_batch, ranks)?;
-    trainer.grad_memory = environment.grad_memory.unwrap_or(u64::MAX);
+    let mut trainer = Trainer::new(Settings {
+        device,
+        model,
+        factors,
+        config,
+        source,
+        micro_batch,
+        grad_memory: environment.grad_memory.unwrap_or(u64::MAX),
+        ranks,
+    })?;
     if environment.resume {
         let (snapshot, skipped) = checkpoint::newest(&request.out, &trainer.factors)?;
         skipped.iter().for_each(|s| observe(Event::Skipped(s)));

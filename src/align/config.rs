@@ -282,7 +282,8 @@ impl Config {
     fn losses(&self) -> impl Iterator<Item = &'static Loss> {
         let parameters = self.parameters();
         let beside = losses::ALL
-            .into_iter()
+            .iter()
+            .copied()
             .filter(move |loss| loss.takes == Takes::Preserved && (loss.weight)(&parameters) > 0.0);
         iter::once(self.loss.loss()).chain(beside)
     }

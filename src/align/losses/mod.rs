@@ -20,7 +20,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub use loss::{BETA, Loss, Parameters, Takes};
 
 /// Every loss.
-pub static ALL: [&Loss; 5] = [
+pub static ALL: &[&Loss] = &[
     &popalign::LOSS,
     &dpo::LOSS,
     &set::LOSS,
@@ -31,7 +31,8 @@ pub static ALL: [&Loss; 5] = [
 /// Those that `--loss` chooses from.
 static CHOICES: LazyLock<Vec<LossKind>> = LazyLock::new(|| {
     let of_pairs = ALL
-        .into_iter()
+        .iter()
+        .copied()
         .filter(|loss| loss.takes != Takes::Preserved);
     of_pairs.map(LossKind).collect()
 });

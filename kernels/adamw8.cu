@@ -6,15 +6,14 @@
 // Twin: src/device/blockwise.rs `adamw`.
 #include "adamw.cuh"
 #include "blockwise.cuh"
-#include "cast.cuh"
 
 // starts: [blocks + 1], where each block of at most 256 elements begins; blocks end with their LoRA
 // factor. m_code, v_code: one an element; m_top, v_top: [blocks]; m_map: signed, v_map: unsigned.
-// clip, copy, copy_kind: as for pa_adamw.
+// clip: as for pa_adamw.
 extern "C" __global__ void pa_adamw8(
     const float *grad, const float *clip, float *p, u8 *m_code, float *m_top, u8 *v_code,
-    float *v_top, u16 *copy, const i64 *starts, i64 blocks, const float *m_map,
-    const float *v_map, AdamWStep step, u32 copy_kind) {
+    float *v_top, const i64 *starts, i64 blocks, const float *m_map, const float *v_map,
+    AdamWStep step) {
     __shared__ float m_values[CODES];
     __shared__ float v_values[CODES];
     __shared__ float lanes[LANES];
@@ -32,7 +31,6 @@ extern "C" __global__ void pa_adamw8(
             v = v_values[v_code[k]] * v_top[b];
             adamw_element(step, factor * grad[k], &pk, &m, &v);
             p[k] = pk;
-            write_copy(copy, copy_kind, k, pk);
         }
         float top1 = block_max(fabsf(m), lanes);
         float top2 = block_max(v, lanes);

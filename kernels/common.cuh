@@ -36,6 +36,7 @@ template <class T, T (*fold)(T, T)> __device__ T block_fold(T value, T *lanes) {
 }
 
 template <class T> __device__ inline T sum_of(T a, T b) { return a + b; }
+template <class T> __device__ inline T smaller_of(T a, T b) { return a < b ? a : b; }
 template <class T> __device__ inline T larger_of(T a, T b) { return a > b ? a : b; }
 
 template <class T> __device__ T block_sum(T value, T *lanes) {

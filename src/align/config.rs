@@ -1,29 +1,18 @@
 //! The configuration of a run: everything its numbers depend on.
 
+use std::iter;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use super::losses::{self, Loss, LossKind, Parameters, Takes};
+use super::rules::{self, Rule, from_zero, positive};
 use super::schedule::LrSchedule;
 use super::timesteps::Timesteps;
 use super::{Error, Result};
 use crate::data::pairs::{SET_SIZE, Sets};
-use crate::device::{AdamW, Layout, Loss, Moments};
+use crate::device::{AdamW, Layout, Moments, Term};
 use crate::random::STEP_LIMIT;
-
-/// Which loss to minimise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LossKind {
-    /// PopAlign: every picture against the batch's mean implied reward
-    Popalign,
-    /// Diffusion-DPO: the winner against the loser of each pair
-    Dpo,
-    /// The paper's equation before it is bounded by pairs: the winning set against the losing set
-    Set,
-    /// Plain fine-tuning on the winners
-    Sft,
-}
 
 /// How the A factors start; B starts at zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
@@ -116,10 +105,10 @@ impl Default for Config {
     /// 1e-5 is what diffusers' Diffusion-DPO example trains an SDXL LoRA with.
     fn default() -> Self {
         Self {
-            loss: LossKind::Popalign,
-            beta: 5000.0,
-            alpha: 0.5,
-            preserve: 0.0,
+            loss: LossKind::default(),
+            beta: losses::BETA,
+            alpha: losses::popalign::ALPHA,
+            preserve: losses::preserve::WEIGHT,
             rank: 8,
             init: LoraInit::Gaussian,
             lr: 1e-5,
@@ -152,25 +141,7 @@ impl Config {
     /// [`Error::Option`].
     pub fn check(&self) -> Result<()> {
         let unit = 0.0..1.0;
-        let rules: [(&'static str, String, bool, &'static str); 16] = [
-            (
-                "beta",
-                self.beta.to_string(),
-                positive(self.beta),
-                "expected a number above 0",
-            ),
-            (
-                "alpha",
-                self.alpha.to_string(),
-                (0.0..=1.0).contains(&self.alpha),
-                "expected a share from 0 to 1",
-            ),
-            (
-                "preserve",
-                self.preserve.to_string(),
-                self.preserve >= 0.0 && self.preserve.is_finite(),
-                "expected a weight from 0",
-            ),
+        let rules: [Rule; 12] = [
             (
                 "lora",
                 self.rank.to_string(),
@@ -180,7 +151,7 @@ impl Config {
             (
                 "lr",
                 self.lr.to_string(),
-                self.lr >= 0.0 && self.lr.is_finite(),
+                from_zero(self.lr),
                 "expected a number from 0",
             ),
             (
@@ -206,12 +177,6 @@ impl Config {
                 self.set_size.to_string(),
                 (1..=MOST_OF_A_SET).contains(&self.set_size),
                 "expected a number of pictures from 1 to 4096",
-            ),
-            (
-                "batch",
-                self.batch.to_string(),
-                self.batch.is_multiple_of(2 * self.together()),
-                "expected whole sets with --loss set: a multiple of twice --set-size",
             ),
             (
                 "grad-clip",
@@ -240,7 +205,7 @@ impl Config {
             (
                 "weight-decay",
                 self.weight_decay.to_string(),
-                self.weight_decay >= 0.0 && self.weight_decay.is_finite(),
+                from_zero(self.weight_decay),
                 "expected a number from 0",
             ),
             (
@@ -250,8 +215,28 @@ impl Config {
                 UNIT,
             ),
         ];
-        check(rules)?;
+        let parameters = self.parameters();
+        let of_losses = losses::ALL
+            .iter()
+            .flat_map(|loss| (loss.rules)(&parameters));
+        rules::check(of_losses.chain(rules))?;
+        self.check_sets()?;
         self.spread.check()
+    }
+
+    /// Refuses a batch with a part of a set.
+    fn check_sets(&self) -> Result<()> {
+        if self.batch.is_multiple_of(2 * self.together()) {
+            return Ok(());
+        }
+        let name = self.loss.name;
+        Err(Error::Option {
+            option: "batch",
+            value: self.batch.to_string(),
+            problem: format!(
+                "expected whole sets with --loss {name}: a multiple of twice --set-size"
+            ),
+        })
     }
 
     /// Pairs of a step.
@@ -259,10 +244,18 @@ impl Config {
         self.batch / 2
     }
 
+    /// Preserved pictures of a step: a quarter of its pairs' pictures, where a loss takes some.
+    pub fn preserved_per_step(&self) -> usize {
+        match self.losses().any(|loss| loss.takes == Takes::Preserved) {
+            true => self.pairs_per_step().div_ceil(2),
+            false => 0,
+        }
+    }
+
     /// Pairs that stay together in a batch.
     pub fn together(&self) -> usize {
-        match self.loss {
-            LossKind::Set => self.set_size,
+        match self.loss.takes {
+            Takes::Sets => self.set_size,
             _ => 1,
         }
     }
@@ -271,8 +264,38 @@ impl Config {
     pub fn sets(&self) -> Sets {
         Sets {
             size: self.set_size,
-            together: self.loss == LossKind::Set,
+            together: self.loss.takes == Takes::Sets,
         }
+    }
+
+    /// What losses are told.
+    fn parameters(&self) -> Parameters {
+        Parameters {
+            beta: self.beta,
+            alpha: self.alpha,
+            preserve: self.preserve,
+            set_size: self.set_size,
+        }
+    }
+
+    /// The losses of the run: that of its pairs, then those of preserved pictures.
+    fn losses(&self) -> impl Iterator<Item = &'static Loss> {
+        let parameters = self.parameters();
+        let beside = losses::ALL
+            .iter()
+            .copied()
+            .filter(move |loss| loss.takes == Takes::Preserved && (loss.weight)(&parameters) > 0.0);
+        iter::once(self.loss.loss()).chain(beside)
+    }
+
+    /// What a step of so many samples, pairs first, minimises: a term of each loss of the run.
+    pub fn terms(&self, samples: usize) -> Vec<Term> {
+        let parameters = self.parameters();
+        let term = |loss: &Loss| match loss.takes {
+            Takes::Preserved => loss.term(&parameters, self.batch..samples),
+            Takes::Pairs | Takes::Sets => loss.term(&parameters, 0..self.batch),
+        };
+        self.losses().map(term).collect()
     }
 
     /// The time steps that samples may have, of a schedule with `count` of them.
@@ -291,23 +314,6 @@ impl Config {
             value: value.to_string(),
             problem: format!("expected a range within the model's {count} training time steps"),
         })
-    }
-
-    /// The loss with its parameters.
-    pub fn loss(&self) -> Loss {
-        let beta = self.beta;
-        match self.loss {
-            LossKind::Popalign => Loss::PopAlign {
-                beta,
-                alpha: self.alpha,
-            },
-            LossKind::Dpo => Loss::Dpo { beta },
-            LossKind::Set => Loss::Set {
-                beta,
-                size: self.set_size,
-            },
-            LossKind::Sft => Loss::Sft { beta },
-        }
     }
 
     /// The optimizer's parameters.
@@ -330,24 +336,6 @@ impl Config {
 const MOST_OF_A_SET: usize = 4096;
 const UNIT: &str = "expected a number from 0 to below 1";
 
-/// Refuses the first option of which a rule (option, value, whether it is fine, what is) says so.
-pub(crate) fn check(
-    rules: impl IntoIterator<Item = (&'static str, String, bool, &'static str)>,
-) -> Result<()> {
-    match rules.into_iter().find(|(_, _, fine, _)| !fine) {
-        None => Ok(()),
-        Some((option, value, _, problem)) => Err(Error::Option {
-            option,
-            value,
-            problem: problem.to_owned(),
-        }),
-    }
-}
-
-fn positive(x: f64) -> bool {
-    x > 0.0 && x.is_finite()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -367,6 +355,9 @@ mod tests {
         assert!(with(|c| c.rank = 0).starts_with("--lora 0"));
         assert!(with(|c| c.epochs = Some(0)).starts_with("--epochs 0"));
         assert!(with(|c| c.set_size = 0).starts_with("--set-size 0"));
-        assert!(with(|c| c.loss = LossKind::Set).starts_with("--batch 8: expected whole sets"));
+        assert!(
+            with(|c| c.loss = LossKind::named("set").unwrap())
+                .starts_with("--batch 8: expected whole sets")
+        );
     }
 }

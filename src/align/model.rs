@@ -11,8 +11,7 @@ use super::factors::FactorSet;
 use super::{Error, Result};
 use crate::bundle::{Bundle, Part};
 use crate::data::dataset::Dataset;
-use crate::device::Device;
-use crate::device::cpu::Half;
+use crate::device::{Device, Half};
 use crate::family::TIME_IDS;
 use crate::family::ports::{training, unet};
 use crate::nets::read_config;
@@ -48,10 +47,8 @@ pub struct Batch<'a, B> {
 /// What a network says about a batch.
 #[derive(Debug)]
 pub struct Gradients<B> {
-    /// Mean squared error of each sample with the LoRA.
-    pub mse: Vec<f32>,
-    /// Mean squared error of each sample without it.
-    pub ref_mse: Vec<f32>,
+    /// Mean squared error of each sample with the LoRA, then of each without it: [2, n].
+    pub errors: B,
     /// d mse_i / d factor, [n, factor], of every factor at its
     /// [`Layout::batch_range`](crate::device::Layout::batch_range).
     pub grads: B,
@@ -210,7 +207,7 @@ impl<D: Device> GradientModel<D> for UnetGrad {
         }
         let (n, layout) = (batch.shape[0], factors.layout());
         let mut grads = device.zeros(n * layout.total())?;
-        let (mut mse, mut ref_mse) = (device.zeros(n)?, device.zeros(n)?);
+        let mut errors = device.zeros(2 * n)?;
 
         let kind = half_of(self.sample);
         let halves = kind.map(|kind| device.to_half(batch.sample, kind));
@@ -230,9 +227,10 @@ impl<D: Device> GradientModel<D> for UnetGrad {
             Bound::f32(training::TARGET, &batch.shape, device.address(batch.target)),
         ];
         let p = device.address(p);
+        let start = device.address_mut(&mut errors);
         let mut outputs = vec![
-            Bound::f32(training::MSE, &[n], device.address_mut(&mut mse)),
-            Bound::f32(training::REF_MSE, &[n], device.address_mut(&mut ref_mse)),
+            Bound::f32(training::MSE, &[n], start),
+            Bound::f32(training::REF_MSE, &[n], at(start, n)),
         ];
         let start = device.address_mut(&mut grads);
         for (m, factor) in factors.list().iter().enumerate() {
@@ -249,11 +247,7 @@ impl<D: Device> GradientModel<D> for UnetGrad {
             self.session
                 .run_bound(&self.conditions(batch), &inputs, &outputs)
         }?;
-        Ok(Gradients {
-            mse: device.download(&mse)?,
-            ref_mse: device.download(&ref_mse)?,
-            grads,
-        })
+        Ok(Gradients { errors, grads })
     }
 }
 

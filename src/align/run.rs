@@ -12,7 +12,7 @@ use super::ranks::Ranks;
 use super::request::{Event, Finish, Request};
 use super::source::Source;
 use super::train::train;
-use super::trainer::Trainer;
+use super::trainer::{Settings, Trainer};
 use super::validation::Inputs;
 use crate::base::Stop;
 use crate::bundle::{Bundle, Part};
@@ -111,8 +111,16 @@ fn run_on<D: Device>(
     let open = || Output::open(&request.out, manifest, environment.resume);
     let mut out = first.then(open).transpose()?;
     let config = config.clone();
-    let mut trainer = Trainer::new(device, model, factors, config, source, micro_batch, ranks)?;
-    trainer.grad_memory = environment.grad_memory.unwrap_or(u64::MAX);
+    let mut trainer = Trainer::new(Settings {
+        device,
+        model,
+        factors,
+        config,
+        source,
+        micro_batch,
+        grad_memory: environment.grad_memory.unwrap_or(u64::MAX),
+        ranks,
+    })?;
     if environment.resume {
         let (snapshot, skipped) = checkpoint::newest(&request.out, &trainer.factors)?;
         skipped.iter().for_each(|s| observe(Event::Skipped(s)));

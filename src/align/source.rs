@@ -102,7 +102,7 @@ impl Source {
             set: config.together(),
             shuffled: config.epochs.map(|_| config.pair_seed),
         };
-        let preserved = match config.preserve > 0.0 {
+        let preserved = match config.preserved_per_step() > 0 {
             true => preserved(&pool, &pairs)?,
             false => Vec::new(),
         };

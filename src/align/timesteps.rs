@@ -18,7 +18,8 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Result, config};
+use super::Result;
+use super::rules::{self, Rule, positive};
 use crate::base::exact::sigmoid_neg;
 use crate::random;
 use crate::random::Stream;
@@ -71,7 +72,7 @@ impl Timesteps {
     /// [`Error::Option`](super::Error::Option).
     pub fn check(&self) -> Result<()> {
         let (std, mode) = (self.logit_std, self.mode_scale);
-        let rules: [(&'static str, String, bool, &'static str); 3] = [
+        let rules: [Rule; 3] = [
             (
                 "logit-mean",
                 self.logit_mean.to_string(),
@@ -81,7 +82,7 @@ impl Timesteps {
             (
                 "logit-std",
                 std.to_string(),
-                std > 0.0 && std.is_finite(),
+                positive(std),
                 "expected a number above 0",
             ),
             (
@@ -91,7 +92,7 @@ impl Timesteps {
                 "expected a number from -1 to 1.7519",
             ),
         ];
-        config::check(rules)
+        rules::check(rules)
     }
 
     /// The next time step of a stream.

@@ -1,11 +1,13 @@
 //! The training step, on any device and with any network.
 //!
 //! A global batch is cut into micro-batches for the network. Their per-sample gradients are kept
-//! until the errors of the whole batch are known (or, where memory is short, computed again); only then has the offset μ of the loss its true
-//! value and every sample its factor. The gradients are then added sample by sample, so the cut
-//! does not change the sum: where the network itself gives the same bits for a sample in any
-//! batch, so does the run. A micro-batch holds pictures of one size. (ONNX Runtime's CPU provider usually doesn't: its matrix products block
-//! differently for different batch sizes. The results then agree to rounding.)
+//! until the errors of the whole batch are known (or, where memory is short, computed again); only
+//! then has the offset μ of the loss its true value and every sample its factor. Errors and factors stay
+//! on the device: the host reads a summary for the log and the gradient's norm. The gradients are then
+//! added sample by sample, so the cut does not change the sum: where the network itself gives the same
+//! bits for a sample in any batch, so does the run. (ONNX Runtime's CPU provider usually doesn't: its
+//! matrix products block differently for different batch sizes. The results then agree to rounding.) A
+//! micro-batch holds pictures of one size.
 
 use std::collections::BTreeMap;
 
@@ -16,10 +18,30 @@ use super::ranks::{self, Ranks};
 pub use super::record::{Record, Report};
 use super::source::{Role, Sample, Source};
 use super::{Error, Result};
-use crate::base::exact::{neg_log_sigmoid, sigmoid_neg};
 use crate::data::dataset::Shape;
-use crate::device::{Clip, Device, Diffuse, Errors, HostState, Link, State, Weights};
+use crate::device::{Clip, Device, Diffuse, HostState, Link, State};
 use crate::random::Purpose;
+
+/// What a run is made of.
+#[derive(Debug)]
+pub struct Settings<D, M> {
+    /// Where the step is computed.
+    pub device: D,
+    /// The network.
+    pub model: M,
+    /// Its factors.
+    pub factors: FactorSet,
+    /// The configuration.
+    pub config: Config,
+    /// The data.
+    pub source: Source,
+    /// Samples the network takes at once.
+    pub micro_batch: usize,
+    /// Bytes of gradients kept until the errors of the whole batch are known.
+    pub grad_memory: u64,
+    /// The processes that share the run.
+    pub ranks: Box<dyn Ranks>,
+}
 
 /// A run in memory.
 #[derive(Debug)]
@@ -49,6 +71,9 @@ pub struct Trainer<D: Device, M> {
     done: u32,
 }
 
+/// The gradients of each micro-batch, where there was room for them.
+type Kept<D> = Vec<Option<<D as Device>::Buffer>>;
+
 /// The numbers of a run at rest, on the host: what a checkpoint holds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Snapshot {
@@ -65,15 +90,17 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
     ///
     /// # Errors
     /// When the device refuses.
-    pub fn new(
-        device: D,
-        model: M,
-        factors: FactorSet,
-        config: Config,
-        source: Source,
-        micro_batch: usize,
-        mut ranks: Box<dyn Ranks>,
-    ) -> Result<Self> {
+    pub fn new(settings: Settings<D, M>) -> Result<Self> {
+        let Settings {
+            device,
+            model,
+            factors,
+            config,
+            source,
+            micro_batch,
+            grad_memory,
+            mut ranks,
+        } = settings;
         let link = ranks::link(ranks.as_mut(), &device)?;
         let p = factors.init(config.init, config.seed);
         let start = State {
@@ -90,7 +117,7 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
             source,
             micro_batch: micro_batch.max(1),
             ranks,
-            grad_memory: u64::MAX,
+            grad_memory,
             link,
             state,
             ema,
@@ -155,59 +182,80 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
     /// # Errors
     /// [`Error::NonFinite`] naming the sample; then nothing was applied.
     pub fn step(&mut self, mut record: Option<&mut Record>) -> Result<Report> {
-        let (seed, pairs) = (self.config.seed, self.config.pairs_per_step());
-        let mut samples = self.source.step(seed, self.done, pairs);
-        if self.config.preserve > 0.0 {
-            samples.extend(self.source.preserve(seed, self.done, pairs.div_ceil(2)));
-        }
+        let samples = self.samples();
         if let Some(record) = record.as_deref_mut() {
             *record = self.begin_record(&samples)?;
         }
         let parts = self.parts(&samples);
-        let own = ranks::share(self.ranks.as_ref(), parts.len());
-        let (mut mse, mut ref_mse) = (Vec::new(), Vec::new());
-        let mut kept = Vec::new();
-        for part in &parts[own.clone()] {
-            let out = self.run(&pick(&samples, part), record.as_deref_mut())?;
-            mse.extend(out.mse);
-            ref_mse.extend(out.ref_mse);
-            kept.push(Some(out.grads).filter(|_| self.has_room(mse.len())));
+        let own = &parts[ranks::share(self.ranks.as_ref(), parts.len())];
+        let (errors, kept) = self.errors(&samples, own, record.as_deref_mut())?;
+        let terms = self.config.terms(samples.len());
+        let scale: Vec<f32> = samples.iter().map(|sample| sample.weight).collect();
+        let weights = self.device.weights(&terms, &errors, &scale)?;
+        if let Some(place) = weights.bad {
+            return Err(self.bad_error(&samples, &errors, place));
         }
-        let mse = self.gathered(&mse, &parts)?;
-        let ref_mse = self.gathered(&ref_mse, &parts)?;
-        self.check_finite(&samples, "mse", &mse)?;
-        self.check_finite(&samples, "ref_mse", &ref_mse)?;
-        let (weights, preserve) = self.weigh(&samples, &mse, &ref_mse)?;
-        let sum = self.sum(&samples, &parts[own.clone()], kept, &weights.c)?;
+        let sum = self.sum(&samples, own, kept, &weights.c)?;
         let clip = self.device.global_norm(&sum, self.config.grad_clip)?;
         if !clip.norm.is_finite() {
-            return Err(self.blame(&samples, &parts[own], &weights, clip));
+            return Err(self.blame(&samples, own, &weights.c, clip));
         }
-        let lr = self.config.lr_at(self.done);
-        let update = self.config.adamw().step(self.done + 1, lr);
-        self.device.adamw(&update, clip, &sum, &mut self.state)?;
-        if let (Some(average), Some(decay)) = (&mut self.ema, self.config.ema) {
-            self.device.ema(&self.state.p, average, decay)?;
-        }
-        self.done += 1;
+        let lr = self.update(&sum, clip)?;
         if let Some(record) = record {
-            record.mse = mse;
-            record.ref_mse = ref_mse;
+            let errors = self.device.download(&errors)?;
+            let (mse, ref_mse) = errors.split_at(samples.len());
+            record.mse = mse.to_vec();
+            record.ref_mse = ref_mse.to_vec();
             record.grad = self.device.download(&sum)?;
             record.after = self.device.download(&self.state.p)?;
-            record.weight.clone_from(&weights.c);
+            record.weight = self.device.download(&weights.c)?;
         }
+        let of_pairs = &weights.terms[0];
+        let weighted = terms.iter().zip(&weights.terms);
         Ok(Report {
             step: self.done,
-            loss: weights.loss,
-            preserve,
-            accuracy: weights.accuracy,
-            margin: weights.margin,
-            mu: weights.mu,
+            loss: weighted.map(|(term, own)| term.weight * own.loss).sum(),
+            preserve: weights.terms.get(1).map(|own| own.loss),
+            accuracy: of_pairs.accuracy,
+            margin: of_pairs.margin,
+            mu: of_pairs.mu,
             grad_norm: clip.norm,
             lr,
             samples: samples.len(),
         })
+    }
+
+    /// What the next step trains on: pairs, then preserved pictures.
+    fn samples(&self) -> Vec<Sample> {
+        let (seed, config) = (self.config.seed, &self.config);
+        let mut samples = self.source.step(seed, self.done, config.pairs_per_step());
+        let count = config.preserved_per_step();
+        samples.extend(self.source.preserve(seed, self.done, count));
+        samples
+    }
+
+    /// The errors of all samples, [2, samples] in their order, and what there is room for of the
+    /// gradients of the `own` parts, this rank's.
+    fn errors(
+        &mut self,
+        samples: &[Sample],
+        own: &[Vec<usize>],
+        mut record: Option<&mut Record>,
+    ) -> Result<(D::Buffer, Kept<D>)> {
+        let (mut found, mut kept, mut seen) = (Vec::new(), Vec::new(), 0);
+        for part in own {
+            let out = self.run(&pick(samples, part), record.as_deref_mut())?;
+            seen += part.len();
+            found.push(out.errors);
+            kept.push(Some(out.grads).filter(|_| self.has_room(seen)));
+        }
+        let (ranks, link) = (self.ranks.as_mut(), self.link.as_deref());
+        let mut errors = ranks::received(ranks, link, &self.device, 2 * samples.len())?;
+        for (found, part) in found.iter().zip(own) {
+            self.device.place(found, part, &mut errors)?;
+        }
+        let errors = ranks::passed_on(ranks, link, &self.device, errors)?;
+        Ok((errors, kept))
     }
 
     /// The weighted gradients of all samples, added in the order of the parts: to what the rank
@@ -216,65 +264,34 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
         &mut self,
         samples: &[Sample],
         parts: &[Vec<usize>],
-        kept: Vec<Option<D::Buffer>>,
-        c: &[f32],
+        kept: Kept<D>,
+        c: &D::Buffer,
     ) -> Result<D::Buffer> {
-        let mut sum = self.received()?;
+        let total = self.factors.layout().total();
+        let (ranks, link) = (self.ranks.as_mut(), self.link.as_deref());
+        let mut sum = ranks::received(ranks, link, &self.device, total)?;
         for (kept, part) in kept.into_iter().zip(parts) {
             let grads = match kept {
                 Some(grads) => grads,
                 None => self.run(&pick(samples, part), None)?.grads,
             };
             let layout = self.factors.layout();
-            self.device
-                .accumulate(&grads, layout, &pick(c, part), &mut sum)?;
+            self.device.accumulate(&grads, layout, c, part, &mut sum)?;
         }
-        self.passed_on(sum)
+        let (ranks, link) = (self.ranks.as_mut(), self.link.as_deref());
+        ranks::passed_on(ranks, link, &self.device, sum)
     }
 
-    /// The sum of the ranks before this one; zero for the first.
-    fn received(&mut self) -> Result<D::Buffer> {
-        let total = self.factors.layout().total();
-        let mut sum = self.device.zeros(total)?;
-        if self.ranks.rank() > 0 {
-            match &self.link {
-                Some(link) => link.receive(&mut sum)?,
-                None => {
-                    let mut host = vec![0.0; total];
-                    self.ranks.receive(&mut host)?;
-                    sum = self.device.upload(&host)?;
-                }
-            }
+    /// Applies a gradient; says at which learning rate.
+    fn update(&mut self, sum: &D::Buffer, clip: Clip) -> Result<f64> {
+        let lr = self.config.lr_at(self.done);
+        let update = self.config.adamw().step(self.done + 1, lr);
+        self.device.adamw(&update, clip, sum, &mut self.state)?;
+        if let (Some(average), Some(decay)) = (&mut self.ema, self.config.ema) {
+            self.device.ema(&self.state.p, average, decay)?;
         }
-        Ok(sum)
-    }
-
-    /// The sum of all ranks.
-    fn passed_on(&mut self, mut sum: D::Buffer) -> Result<D::Buffer> {
-        match &self.link {
-            _ if self.ranks.size() == 1 => {}
-            Some(link) => {
-                link.send(&sum)?;
-                link.spread(&mut sum)?;
-            }
-            None => {
-                let mut host = self.device.download(&sum)?;
-                self.ranks.send(&host)?;
-                self.ranks.spread(&mut host)?;
-                sum = self.device.upload(&host)?;
-            }
-        }
-        Ok(sum)
-    }
-
-    /// Everyone's numbers of samples, in the samples' order.
-    fn gathered(&mut self, own: &[f32], parts: &[Vec<usize>]) -> Result<Vec<f32>> {
-        let found = self.ranks.gather(own)?.concat();
-        let mut all = vec![0.0; found.len()];
-        for (&place, value) in parts.iter().flatten().zip(found) {
-            all[place] = value;
-        }
-        Ok(all)
+        self.done += 1;
+        Ok(lr)
     }
 
     /// The cut into micro-batches: places of samples, shape after shape.
@@ -292,32 +309,6 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
     fn has_room(&self, samples: usize) -> bool {
         let each = (self.factors.layout().total() * size_of::<f32>()) as u64;
         (samples as u64).saturating_mul(each) <= self.grad_memory
-    }
-
-    /// Factors of all samples, pairs first, and the unweighted loss of preserved ones, if any.
-    fn weigh(
-        &self,
-        samples: &[Sample],
-        mse: &[f32],
-        ref_mse: &[f32],
-    ) -> Result<(Weights, Option<f64>)> {
-        let (mse, kept) = mse.split_at(self.config.batch);
-        let (ref_mse, ref_kept) = ref_mse.split_at(self.config.batch);
-        let winners = samples[..self.config.batch].iter().step_by(2);
-        let scale: Vec<f32> = winners.map(|sample| sample.weight).collect();
-        let errors = Errors {
-            mse,
-            ref_mse,
-            scale: &scale,
-        };
-        let mut weights = self.device.weights(&self.config.loss(), &errors)?;
-        if kept.is_empty() {
-            return Ok((weights, None));
-        }
-        let (loss, c) = preserve(&self.config, kept, ref_kept);
-        weights.loss += self.config.preserve * loss;
-        weights.c.extend(c);
-        Ok((weights, Some(loss)))
     }
 
     /// Diffuses and runs one micro-batch, whose samples have one shape.
@@ -379,11 +370,19 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
         })
     }
 
-    fn check_finite(&self, samples: &[Sample], what: &'static str, values: &[f32]) -> Result<()> {
-        match values.iter().position(|v| !v.is_finite()) {
-            None => Ok(()),
-            Some(i) => Err(self.non_finite(&samples[i], what.to_owned(), values[i])),
-        }
+    /// Names the sample whose error, at this place of all of them, is not finite.
+    fn bad_error(&self, samples: &[Sample], errors: &D::Buffer, place: usize) -> Error {
+        let value = match self.device.download(errors) {
+            Ok(errors) => errors[place],
+            Err(error) => return error.into(),
+        };
+        let output = if place < samples.len() {
+            "mse"
+        } else {
+            "ref_mse"
+        };
+        let sample = &samples[place % samples.len()];
+        self.non_finite(sample, output.to_owned(), value)
     }
 
     fn non_finite(&self, sample: &Sample, output: String, value: f32) -> Error {
@@ -405,10 +404,14 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
         &mut self,
         samples: &[Sample],
         parts: &[Vec<usize>],
-        weights: &Weights,
+        c: &D::Buffer,
         clip: Clip,
     ) -> Error {
         let layout = self.factors.layout().clone();
+        let c = match self.device.download(c) {
+            Ok(c) => c,
+            Err(error) => return error.into(),
+        };
         for part in parts {
             let Ok(out) = self.run(&pick(samples, part), None) else {
                 continue;
@@ -419,7 +422,7 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
             for (m, factor) in self.factors.list().iter().enumerate() {
                 let own = &values[layout.batch_range(m, part.len())];
                 for (i, own) in own.chunks(layout.range(m).len().max(1)).enumerate() {
-                    let counts = weights.c[part[i]] != 0.0;
+                    let counts = c[part[i]] != 0.0;
                     if let Some(&bad) = own.iter().find(|v| counts && !v.is_finite()) {
                         let output = format!("grad.{}", factor.name);
                         return self.non_finite(&samples[part[i]], output, bad);
@@ -447,17 +450,4 @@ fn label(role: Role) -> i64 {
         Role::Loser => 0,
         Role::Preserved => -1,
     }
-}
-
-/// Loss and factors of preserved pictures: each should stay at least as likely under its own
-/// caption as the reference made it, L = mean of −ln σ(β g_i), c_i = W β σ(−β g_i) / n. It is
-/// PopAlign's form for winners with the offset at the reference itself, so its weight W needs no
-/// other scale.
-fn preserve(config: &Config, mse: &[f32], ref_mse: &[f32]) -> (f64, Vec<f32>) {
-    let n = mse.len() as f64;
-    let z = |(m, r): (&f32, &f32)| config.beta * (f64::from(*r) - f64::from(*m));
-    let z: Vec<f64> = mse.iter().zip(ref_mse).map(z).collect();
-    let loss = z.iter().map(|&z| neg_log_sigmoid(z)).sum::<f64>() / n;
-    let factor = |&z: &f64| (config.preserve * config.beta * sigmoid_neg(z) / n) as f32;
-    (loss, z.iter().map(factor).collect())
 }

@@ -11,11 +11,13 @@ use std::sync::LazyLock;
 
 use rayon::prelude::*;
 
+use super::adamw::{AdamWStep, Clip};
 use super::cpu::adamw_element;
-use super::{AdamWStep, Clip, Codes, Layout};
+use super::layout::Layout;
+use super::state::{Codes, Moments};
 
-/// Elements of a block.
-pub const BLOCK: usize = 256;
+pub use super::layout::BLOCK;
+
 /// The code of zero in the signed map.
 const SIGNED_ZERO: u8 = 127;
 
@@ -94,21 +96,6 @@ fn unsigned_code(value: f32, top: f32) -> u8 {
     nearest(&UNSIGNED, scaled(value, top))
 }
 
-impl Layout {
-    /// These factors cut into blocks of at most [`BLOCK`] elements, none across two factors.
-    #[must_use]
-    pub fn blocks(&self) -> Self {
-        let cut = |m| {
-            let range = self.range(m);
-            range
-                .clone()
-                .step_by(BLOCK)
-                .map(move |start| BLOCK.min(range.end - start))
-        };
-        Self::new((0..self.factors()).flat_map(cut))
-    }
-}
-
 impl Codes<Vec<f32>, Vec<u8>> {
     /// Zeros: the codes of zero and nothing to scale.
     fn zeros(blocks: &Layout, zero: u8) -> Self {
@@ -129,6 +116,18 @@ impl Codes<Vec<f32>, Vec<u8>> {
     }
 }
 
+impl Moments<Vec<f32>, Vec<u8>> {
+    /// Moments of zero in eight bits.
+    pub fn blockwise_zeros(layout: &Layout) -> Self {
+        let blocks = layout.blocks();
+        Self::Blockwise {
+            m: Codes::signed_zeros(&blocks),
+            v: Codes::unsigned_zeros(&blocks),
+            blocks,
+        }
+    }
+}
+
 /// One block of everything the update touches.
 struct Block<'a> {
     p: &'a mut [f32],
@@ -144,7 +143,7 @@ fn take<'a, T>(rest: &mut &'a mut [T], len: usize) -> &'a mut [T] {
     head
 }
 
-/// Twin of `pa_adamw8`, without the 16-bit copy (see [`super::cpu::to_half`]).
+/// Twin of `pa_adamw8`.
 ///
 /// # Panics
 /// When a buffer does not fit the blocks.
@@ -219,7 +218,7 @@ pub fn quantise(values: &[f32], signed: bool) -> Codes<Vec<f32>, Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::{AdamW, Moments, State};
+    use crate::device::{AdamW, State};
 
     #[test]
     fn blocks_end_with_their_factor() {

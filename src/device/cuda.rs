@@ -17,19 +17,26 @@ use cudarc::driver::{
 };
 use cudarc::nvrtc::Ptx;
 
-use super::cpu::Half;
+use super::adamw::{AdamWStep, Clip};
+use super::error::Error;
+use super::half::Half;
+use super::layout::Layout;
+use super::link::{Link, Meeting};
+use super::loss::{Summary, Term, TermScalars, Weights};
+use super::noise::{Diffuse, Diffused};
+use super::operations::Device;
 use super::ptx::Compiler;
 use super::sources::SOURCES;
-use super::{
-    AdamWStep, Clip, Device, Diffuse, Diffused, Error, Errors, Layout, Link, Loss, Meeting,
-    Moments, State, Weights, blockwise, nccl,
-};
+use super::state::{Moments, State};
+use super::{blockwise, nccl};
 use crate::runtime::{Memory, cuda_devices};
 
 /// Threads of a block: `LANES` of `kernels/common.cuh`.
 const THREADS: u32 = 256;
 /// Blocks of a launch; more elements than they hold come by grid stride.
 const MAX_BLOCKS: usize = 4096;
+/// Numbers of a term's summary: those of `pa_weights`.
+const SUMMARY: usize = 4;
 /// Elements that one block sums for the global norm: `CHUNK` of `kernels/global_norm.cu`.
 const CHUNK: usize = 65_536;
 
@@ -160,6 +167,10 @@ impl Cuda {
             .clone_htod(host)
             .map_err(driver("copy to device"))
     }
+
+    fn put_places(&self, places: &[usize]) -> Result<CudaSlice<i64>, Error> {
+        self.put(&places.iter().map(|&p| p as i64).collect::<Vec<_>>())
+    }
 }
 
 fn blocks_for(elements: usize) -> usize {
@@ -168,6 +179,8 @@ fn blocks_for(elements: usize) -> usize {
 
 // SAFETY: plain numbers laid out as the kernels' structure of the same name.
 unsafe impl DeviceRepr for AdamWStep {}
+// SAFETY: plain numbers laid out as the kernels' `Term`.
+unsafe impl DeviceRepr for TermScalars {}
 
 impl Device for Cuda {
     type Buffer = CudaSlice<f32>;
@@ -277,38 +290,69 @@ impl Device for Cuda {
         Ok(out)
     }
 
-    fn weights(&self, loss: &Loss, errors: &Errors<'_>) -> Result<Weights, Error> {
-        let (kind, beta, alpha, set) = loss.parameters();
-        let (mse_d, ref_d) = (self.put(errors.mse)?, self.put(errors.ref_mse)?);
-        let scale_d = self.put(errors.scale)?;
-        let samples = errors.mse.len();
-        let (mut c, mut summary) = (self.cleared::<f32>(samples)?, self.cleared::<f64>(4)?);
-        let (pairs, set) = (errors.scale.len() as i64, set as i64);
+    fn place(
+        &self,
+        errors: &CudaSlice<f32>,
+        places: &[usize],
+        all: &mut CudaSlice<f32>,
+    ) -> Result<(), Error> {
+        let (n, total) = (places.len() as i64, all.len() as i64 / 2);
+        let places_d = self.put_places(places)?;
         launch!(
             self,
-            "pa_weights",
-            1usize,
-            &mse_d,
-            &ref_d,
-            &scale_d,
-            &mut c,
-            &mut summary,
-            &pairs,
-            &set,
-            &kind,
-            &beta,
-            &alpha,
-        )?;
-        let summary = self
+            "pa_place",
+            blocks_for(2 * places.len()),
+            errors,
+            &places_d,
+            &n,
+            all,
+            &total,
+        )
+    }
+
+    fn weights(
+        &self,
+        terms: &[Term],
+        errors: &CudaSlice<f32>,
+        scale: &[f32],
+    ) -> Result<Weights<CudaSlice<f32>>, Error> {
+        let (scale_d, mut c) = (self.put(scale)?, self.zeros(scale.len())?);
+        let (total, count) = (scale.len() as i64, errors.len() as i64);
+        // Of each term its summary, then the place of the first error that is not finite.
+        let mut read = self.cleared::<f64>(SUMMARY * terms.len() + 1)?;
+        for (t, term) in terms.iter().enumerate() {
+            let mut summary = read.slice_mut(SUMMARY * t..SUMMARY * (t + 1));
+            let scalars = term.scalars();
+            launch!(
+                self,
+                "pa_weights",
+                1usize,
+                errors,
+                &scale_d,
+                &total,
+                &mut c,
+                &mut summary,
+                &scalars,
+            )?;
+        }
+        let mut place = read.slice_mut(SUMMARY * terms.len()..);
+        launch!(self, "pa_first_bad", 1usize, errors, &count, &mut place)?;
+        let read = self
             .stream
-            .clone_dtoh(&summary)
+            .clone_dtoh(&read)
             .map_err(driver("copy from device"))?;
+        let (sums, place) = read.split_at(SUMMARY * terms.len());
+        let place = place[0] as usize;
+        let sums = sums.chunks_exact(SUMMARY).map(|s| Summary {
+            loss: s[0],
+            mu: s[1],
+            accuracy: s[2],
+            margin: s[3],
+        });
         Ok(Weights {
-            c: self.download(&c)?,
-            loss: summary[0],
-            mu: summary[1],
-            accuracy: summary[2],
-            margin: summary[3],
+            c,
+            terms: sums.collect(),
+            bad: (place < errors.len()).then_some(place),
         })
     }
 
@@ -316,12 +360,12 @@ impl Device for Cuda {
         &self,
         grads: &CudaSlice<f32>,
         layout: &Layout,
-        c: &[f32],
+        c: &CudaSlice<f32>,
+        places: &[usize],
         sum: &mut CudaSlice<f32>,
     ) -> Result<(), Error> {
-        let offsets: Vec<i64> = layout.offsets().iter().map(|&o| o as i64).collect();
-        let (offsets, c_d) = (self.put(&offsets)?, self.put(c)?);
-        let (factors, batch) = (layout.factors() as i64, c.len() as i64);
+        let (offsets, at) = (self.put_places(layout.offsets())?, self.put_places(places)?);
+        let (factors, batch) = (layout.factors() as i64, places.len() as i64);
         launch!(
             self,
             "pa_accumulate",
@@ -329,7 +373,8 @@ impl Device for Cuda {
             grads,
             &offsets,
             &factors,
-            &c_d,
+            c,
+            &at,
             &batch,
             sum,
         )
@@ -359,8 +404,6 @@ impl Device for Cuda {
         state: &mut State<CudaSlice<f32>, CudaSlice<u8>>,
     ) -> Result<(), Error> {
         let clip = self.put(&[clip.norm, clip.factor])?;
-        // No 16-bit copy: a null pointer that the kernels do not touch.
-        let (copy, copy_kind) = (0u64, 0u32);
         let (m, v, blocks) = match &mut state.moments {
             Moments::Full { m, v } => {
                 let n = grad.len() as i64;
@@ -373,16 +416,13 @@ impl Device for Cuda {
                     &mut state.p,
                     m,
                     v,
-                    &copy,
                     &n,
                     step,
-                    &copy_kind,
                 );
             }
             Moments::Blockwise { blocks, m, v } => (m, v, blocks),
         };
-        let starts: Vec<i64> = blocks.offsets().iter().map(|&o| o as i64).collect();
-        let starts = self.put(&starts)?;
+        let starts = self.put_places(blocks.offsets())?;
         let count = blocks.factors() as i64;
         let (m_map, v_map) = (
             self.put(&*blockwise::SIGNED)?,
@@ -399,13 +439,11 @@ impl Device for Cuda {
             &mut m.absmax,
             &mut v.codes,
             &mut v.absmax,
-            &copy,
             &starts,
             &count,
             &m_map,
             &v_map,
             step,
-            &copy_kind,
         )
     }
 

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use cudarc::driver::{CudaSlice, CudaStream};
 use cudarc::nccl::{Comm, Id, result::NcclError, sys};
 
-use super::{Error, Link, MEETING, Meeting};
+use super::error::Error;
+use super::link::{Link, MEETING, Meeting};
 
 /// Whether the library is there. Never panics.
 pub(super) fn present() -> bool {

@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Error;
+use super::error::Error;
 use super::sources::{Source, nvrtc_version};
 use crate::base::cache::user_cache;
 use crate::base::fsio;

@@ -6,7 +6,7 @@
 
 use cudarc::nvrtc::{CompileOptions, compile_ptx_with_opts, sys};
 
-use super::Error;
+use super::error::Error;
 use crate::base::fsio;
 
 /// A kernel source file with the entry points in it.
@@ -36,14 +36,14 @@ macro_rules! source {
 /// Every kernel source.
 pub const SOURCES: &[Source] = &[
     source!("diffuse", "pa_diffuse"),
-    source!("paired_mse", "pa_paired_mse"),
-    source!("weights", "pa_weights"),
+    source!("place", "pa_place"),
+    source!("weights", "pa_first_bad", "pa_weights"),
     source!("accumulate", "pa_accumulate"),
     source!("global_norm", "pa_square_sums", "pa_norm"),
     source!("adamw", "pa_adamw"),
     source!("adamw8", "pa_adamw8"),
     source!("ema", "pa_ema"),
-    source!("casts", "pa_to_half", "pa_from_half"),
+    source!("casts", "pa_to_half"),
 ];
 
 const HEADERS: &[(&str, &str)] = &[
@@ -52,7 +52,6 @@ const HEADERS: &[(&str, &str)] = &[
     ("exact.cuh", include_str!("../../kernels/exact.cuh")),
     ("adamw.cuh", include_str!("../../kernels/adamw.cuh")),
     ("blockwise.cuh", include_str!("../../kernels/blockwise.cuh")),
-    ("cast.cuh", include_str!("../../kernels/cast.cuh")),
 ];
 
 impl Source {

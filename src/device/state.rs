@@ -1,6 +1,6 @@
 //! What an optimizer keeps, on a device or on the host.
 
-use super::Layout;
+use super::layout::Layout;
 
 /// Parameters with what the optimizer keeps of them, all in one layout.
 ///
@@ -53,16 +53,6 @@ impl Moments<Vec<f32>, Vec<u8>> {
         Self::Full {
             m: zeros.clone(),
             v: zeros,
-        }
-    }
-
-    /// Moments of zero in eight bits.
-    pub fn blockwise_zeros(layout: &Layout) -> Self {
-        let blocks = layout.blocks();
-        Self::Blockwise {
-            m: Codes::signed_zeros(&blocks),
-            v: Codes::unsigned_zeros(&blocks),
-            blocks,
         }
     }
 }

@@ -56,7 +56,7 @@ impl Request {
                 "expected a number from 0",
             ),
         ];
-        crate::align::config::check(rules)
+        crate::align::rules::check(rules)
     }
 }
 

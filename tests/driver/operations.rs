@@ -1,9 +1,8 @@
 //! Every operation of [`Device`], with the same numbers on both devices.
 
-use popalign::device::cpu::Half;
 use popalign::device::cuda::Cuda;
 use popalign::device::{
-    AdamW, Clip, Cpu, Device, Diffuse, Errors, HostState, Layout, Loss, Moments, State,
+    AdamW, Clip, Cpu, Device, Diffuse, Half, HostState, Layout, Loss, Moments, State, Term,
 };
 use popalign::random;
 use popalign::random::Purpose;
@@ -38,8 +37,10 @@ fn results<D: Device>(device: &D, n: usize) -> (Results, [(HostState, Vec<u32>);
     let layout = Layout::new([n / 3, n - n / 3, 0, 5]);
     let grads = device.upload(&values(1, 3 * layout.total())).unwrap();
     let mut sum = device.zeros(layout.total()).unwrap();
-    let c = [0.5, 0.0, -1.25];
-    device.accumulate(&grads, &layout, &c, &mut sum).unwrap();
+    let c = device.upload(&[-1.25, 0.5, 7.0, 0.0]).unwrap();
+    device
+        .accumulate(&grads, &layout, &c, &[1, 3, 0], &mut sum)
+        .unwrap();
     out.push(("accumulate", get(&sum)));
 
     let clip = device.global_norm(&sum, 1.0).unwrap();
@@ -108,31 +109,65 @@ fn diffuse<D: Device>(device: &D, n: usize, out: &mut Results) {
 }
 
 fn weights<D: Device>(device: &D, n: usize, out: &mut Results) {
-    let pairs = 5 * n.min(60);
+    let (pairs, kept) = (5 * n.min(60), n.min(7));
+    let samples = 2 * pairs + kept;
     let positive = |seed, n| -> Vec<f32> {
         let values = values(seed, n);
         values.iter().map(|v| v.abs() * 1e-3 + 0.1).collect()
     };
-    let errors = Errors {
-        mse: &positive(5, 2 * pairs),
-        ref_mse: &positive(6, 2 * pairs),
-        scale: &positive(7, pairs),
+    let scale = positive(7, samples);
+    let errors = errors_in_parts(device, &positive(5, samples), &positive(6, samples));
+    out.push(("errors", bits(&device.download(&errors).unwrap())));
+    let term = |loss, samples| Term {
+        loss,
+        beta: 5000.0,
+        weight: 0.7,
+        samples,
     };
-    let beta = 5000.0;
     for loss in [
-        Loss::PopAlign { beta, alpha: 0.3 },
-        Loss::Dpo { beta },
-        Loss::Sft { beta },
-        Loss::Set { beta, size: 5 },
+        Loss::Offset { alpha: 0.3 },
+        Loss::Lead { set: 1 },
+        Loss::Error,
+        Loss::Lead { set: 5 },
     ] {
-        let weights = device.weights(&loss, &errors).unwrap();
-        out.push(("c", bits(&weights.c)));
-        let summary = [weights.loss, weights.mu, weights.accuracy, weights.margin];
-        let halves = summary
-            .map(f64::to_bits)
-            .map(|b| [b as u32, (b >> 32) as u32]);
-        out.push(("summary", halves.concat()));
+        let both = [
+            term(loss, 0..2 * pairs),
+            term(Loss::Reference, 2 * pairs..samples),
+        ];
+        for terms in [&both[..1], &both] {
+            let weights = device.weights(terms, &errors, &scale).unwrap();
+            assert_eq!(weights.bad, None);
+            out.push(("c", bits(&device.download(&weights.c).unwrap())));
+            for own in weights.terms {
+                let summary = [own.loss, own.mu, own.accuracy, own.margin];
+                let halves = summary
+                    .map(f64::to_bits)
+                    .map(|b| [b as u32, (b >> 32) as u32]);
+                out.push(("summary", halves.concat()));
+            }
+        }
     }
+    let mut bad = [positive(5, samples), positive(6, samples)].concat();
+    for place in [2 * samples - 1, samples, 1] {
+        bad[place] = f32::NAN;
+        let bad = device.upload(&bad).unwrap();
+        let terms = [term(Loss::Error, 0..2 * pairs)];
+        let weights = device.weights(&terms, &bad, &scale).unwrap();
+        assert_eq!(weights.bad, Some(place));
+    }
+}
+
+/// Errors of a batch that came in two micro-batches: of the samples at even places, then at odd ones.
+fn errors_in_parts<D: Device>(device: &D, mse: &[f32], ref_mse: &[f32]) -> D::Buffer {
+    let mut all = device.zeros(2 * mse.len()).unwrap();
+    for first in 0..2 {
+        let places: Vec<usize> = (first..mse.len()).step_by(2).collect();
+        let pick = |from: &[f32]| -> Vec<f32> { places.iter().map(|&p| from[p]).collect() };
+        let part = [pick(mse), pick(ref_mse)].concat();
+        let part = device.upload(&part).unwrap();
+        device.place(&part, &places, &mut all).unwrap();
+    }
+    all
 }
 
 /// A device without room says so and stays usable.

@@ -7,7 +7,7 @@ use popalign::align::factors::FactorSet;
 use popalign::align::model::UnetGrad;
 use popalign::align::ranks::Ranks;
 use popalign::align::source::Source;
-use popalign::align::trainer::Trainer;
+use popalign::align::trainer::{Settings, Trainer};
 use popalign::align::{Config, Result};
 use popalign::bundle::Bundle;
 use popalign::data::pairs;
@@ -106,5 +106,15 @@ pub(crate) fn trainer<D: Device>(
     let scheduler = bundle.dir().join("scheduler/scheduler_config.json");
     let scheduler = SchedulerConfig::read(&scheduler).unwrap();
     let source = Source::new(pool, pairs, &scheduler, &config).unwrap();
-    Trainer::new(device, model, factors, config, source, micro_batch, ranks).unwrap()
+    let settings = Settings {
+        device,
+        model,
+        factors,
+        config,
+        source,
+        micro_batch,
+        grad_memory: u64::MAX,
+        ranks,
+    };
+    Trainer::new(settings).unwrap()
 }

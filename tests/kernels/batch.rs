@@ -1,6 +1,6 @@
 //! What happens to a batch: noise, errors, factors, the weighted sum of gradients.
 
-use popalign::device::{Diffuse, Errors, Layout, Loss, cpu};
+use popalign::device::{Diffuse, Layout, Loss, Term, cpu, weights};
 use popalign::random::Purpose;
 
 use crate::shim::{SIZES, args, assert_same, bits, launch, values};
@@ -63,96 +63,148 @@ fn diffuse() {
 }
 
 #[test]
-fn paired_mse() {
+fn place_for_any_cut_of_the_batch() {
     for (n, grid) in SIZES {
-        let batch = if n == 0 { 0 } else { 3usize };
-        let (p, r, t) = (
-            values(2, batch * n),
-            values(3, batch * n),
-            values(4, batch * n),
-        );
-        let (twin_p, twin_r) = cpu::paired_mse(&p, &r, &t, n);
-        let (mut mse, mut ref_mse) = (vec![0.0f32; batch], vec![0.0f32; batch]);
-        launch(
-            "paired_mse.cu",
-            "pa_paired_mse",
-            grid,
-            args![
-                p.as_ptr(),
-                r.as_ptr(),
-                t.as_ptr(),
-                mse.as_mut_ptr(),
-                ref_mse.as_mut_ptr(),
-                batch as i64,
-                n as i64,
-            ],
-        );
-        assert_same("mse", &mse, &twin_p);
-        assert_same("ref_mse", &ref_mse, &twin_r);
+        // Places from the end, so that none is its own; one part of two samples or more, and one of one.
+        let places: Vec<usize> = (0..n).rev().collect();
+        let errors = values(2, 2 * n);
+        let mut twin = vec![0.0f32; 2 * n];
+        cpu::place(&errors, &places, &mut twin);
+        for (k, value) in twin.iter().enumerate() {
+            let (row, i) = (k / n, k % n);
+            assert_eq!(value.to_bits(), errors[row * n + places[i]].to_bits());
+        }
+        let mut all = vec![0.0f32; 2 * n];
+        for part in [0..n.min(1), n.min(1)..n] {
+            let of = |row: usize| &errors[row * n..(row + 1) * n][part.clone()];
+            let from = [of(0), of(1)].concat();
+            let at: Vec<i64> = places[part.clone()].iter().map(|&p| p as i64).collect();
+            launch(
+                "place.cu",
+                "pa_place",
+                grid,
+                args![
+                    from.as_ptr(),
+                    at.as_ptr(),
+                    at.len() as i64,
+                    all.as_mut_ptr(),
+                    n as i64,
+                ],
+            );
+        }
+        assert_same("all", &all, &twin);
+    }
+}
+
+/// Errors of `samples`, near each other: mse, then ref_mse.
+fn errors(samples: usize) -> Vec<f32> {
+    let of = |seed| values(seed, samples);
+    let all = [of(5), of(6)].concat();
+    all.iter().map(|v| v.abs() * 1e-3 + 0.1).collect()
+}
+
+/// A term on the device and by its twin, beside samples that it must leave alone.
+fn compare(term: &Term, errors: &[f32], scale: &[f32]) {
+    let untouched = vec![7.0f32; scale.len()];
+    let (mut c, mut twin_c) = (untouched.clone(), untouched);
+    let twin = weights::weights(term, errors, scale, &mut twin_c);
+    let mut summary = [f64::INFINITY; 4];
+    launch(
+        "weights.cu",
+        "pa_weights",
+        1,
+        args![
+            errors.as_ptr(),
+            scale.as_ptr(),
+            scale.len() as i64,
+            c.as_mut_ptr(),
+            summary.as_mut_ptr(),
+            term.scalars(),
+        ],
+    );
+    assert_same("c", &c, &twin_c);
+    for (i, c) in c.iter().enumerate() {
+        assert!(term.samples.contains(&i) || *c == 7.0, "c {i}");
+    }
+    let expected = [twin.loss, twin.mu, twin.accuracy, twin.margin];
+    for (k, (a, b)) in summary.into_iter().zip(expected).enumerate() {
+        // No samples have no means; which NaN says so is not part of the promise.
+        let none = term.samples.is_empty() && a.is_nan() && b.is_nan();
+        assert!(a.to_bits() == b.to_bits() || none, "{k}: {a} {b}");
     }
 }
 
 #[test]
-fn weights() {
+fn weights_of_every_arithmetic() {
     for pairs in [0usize, 1, 2, 31, 32, 33, 255, 256, 257, 1025, 1_000_007] {
-        let set = |size| Loss::Set { beta: 900.0, size };
-        let popalign = Loss::PopAlign {
-            beta: 5000.0,
-            alpha: 0.3,
-        };
+        let set = |set| (Loss::Lead { set }, 900.0);
         let mut losses = vec![
-            popalign,
-            Loss::Dpo { beta: 5000.0 },
-            Loss::Sft { beta: 10.0 },
-            set(1),
+            (Loss::Offset { alpha: 0.3 }, 5000.0),
+            (Loss::Lead { set: 1 }, 5000.0),
+            (Loss::Error, 10.0),
+            (Loss::Reference, 5000.0),
         ];
         // A set is added up once for each of its pairs: one of a million would take for ever.
         let sizes = [5, 257, pairs]
             .into_iter()
             .filter(|&s| (1..2000).contains(&s));
         losses.extend(sizes.filter(|s| pairs.is_multiple_of(*s)).map(set));
-        for loss in losses {
-            let mse: Vec<f32> = values(5, 2 * pairs)
-                .iter()
-                .map(|v| v.abs() * 1e-3 + 0.1)
-                .collect();
-            let ref_mse: Vec<f32> = values(6, 2 * pairs)
-                .iter()
-                .map(|v| v.abs() * 1e-3 + 0.1)
-                .collect();
-            let scale: Vec<f32> = values(7, pairs).iter().map(|v| v.abs()).collect();
-            let errors = Errors {
-                mse: &mse,
-                ref_mse: &ref_mse,
-                scale: &scale,
-            };
-            let twin = cpu::weights(&loss, &errors);
-            let (mut c, mut summary) = (vec![0.0f32; 2 * pairs], [0.0f64; 4]);
-            let (kind, beta, alpha, set) = loss.parameters();
+        // A term of all samples, and of those between others.
+        for (before, after) in [(0, 0), (3, 2)] {
+            let samples = before + 2 * pairs + after;
+            let errors = errors(samples);
+            let scale: Vec<f32> = values(7, samples).iter().map(|v| v.abs()).collect();
+            for &(loss, beta) in &losses {
+                let weight = if before == 0 { 1.0 } else { 0.3 };
+                let term = Term {
+                    loss,
+                    beta,
+                    weight,
+                    samples: before..before + 2 * pairs,
+                };
+                compare(&term, &errors, &scale);
+            }
+        }
+    }
+}
+
+/// An odd number of samples has no pairs.
+#[test]
+fn preserved_samples_need_no_pairs() {
+    for samples in [1usize, 3, 255, 257] {
+        let scale = vec![1.0; samples];
+        let term = Term {
+            loss: Loss::Reference,
+            beta: 5000.0,
+            weight: 0.2,
+            samples: 0..samples,
+        };
+        compare(&term, &errors(samples), &scale);
+    }
+}
+
+#[test]
+fn the_first_error_that_is_not_finite() {
+    for n in [0usize, 1, 255, 256, 257, 1025] {
+        let mut all = errors(n);
+        let found = |all: &[f32]| {
+            let mut place = f64::NAN;
             launch(
                 "weights.cu",
-                "pa_weights",
+                "pa_first_bad",
                 1,
-                args![
-                    mse.as_ptr(),
-                    ref_mse.as_ptr(),
-                    scale.as_ptr(),
-                    c.as_mut_ptr(),
-                    summary.as_mut_ptr(),
-                    pairs as i64,
-                    set as i64,
-                    kind,
-                    beta,
-                    alpha,
-                ],
+                args![all.as_ptr(), all.len() as i64, &raw mut place],
             );
-            assert_same("c", &c, &twin.c);
-            let expected = [twin.loss, twin.mu, twin.accuracy, twin.margin];
-            for (k, (a, b)) in summary.into_iter().zip(expected).enumerate() {
-                // No pairs have no means; which NaN says so is not part of the promise.
-                let none = pairs == 0 && a.is_nan() && b.is_nan();
-                assert!(a.to_bits() == b.to_bits() || none, "{k}: {a} {b}");
-            }
+            let place = place as usize;
+            let twin = weights::first_bad(all);
+            assert_eq!(twin, (place < all.len()).then_some(place));
+            twin
+        };
+        assert_eq!(found(&all), None);
+        let values = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -f32::NAN];
+        for (k, value) in (0..2 * n).rev().step_by(101).zip(values.iter().cycle()) {
+            all[k] = *value;
+            assert_eq!(found(&all), Some(k));
         }
     }
 }
@@ -161,7 +213,8 @@ fn weights() {
 fn accumulate_for_any_cut_of_the_batch() {
     for (n, grid) in SIZES {
         let layout = Layout::new([n / 3, 0, n / 2, n - n / 3 - n / 2, 5]);
-        let c = [0.25f32, 0.0, -1.5, 3.0e-4];
+        // The micro-batch's factors, in another order among those of a larger batch.
+        let (all, places) = ([9.0, 3.0e-4, 0.25f32, -1.5, 0.0], [2usize, 4, 3, 1]);
         // Samples `from..to` of every factor, factor after factor.
         let grads = |from: usize, to: usize| -> Vec<f32> {
             let of = |m: usize| {
@@ -175,12 +228,13 @@ fn accumulate_for_any_cut_of_the_batch() {
         };
         let mut twin = values(9, layout.total());
         let start = twin.clone();
-        cpu::accumulate(&grads(0, 4), &layout, &c, &mut twin);
+        cpu::accumulate(&grads(0, 4), &layout, &all, &places, &mut twin);
         let offsets: Vec<i64> = layout.offsets().iter().map(|&o| o as i64).collect();
         for ends in [&[4][..], &[1, 4], &[1, 2, 3, 4]] {
             let mut sum = start.clone();
             let starts = std::iter::once(&0).chain(ends);
             for (&from, &to) in starts.zip(ends) {
+                let at: Vec<i64> = places[from..to].iter().map(|&p| p as i64).collect();
                 launch(
                     "accumulate.cu",
                     "pa_accumulate",
@@ -189,7 +243,8 @@ fn accumulate_for_any_cut_of_the_batch() {
                         grads(from, to).as_ptr(),
                         offsets.as_ptr(),
                         layout.factors() as i64,
-                        c[from..to].as_ptr(),
+                        all.as_ptr(),
+                        at.as_ptr(),
                         (to - from) as i64,
                         sum.as_mut_ptr(),
                     ],

@@ -2,7 +2,7 @@
 //!
 //! Every rank holds the same LoRA and takes its share of a batch's micro-batches. What they exchange
 //! makes the step that of the whole batch: all errors, so that the offset μ is the batch's, and the
-//! sum of gradients. That sum is passed from rank to rank, each adding its samples to what it was
+//! sum of gradients. Both are passed from rank to rank, each adding its samples to what it was
 //! given, so the additions happen in the order of one process; where the micro-batches are the same
 //! too, so is every bit of the LoRA, for any number of ranks. (A tree of partial sums would be
 //! faster by milliseconds of a step of seconds, and would tie the result to the number of ranks.)
@@ -99,6 +99,56 @@ pub fn link<D: Device>(
     }
     let place = std::array::from_fn(|i| all[0][i] as u8);
     Ok(Some(device.link(&place, ranks.rank(), ranks.size())?))
+}
+
+/// What the ranks before this one made of `n` zeros.
+///
+/// # Errors
+/// See [`Ranks::gather`]; when the device or its link refuses.
+pub fn received<D: Device>(
+    ranks: &mut dyn Ranks,
+    link: Option<&dyn Link<D::Buffer>>,
+    device: &D,
+    n: usize,
+) -> Result<D::Buffer> {
+    let mut buffer = device.zeros(n)?;
+    if ranks.rank() > 0 {
+        match link {
+            Some(link) => link.receive(&mut buffer)?,
+            None => {
+                let mut host = vec![0.0; n];
+                ranks.receive(&mut host)?;
+                buffer = device.upload(&host)?;
+            }
+        }
+    }
+    Ok(buffer)
+}
+
+/// What all ranks made of it, of what this one did.
+///
+/// # Errors
+/// See [`received`].
+pub fn passed_on<D: Device>(
+    ranks: &mut dyn Ranks,
+    link: Option<&dyn Link<D::Buffer>>,
+    device: &D,
+    mut buffer: D::Buffer,
+) -> Result<D::Buffer> {
+    match link {
+        _ if ranks.size() == 1 => {}
+        Some(link) => {
+            link.send(&buffer)?;
+            link.spread(&mut buffer)?;
+        }
+        None => {
+            let mut host = device.download(&buffer)?;
+            ranks.send(&host)?;
+            ranks.spread(&mut host)?;
+            buffer = device.upload(&host)?;
+        }
+    }
+    Ok(buffer)
 }
 
 /// For each question whether any rank says yes.

@@ -1,0 +1,41 @@
+//! Population alignment: every picture against the batch's mean implied reward.
+//!
+//! With g_i = ref_mse_i − mse_i and s_i = 1 for winners and −1 for losers,
+//!
+//! ```text
+//! μ = α mean(g of winners) + (1 − α) mean(g of losers), detached
+//! L = mean of −ln σ(s_i β (g_i − μ))
+//! ```
+//!
+//! The PopAlign paper's equation 14 as its official `main.py` computes it (`loss=popalign`,
+//! `bce_offset=sigmoid`).
+
+use super::loss::{Loss, Takes, beta_rule};
+use crate::device;
+
+/// The default weight of the winners in μ: the plain mean of all.
+pub const ALPHA: f64 = 0.5;
+
+/// The loss.
+pub static LOSS: Loss = Loss {
+    name: "popalign",
+    about: "PopAlign: every picture against the batch's mean implied reward",
+    takes: Takes::Pairs,
+    weight: |_| 1.0,
+    rules: |parameters| {
+        let alpha = parameters.alpha;
+        let share = (0.0..=1.0).contains(&alpha);
+        vec![
+            beta_rule(parameters),
+            (
+                "alpha",
+                alpha.to_string(),
+                share,
+                "expected a share from 0 to 1",
+            ),
+        ]
+    },
+    arithmetic: |parameters| device::Loss::Offset {
+        alpha: parameters.alpha,
+    },
+};

@@ -27,7 +27,7 @@ use crate::datagen::Plan;
 use crate::diffusion::painter::Painter;
 use crate::diffusion::text::Embedding;
 use crate::judge::chain::Chain;
-use crate::score::metrics::Metrics;
+use crate::score::choice::Metrics;
 use crate::score::population::Population;
 
 pub use open::Inputs;

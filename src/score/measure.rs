@@ -242,4 +242,17 @@ mod tests {
         assert_eq!(prompts.map(|p| measure.counts(p)), [true, false]);
         assert_eq!(measure.mean(0, prompts[0]), (vec![0.5, 0.5], 2));
     }
+
+    #[test]
+    fn several_measures_make_one_number_on_each_side() {
+        let mut measures = [(); 2].map(|()| Measure::new(Reading::Mean, 2, false));
+        measures[0].set(0, 0, &[2.0]);
+        measures[0].set(1, 1, &[3.0]);
+        measures[1].set(0, 1, &[8.0]);
+        let product = |values: &[f64]| values.iter().product();
+        let joined = Measure::estimate_joined(&measures, product, &population(&[&[0, 1]]), 0);
+        assert_eq!(joined.sides[0].map(|e| e.value), Some(16.0));
+        // The second measure knows nothing of the second side.
+        assert_eq!((joined.sides[1], joined.difference), (None, None));
+    }
 }

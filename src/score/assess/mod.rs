@@ -1,7 +1,7 @@
 //! From what was seen to what it means: every number of `scores.json`.
 //!
-//! Metrics of one shape are computed in one place: [`axes`], [`named`], [`quality`], [`pairs`];
-//! [`single`] is prompt by prompt and picture by picture.
+//! Metrics of one shape are computed in one place: `axes`, `named`, `quality`, `pairs`;
+//! `single` is prompt by prompt and picture by picture.
 
 mod axes;
 mod evidence;

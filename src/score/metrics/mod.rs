@@ -6,8 +6,10 @@
 pub mod clip;
 pub mod clip_cosine;
 pub mod discrepancy;
+pub mod entropy;
 pub mod frechet;
 pub mod metric;
+pub mod parity_gap;
 pub mod pixel_difference;
 pub mod recall;
 pub mod reference;
@@ -17,6 +19,8 @@ use metric::Metric;
 /// All metrics, in the order in which they are shown.
 pub static METRICS: &[&Metric] = &[
     &discrepancy::METRIC,
+    &entropy::METRIC,
+    &parity_gap::METRIC,
     &recall::METRIC,
     &clip::METRIC,
     &reference::METRIC,

@@ -5,12 +5,11 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use indicatif::ProgressBar;
-use popalign::base::Stop;
-use popalign::base::fsio;
+use popalign::base::{Stop, fsio};
 use popalign::cli::{self, Common, Outcome};
 use popalign::runtime::SessionOptions;
 use popalign::score::report::{PICTURE_BUDGET, Report};
-use popalign::score::{self, Error, Event, Request, human, training};
+use popalign::score::{self, Error, Event, Request, choice, human, training};
 use serde_json::json;
 
 /// Score pictures: who is in them, how far that is from the target, how good they are
@@ -44,8 +43,8 @@ struct Args {
     /// Target shares instead of the axes file's: TOML, gender = { female = 0.5, male = 0.5 }
     #[arg(long, value_name = "F")]
     target: Option<PathBuf>,
-    /// What to compute: axes, axis+axis, recall, clip, reference, similarity [default: all that can be]
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    #[arg(help = choice::help(), long_help = choice::long_help())]
     metrics: Option<Vec<String>>,
     /// Resamples for 95% intervals; 0 for no intervals
     #[arg(long, value_name = "N", default_value_t = 1000)]
@@ -135,10 +134,7 @@ fn score_all(args: &Args, stop: &Stop) -> anyhow::Result<Outcome> {
         json,
         bar: cli::progress("{bar:30} {pos}/{len} pictures {per_sec} {eta} left"),
     };
-    let scored = score::run(&args.request(), &mut |event| {
-        shown.show(&event);
-        !stop.asked()
-    });
+    let scored = score::run(&args.request(), stop, &mut |event| shown.show(&event));
     shown.bar.finish_and_clear();
     let mut scored = scored?;
     scored.scores.training = log.as_deref().map(training::summary);
@@ -186,7 +182,6 @@ impl Shown {
         }
     }
 
-    /// Shows an event; false asks the run to stop.
     fn show(&mut self, event: &Event<'_>) {
         match event {
             Event::Start {

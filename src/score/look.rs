@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::measure::SIDES;
 use super::population::Population;
 use super::{Error, Result};
-use crate::base::fsio;
+use crate::base::{Stop, fsio};
 use crate::judge::chain::{Attributes, Chain, DropReason, Verdict};
 use crate::judge::clip::{Clip, cosine};
 use crate::picture::decode;
@@ -49,7 +49,7 @@ pub struct Looks {
 }
 
 /// Looks at every picture of a population. `progress` hears how many were looked at since last
-/// time, and says whether to go on.
+/// time; then `stop` is looked at.
 ///
 /// # Errors
 /// The chain or CLIP fails; [`Error::Interrupted`]. A picture that can't be read is no error.
@@ -57,7 +57,8 @@ pub fn look(
     population: &Population,
     chain: &mut Chain,
     clip: Option<&mut Clip>,
-    progress: &mut dyn FnMut(u64) -> bool,
+    stop: &Stop,
+    progress: &mut dyn FnMut(u64),
 ) -> Result<Looks> {
     let mut looker = Looker {
         population,
@@ -69,7 +70,8 @@ pub fn look(
     let numbers: Vec<usize> = (0..population.slots.len()).collect();
     for slots in numbers.chunks(TOGETHER) {
         let seen = looker.slots(slots)?;
-        if !progress(seen as u64) {
+        progress(seen as u64);
+        if stop.asked() {
             return Err(Error::Interrupted);
         }
     }

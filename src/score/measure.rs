@@ -3,21 +3,28 @@
 //!
 //! A measure gives each picture a few numbers (its axis values as 0 and 1, its agreement with the
 //! caption …) or nothing, if the picture was dropped. It is read in one of two ways: as the mean
-//! over pictures, or as the distance of each prompt's mean to a target, averaged over prompts.
+//! over pictures, or as a function of each prompt's mean and a target, averaged over prompts.
 
 use super::bootstrap::{Estimate, Population, Sample, estimate};
-use super::discrepancy::distance;
 
 /// The two sides of a comparison: what is scored, and what it is held against.
 pub const SIDES: usize = 2;
 
+/// A function of a prompt's shares (the first argument) and the target's.
+pub type OfShares = fn(&[f64], &[f64]) -> f64;
+
 /// What is made of the pictures' numbers.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub enum Reading {
     /// The mean of one number over all pictures.
     Mean,
-    /// The distance of a prompt's mean numbers to these, averaged over prompts.
-    Distance(Vec<f64>),
+    /// A function of a prompt's mean numbers and the target, averaged over prompts.
+    Shares {
+        /// The function.
+        of: OfShares,
+        /// The target.
+        target: Vec<f64>,
+    },
 }
 
 /// Numbers of pictures and how to read them.
@@ -47,13 +54,26 @@ impl Measure {
     pub fn new(reading: Reading, slots: usize, paired: bool) -> Self {
         let width = match &reading {
             Reading::Mean => 1,
-            Reading::Distance(target) => target.len(),
+            Reading::Shares { target, .. } => target.len(),
         };
         Self {
             reading,
             width,
             values: [(); SIDES].map(|()| vec![f64::NAN; slots * width]),
             paired,
+        }
+    }
+
+    /// The same numbers, of which another function is read.
+    #[must_use]
+    pub fn read_as(&self, of: OfShares, target: &[f64]) -> Self {
+        let reading = Reading::Shares {
+            of,
+            target: target.to_vec(),
+        };
+        Self {
+            reading,
+            ..self.clone()
         }
     }
 
@@ -65,14 +85,23 @@ impl Measure {
 
     /// Estimates the measure on a population.
     pub fn estimate(&self, population: &Population, replicates: u32) -> Compared {
-        let [first, second, difference] = estimate(population, replicates, |sample| {
-            let [first, second] = self.evaluate(sample);
-            [first, second, first - second]
-        });
-        Compared {
-            sides: [first, second],
-            difference,
-        }
+        compared(population, replicates, |sample| self.evaluate(sample))
+    }
+
+    /// Estimates one number of several measures on a population, side by side.
+    pub fn estimate_joined(
+        measures: &[Self],
+        joined: fn(&[f64]) -> f64,
+        population: &Population,
+        replicates: u32,
+    ) -> Compared {
+        compared(population, replicates, |sample| {
+            let values: Vec<_> = measures.iter().map(|m| m.evaluate(sample)).collect();
+            [0, 1].map(|side| {
+                let of_side: Vec<f64> = values.iter().map(|sides| sides[side]).collect();
+                joined(&of_side)
+            })
+        })
     }
 
     /// The measure of a sample, by side; not a number where no picture counts.
@@ -84,7 +113,7 @@ impl Measure {
                     means.fold((0.0, 0), |(sum, count), (s, n)| (sum + s[0], count + n));
                 sum / count as f64
             }),
-            Reading::Distance(target) => self.mean_distance(sample, target),
+            Reading::Shares { of, target } => self.mean_of_shares(sample, *of, target),
         }
     }
 
@@ -104,7 +133,7 @@ impl Measure {
         }
     }
 
-    fn mean_distance(&self, sample: &Sample, target: &[f64]) -> [f64; SIDES] {
+    fn mean_of_shares(&self, sample: &Sample, of: OfShares, target: &[f64]) -> [f64; SIDES] {
         let (mut sums, mut counts) = ([0.0; SIDES], [0usize; SIDES]);
         for slots in sample {
             let means = [self.mean(0, slots), self.mean(1, slots)];
@@ -113,7 +142,7 @@ impl Measure {
             }
             for (side, (mean, count)) in means.iter().enumerate() {
                 if *count > 0 {
-                    sums[side] += distance(mean, target);
+                    sums[side] += of(mean, target);
                     counts[side] += 1;
                 }
             }
@@ -138,10 +167,31 @@ impl Measure {
     }
 }
 
+/// Estimates a number of each side, and the first minus the second.
+fn compared(
+    population: &Population,
+    replicates: u32,
+    sides: impl Fn(&Sample) -> [f64; SIDES] + Sync,
+) -> Compared {
+    let [first, second, difference] = estimate(population, replicates, |sample| {
+        let [first, second] = sides(sample);
+        [first, second, first - second]
+    });
+    Compared {
+        sides: [first, second],
+        difference,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::score::bootstrap::Strata;
+
+    fn distance(shares: &[f64], target: &[f64]) -> f64 {
+        let squares = shares.iter().zip(target).map(|(s, t)| (s - t).powi(2));
+        squares.sum::<f64>().sqrt()
+    }
 
     fn population(prompts: &[&[u32]]) -> Population {
         let strata = |slots: &&[u32]| Strata {
@@ -167,8 +217,11 @@ mod tests {
 
     #[test]
     fn a_distance_is_a_mean_over_prompts_that_both_sides_have() {
-        let target = Reading::Distance(vec![0.5, 0.5]);
-        let mut measure = Measure::new(target, 4, true);
+        let reading = Reading::Shares {
+            of: distance,
+            target: vec![0.5, 0.5],
+        };
+        let mut measure = Measure::new(reading, 4, true);
         let (female, male) = ([1.0, 0.0], [0.0, 1.0]);
         for (side, slot, value) in [
             (0, 0, female),
@@ -188,5 +241,18 @@ mod tests {
         assert_eq!(compared.difference.map(|e| e.value), Some(-(0.5f64.sqrt())));
         assert_eq!(prompts.map(|p| measure.counts(p)), [true, false]);
         assert_eq!(measure.mean(0, prompts[0]), (vec![0.5, 0.5], 2));
+    }
+
+    #[test]
+    fn several_measures_make_one_number_on_each_side() {
+        let mut measures = [(); 2].map(|()| Measure::new(Reading::Mean, 2, false));
+        measures[0].set(0, 0, &[2.0]);
+        measures[0].set(1, 1, &[3.0]);
+        measures[1].set(0, 1, &[8.0]);
+        let product = |values: &[f64]| values.iter().product();
+        let joined = Measure::estimate_joined(&measures, product, &population(&[&[0, 1]]), 0);
+        assert_eq!(joined.sides[0].map(|e| e.value), Some(16.0));
+        // The second measure knows nothing of the second side.
+        assert_eq!((joined.sides[1], joined.difference), (None, None));
     }
 }

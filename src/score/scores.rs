@@ -7,12 +7,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value};
 
 use super::bootstrap::Estimate;
 use super::gallery::{Kind, Layout};
 use super::measure::{Compared, SIDES};
+use super::metrics::metric::{Metric, Shape};
 use super::{Error, Result};
 use crate::base::fsio;
 
@@ -20,7 +21,7 @@ use crate::base::fsio;
 pub const FORMAT: &str = "popalign-scores-1";
 
 /// The whole file.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, serde::Serialize)]
 pub struct Scores {
     /// [`FORMAT`].
     pub format: &'static str,
@@ -36,11 +37,14 @@ pub struct Scores {
     pub pictures: Sided<Counts>,
     /// The same by kind of prompt.
     pub pictures_by_kind: BTreeMap<&'static str, Sided<Counts>>,
-    /// Discrepancy of neutral prompts, axis by axis.
+    /// Who is drawn for neutral prompts, axis by axis.
     pub axes: Vec<AxisScore>,
+    /// One number of all axes, by its key.
+    #[serde(skip_serializing_if = "OverAxes::is_empty")]
+    pub over_axes: OverAxes,
     /// Whether captions that name values are obeyed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub recall: Option<Recall>,
+    #[serde(flatten)]
+    pub named: ByMetric<Named>,
     /// How good the pictures are, metric by metric.
     pub quality: Vec<Quality>,
     /// Whether the pictures of one seed stayed the same, by kind of prompt.
@@ -55,7 +59,7 @@ pub struct Scores {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub human: Option<Value>,
     /// Picture by picture.
-    pub rows: Vec<Row>,
+    pub rows: Vec<PictureScore>,
 }
 
 impl Scores {
@@ -71,26 +75,61 @@ impl Scores {
         text.push('\n');
         Ok(fsio::write(path, text)?)
     }
+}
 
-    /// The most important numbers, a line each.
-    pub fn summary(&self) -> Vec<String> {
-        let line = |name: String, sided: &Sided<Estimate>| {
-            let scored = sided.scored?.text();
-            Some(match &sided.against {
-                None => format!("{name}: {scored}"),
-                Some(against) => format!("{name}: {} -> {scored}", against.text()),
-            })
+/// Something by metric: entries of the object that it stands in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ByMetric<T>(pub Vec<(&'static Metric, T)>);
+
+impl<T> ByMetric<T> {
+    /// That of a metric.
+    pub fn of(&self, metric: &Metric) -> Option<&T> {
+        let mut own = self.0.iter().filter(|(other, _)| *other == metric);
+        own.next().map(|(_, value)| value)
+    }
+}
+
+impl<T> Default for ByMetric<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> FromIterator<(&'static Metric, T)> for ByMetric<T> {
+    fn from_iter<I: IntoIterator<Item = (&'static Metric, T)>>(items: I) -> Self {
+        Self(items.into_iter().collect())
+    }
+}
+
+impl<T: Serialize> Serialize for ByMetric<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(metric, value)| (metric.key, value)))
+    }
+}
+
+/// One number of all axes for each metric that has such a number, by its key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OverAxes(pub Vec<(&'static Metric, Sided<Estimate>)>);
+
+impl OverAxes {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for OverAxes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let key = |metric: &Metric| match &metric.shape {
+            Shape::Axes(axes) => axes.joined.as_ref().map_or(metric.key, |j| j.key),
+            _ => metric.key,
         };
-        let axes = self.axes.iter();
-        let axes = axes.map(|a| line(format!("discrepancy of {}", a.axis), &a.discrepancy));
-        let recall = self.recall.iter().map(|r| line("recall".into(), &r.all));
-        let quality = self.quality.iter().map(|q| line(q.metric.into(), &q.all));
-        axes.chain(recall).chain(quality).flatten().collect()
+        serializer.collect_map(self.0.iter().map(|(metric, sided)| (key(metric), sided)))
     }
 }
 
 /// Something of both sides, or of the one there is.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Sided<T> {
     /// Of the folders to score.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -134,7 +173,7 @@ impl From<Compared> for Sided<Estimate> {
 }
 
 /// One folder.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Input {
     /// As it was given.
     pub dir: String,
@@ -149,7 +188,7 @@ pub struct Input {
 }
 
 /// The chain that classified.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct ChainFacts {
     /// Its name.
     pub name: String,
@@ -160,7 +199,7 @@ pub struct ChainFacts {
 }
 
 /// How many pictures there were, and why some don't count.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Counts {
     /// All.
     pub files: usize,
@@ -171,7 +210,7 @@ pub struct Counts {
 }
 
 /// One axis over all neutral prompts.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct AxisScore {
     /// The axis; `a+b` for two as one.
     pub axis: String,
@@ -183,31 +222,28 @@ pub struct AxisScore {
     pub prompts: usize,
     /// Neutral prompts that don't.
     pub prompts_left_out: usize,
-    /// The mean of D over prompts, from most probable values: the headline.
-    pub discrepancy: Sided<Estimate>,
-    /// The same from the classifier's probabilities.
-    pub soft_discrepancy: Sided<Estimate>,
-    /// What a population that meets the target would score with as many pictures.
-    pub floor: Sided<f64>,
+    /// The metrics of its shares: means over prompts.
+    #[serde(flatten)]
+    pub numbers: AxisNumbers,
     /// The share of each value over all neutral pictures that count.
     pub shares: Sided<Vec<f64>>,
 }
 
-/// Whether captions that name values are obeyed: the share of pictures that show them.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Recall {
+/// Whether captions that name values are obeyed: the mean over pictures of how far they show them.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Named {
     /// How many prompts name values.
     pub prompts: usize,
     /// By axis, over the pictures whose captions name it.
     pub axes: BTreeMap<String, Sided<Estimate>>,
-    /// Pictures that show everything their captions name.
+    /// Of everything that captions name.
     pub all: Sided<Estimate>,
     /// By axis and value: share and number of pictures.
     pub values: BTreeMap<String, BTreeMap<String, Sided<Share>>>,
 }
 
 /// A share of some pictures.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Share {
     /// The share.
     pub share: f64,
@@ -216,14 +252,11 @@ pub struct Share {
 }
 
 /// One measure of how good pictures are.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Quality {
-    /// Its name, as in `--metrics`.
-    pub metric: &'static str,
-    /// What it is, in a sentence.
-    pub about: &'static str,
-    /// Whether more is better.
-    pub higher_is_better: bool,
+    /// Its key, what it is, and whether more is better.
+    #[serde(flatten)]
+    pub metric: &'static Metric,
     /// Over all readable pictures.
     pub all: Sided<Estimate>,
     /// By kind of prompt.
@@ -231,20 +264,17 @@ pub struct Quality {
 }
 
 /// How alike the two sides' pictures of one seed are.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Similarity {
     /// How many pairs there are.
     pub pairs: usize,
-    /// Mean absolute difference of pixels, as a share of their range.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pixel_difference: Option<Estimate>,
-    /// Cosine of CLIP's picture embeddings.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub clip_cosine: Option<Estimate>,
+    /// The metrics of pairs that have a value.
+    #[serde(flatten)]
+    pub numbers: ByMetric<Estimate>,
 }
 
 /// One prompt.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct PromptScore {
     /// The caption.
     pub prompt: String,
@@ -258,19 +288,16 @@ pub struct PromptScore {
     /// Axis by axis, for neutral prompts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub axes: Vec<PromptAxis>,
-    /// Mean agreement of picture and caption.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub clip: Option<Sided<f64>>,
-    /// Mean similarity to reference pictures.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reference: Option<Sided<f64>>,
-    /// Mean absolute difference of pixels between the two pictures of one seed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pixel_difference: Option<f64>,
+    /// The means of the metrics of pictures.
+    #[serde(flatten)]
+    pub quality: ByMetric<Sided<f64>>,
+    /// The means of those metrics of pairs that are given prompt by prompt.
+    #[serde(flatten)]
+    pub pairs: ByMetric<f64>,
 }
 
 /// One axis of one neutral prompt.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct PromptAxis {
     /// The axis.
     pub axis: String,
@@ -278,17 +305,71 @@ pub struct PromptAxis {
     pub shares: Sided<Vec<f64>>,
     /// The mean probability of each value.
     pub soft_shares: Sided<Vec<f64>>,
-    /// D, from most probable values; the interval is over pictures only.
-    pub discrepancy: Sided<Estimate>,
-    /// D, from the classifier's probabilities.
-    pub soft_discrepancy: Sided<Estimate>,
-    /// What a population that meets the target would score with as many pictures.
-    pub floor: Sided<f64>,
+    /// The metrics of its shares; their intervals are over pictures only.
+    #[serde(flatten)]
+    pub numbers: AxisNumbers,
+}
+
+/// The metrics of an axis' shares.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AxisNumbers(pub Vec<AxisNumber>);
+
+/// A metric of an axis' shares: in `scores.json` as `KEY`, `soft_KEY` and, if it
+/// has one, `KEY_floor`; the headline's is `floor`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AxisNumber {
+    /// The metric.
+    pub metric: &'static Metric,
+    /// From most probable values.
+    pub hard: Sided<Estimate>,
+    /// From the classifier's probabilities.
+    pub soft: Sided<Estimate>,
+    /// What a population that meets the target would score with as many pictures, where the
+    /// metric can say.
+    pub floor: Option<Sided<f64>>,
+}
+
+impl AxisNumbers {
+    /// That of a metric.
+    pub fn of(&self, metric: &Metric) -> Option<&AxisNumber> {
+        self.0.iter().find(|number| number.metric == metric)
+    }
+
+    /// That of the report's headline.
+    pub fn headline(&self) -> Option<&AxisNumber> {
+        self.0.iter().find(|number| number.metric.is_headline())
+    }
+}
+
+impl AxisNumber {
+    /// The floor of a side.
+    pub fn floor_of(&self, side: usize) -> Option<f64> {
+        self.floor.as_ref()?.side(side).copied()
+    }
+}
+
+impl Serialize for AxisNumbers {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for number in &self.0 {
+            let key = number.metric.key;
+            map.serialize_entry(key, &number.hard)?;
+            map.serialize_entry(&format!("soft_{key}"), &number.soft)?;
+            match &number.floor {
+                None => {}
+                Some(floor) if number.metric.is_headline() => {
+                    map.serialize_entry("floor", floor)?;
+                }
+                Some(floor) => map.serialize_entry(&format!("{key}_floor"), floor)?,
+            }
+        }
+        map.end()
+    }
 }
 
 /// One picture.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Row {
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct PictureScore {
     /// `scored` or `against`.
     pub side: &'static str,
     /// The number of its folder among those of its side, from 0.
@@ -306,10 +387,7 @@ pub struct Row {
     /// Numbers such as years of age.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub numbers: BTreeMap<String, f32>,
-    /// Agreement with its caption.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub clip: Option<f64>,
-    /// Similarity to reference pictures.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reference: Option<f64>,
+    /// The metrics of pictures that have a value.
+    #[serde(flatten)]
+    pub quality: ByMetric<f64>,
 }

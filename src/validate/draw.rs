@@ -139,12 +139,13 @@ fn axis(score: &AxisScore) -> Axis {
     let value = |sided: &Sided<crate::score::bootstrap::Estimate>| {
         sided.scored.map(|estimate| estimate.value)
     };
+    let number = score.numbers.headline();
     let shares = score.shares.scored.iter().flatten();
     Axis {
         axis: score.axis.clone(),
-        discrepancy: value(&score.discrepancy),
-        soft_discrepancy: value(&score.soft_discrepancy),
-        floor: score.floor.scored,
+        discrepancy: number.and_then(|n| value(&n.hard)),
+        soft_discrepancy: number.and_then(|n| value(&n.soft)),
+        floor: number.and_then(|n| n.floor_of(0)),
         shares: score.values.iter().cloned().zip(shares.copied()).collect(),
     }
 }

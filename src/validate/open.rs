@@ -26,8 +26,8 @@ use crate::judge::scales;
 use crate::prompts;
 use crate::prompts::caption_id;
 use crate::runtime::SessionOptions;
+use crate::score::choice::Metrics;
 use crate::score::gallery;
-use crate::score::metrics::Metrics;
 use crate::score::population::{Population, Prompt, Shot, Slot};
 
 /// `pa-datagen`'s defaults, for a data set that doesn't say how it was drawn.

@@ -8,4 +8,5 @@ mod oracle;
 mod people;
 mod refused;
 mod report;
+mod shares;
 mod world;

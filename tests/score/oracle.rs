@@ -9,9 +9,9 @@ use popalign::judge::clip::{CONVENTION, Clip, cosine};
 use popalign::picture::decode;
 use popalign::runtime::{Ep, Runtime, SessionOptions};
 use popalign::score::bootstrap::{Estimate, Population, Sample, Strata, estimate};
-use popalign::score::discrepancy::{distance, floor};
 use popalign::score::human::krippendorff_nominal;
 use popalign::score::measure::{Measure, Reading};
+use popalign::score::metrics::discrepancy::{distance, floor};
 use popalign::score::reference::{Bank, FILE, TENSOR};
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::Value;
@@ -92,8 +92,11 @@ fn intervals_of_one_level_are_scipys() {
 
 /// One-hot numbers of labels, as a measure of one side.
 fn labelled(labels: &[f64], values: usize) -> Measure {
-    let target = vec![1.0 / values as f64; values];
-    let mut measure = Measure::new(Reading::Distance(target), labels.len(), false);
+    let reading = Reading::Shares {
+        of: distance,
+        target: vec![1.0 / values as f64; values],
+    };
+    let mut measure = Measure::new(reading, labels.len(), false);
     for (slot, &label) in labels.iter().enumerate() {
         let one_hot: Vec<f64> = (0..values)
             .map(|v| f64::from(u8::from(v as f64 == label)))

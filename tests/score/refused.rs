@@ -4,6 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use popalign::base::Stop;
+use popalign::runtime::{Ep, SessionOptions};
+use popalign::score::{self, Error, Event, Request};
 use serde_json::json;
 
 use crate::world::{bare, bundle, dataset, neutral, pa_score, portrait, stderr};
@@ -139,6 +142,34 @@ fn an_interrupted_run_writes_nothing() {
     assert!(lines.any(|line| line.unwrap().contains("nothing was written")));
     assert_eq!(run.wait().unwrap().code(), Some(130));
     assert!(!out.exists());
+}
+
+/// The token is looked at after the pictures that were begun, not before.
+#[test]
+fn a_token_that_was_asked_ends_the_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let request = Request {
+        dirs: vec![one_picture(dir.path())],
+        against: Vec::new(),
+        model: Some(bundle().to_path_buf()),
+        axes: None,
+        chain: None,
+        target: None,
+        metrics: None,
+        bootstrap: 0,
+        seed: 0,
+        session: SessionOptions::new(Ep::Cpu, 0, 2),
+    };
+    let stop = Stop::new();
+    stop.ask();
+    let mut looked = 0;
+    let ended = score::run(&request, &stop, &mut |event| match event {
+        Event::Looked(count) => looked += count,
+        Event::Assessing => panic!("it went on"),
+        Event::Start { .. } | Event::Note(_) => {}
+    });
+    assert!(matches!(ended, Err(Error::Interrupted)));
+    assert_eq!(looked, 1);
 }
 
 #[test]

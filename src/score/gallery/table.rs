@@ -6,7 +6,7 @@ use std::path::{Component, Path};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Gallery, Kind, Layout, Picture};
+use super::folder::{Gallery, Kind, Layout, Picture};
 use crate::base::fsio;
 use crate::data::manifest;
 use crate::prompts::csv_reader;

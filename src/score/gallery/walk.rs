@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{Gallery, Layout, Picture};
+use super::folder::{Gallery, Layout, Picture};
 use crate::base::fsio;
 use crate::score::Result;
 

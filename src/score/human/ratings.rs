@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::{QUESTIONS, krippendorff_nominal};
+use super::alpha::krippendorff_nominal;
+use super::questions::QUESTIONS;
 use crate::base::fsio;
 use crate::prompts::csv_reader;
 use crate::score::{Error, Result};

@@ -2,8 +2,9 @@
 
 use maud::{Markup, html};
 
-use super::words::{interval, number, percent};
+use super::words::{interval, percent, shown};
 use crate::score::bootstrap::Estimate;
+use crate::score::metrics::metric::Unit;
 
 /// How many colours values have; more share them.
 const COLOURS: usize = 8;
@@ -18,8 +19,15 @@ pub(super) struct Bar<'a> {
     pub(super) estimate: &'a Estimate,
     /// A mark, as the floor of a discrepancy.
     pub(super) mark: Option<f64>,
+    /// What its number is.
+    pub(super) unit: Unit,
     /// Decimals of its number.
     pub(super) decimals: usize,
+}
+
+/// The largest number that a bar shows.
+pub(super) fn highest(estimate: &Estimate) -> f64 {
+    estimate.high.unwrap_or(estimate.value).max(estimate.value)
 }
 
 /// The next round number above: 1, 2 or 5 times a power of ten.
@@ -40,7 +48,7 @@ fn place(value: f64, most: f64) -> String {
 
 /// A horizontal bar with its interval and number.
 pub(super) fn bar(bar: &Bar<'_>, most: f64) -> Markup {
-    let show = |v: f64| number(v, bar.decimals);
+    let show = |v: f64| shown(v, bar.unit, bar.decimals);
     let value = bar.estimate.value;
     html! {
         div.bar.(bar.side) {
@@ -65,14 +73,18 @@ pub(super) fn bar(bar: &Bar<'_>, most: f64) -> Markup {
 }
 
 /// The labels under bars: 0, the middle and the end of their scale.
-pub(super) fn ruler(most: f64) -> Markup {
-    let decimals = if most < 0.2 { 3 } else { 2 };
+pub(super) fn ruler(most: f64, unit: Unit) -> Markup {
+    let decimals = match unit {
+        Unit::Share => 0,
+        Unit::Number if most < 0.2 => 3,
+        Unit::Number => 2,
+    };
     html! {
         div.ruler aria-hidden="true" {
             span.side {}
             span.track {
                 @for part in [0.0, 0.5, 1.0] {
-                    span { (number(most * part, decimals)) }
+                    span { (shown(most * part, unit, decimals)) }
                 }
             }
             span.number {}
@@ -86,13 +98,14 @@ pub(super) fn dumbbell(
     points: &[(&str, f64)],
     mark: Option<f64>,
     most: f64,
+    show: impl Fn(f64) -> String,
 ) -> Markup {
     let values = || points.iter().map(|(_, v)| *v);
     let low = values().fold(f64::INFINITY, f64::min);
     let high = values().fold(0.0, f64::max);
     let spoken: Vec<String> = points
         .iter()
-        .map(|(s, v)| format!("{s} {}", number(*v, 2)))
+        .map(|(s, v)| format!("{s} {}", show(*v)))
         .collect();
     html! {
         div.dumbbell {
@@ -174,6 +187,7 @@ mod tests {
             side: "after",
             estimate: &estimate,
             mark: Some(0.1),
+            unit: Unit::Number,
             decimals: 2,
         };
         let text = super::bar(&bar, 0.5).into_string();

@@ -2,30 +2,27 @@
 
 use maud::{Markup, html};
 
-use super::Context;
-use super::sections::{decimals, title};
-use super::words::{
-    Change, capital, change, count, interval, list, number, percent, relative, signed,
-};
+use super::context::Context;
+use super::words::{Change, capital, change, count, interval, list, relative, shown, signed};
 use crate::score::bootstrap::Estimate;
-use crate::score::scores::{AxisScore, Quality, Sided};
+use crate::score::figures::{Figure, Of};
+use crate::score::metrics::metric::{Better, Metric, Shape};
+use crate::score::scores::Sided;
 
 impl Context<'_> {
     /// What the report says in one breath.
     pub(super) fn headline(&self) -> Markup {
-        let axes: Vec<&AxisScore> = self.scores.axes.iter().collect();
+        let gaps = self.gaps();
         let of = |wanted: Change| -> Vec<String> {
-            let some = axes
-                .iter()
-                .filter(|a| change(&a.discrepancy) == Some(wanted));
-            some.map(|a| a.axis.clone()).collect()
+            let some = gaps.iter().filter(|(_, c)| *c == Some(wanted));
+            some.map(|(axis, _)| (*axis).to_owned()).collect()
         };
         let (fell, rose) = (of(Change::Fell), of(Change::Rose));
         let gap = |axes: &[String], verb: &str| {
             let plural = if axes.len() == 1 { "" } else { "s" };
             format!("he {} gap{plural} {verb}", list(axes))
         };
-        let known = axes.iter().any(|a| change(&a.discrepancy).is_some());
+        let known = gaps.iter().any(|(_, change)| change.is_some());
         let title = match (self.compared(), fell.is_empty(), rose.is_empty()) {
             (true, false, true) => format!("T{}", gap(&fell, "narrowed")),
             (true, true, false) => format!("T{}", gap(&rose, "widened")),
@@ -43,96 +40,101 @@ impl Context<'_> {
         }
     }
 
+    /// Every axis, and how its headline number changed.
+    fn gaps(&self) -> Vec<(&str, Option<Change>)> {
+        let axes = self.scores.axes.iter();
+        let gaps =
+            axes.filter_map(|a| Some((a.axis.as_str(), change(&a.numbers.headline()?.hard))));
+        gaps.collect()
+    }
+
     fn lead(&self) -> String {
+        let figures = self.scores.figures();
+        let words = |wanted: fn(&Figure<'_>) -> bool, before: &str| -> Vec<String> {
+            let some = figures.iter().filter(|figure| wanted(figure));
+            some.filter_map(|figure| words(figure, before)).collect()
+        };
         let mut sentences = Vec::new();
-        let axes: Vec<String> = self.scores.axes.iter().filter_map(axis_words).collect();
+        let axes = words(
+            |f| matches!(f.of, Of::Axis(_)) && f.metric.is_headline(),
+            "of ",
+        );
         if let (Some(first), false) = (self.scores.axes.first(), axes.is_empty()) {
             let prompts = count(first.prompts, "identity-neutral prompt");
+            let title = first.numbers.headline().map_or("", |n| n.metric.title);
             sentences.push(format!(
-                "Over {prompts}, the mean discrepancy {}.",
+                "Over {prompts}, the mean {} {}.",
+                title.to_lowercase(),
                 list(&axes)
             ));
         }
-        let quality: Vec<String> = self
-            .scores
-            .quality
-            .iter()
-            .filter(|q| q.metric != "frechet")
-            .filter_map(quality_words)
-            .collect();
+        let quality = words(|f| matches!(f.metric.shape, Shape::Pictures(_)), "");
         if !quality.is_empty() {
             sentences.push(format!("{}.", capital(&list(&quality))));
         }
-        if let Some(recall) = self.scores.recall.as_ref().map(|r| &r.all)
-            && let Some(words) = went(recall, |v| percent(v, 1))
-        {
-            let verb = if self.compared() { "went from" } else { "is" };
-            sentences.push(format!(
-                "Recall of captions that name who to draw {verb} {words}."
-            ));
-        }
+        let named = figures.iter().filter_map(|figure| self.named_words(figure));
+        sentences.extend(named);
         sentences.join(" ")
+    }
+
+    /// "Recall of captions that name who to draw went from 100.0% to 91.7%."
+    fn named_words(&self, figure: &Figure<'_>) -> Option<String> {
+        let Shape::Named(named) = &figure.metric.shape else {
+            return None;
+        };
+        let words = went(figure.sided, |v| show(figure.metric, v))?;
+        let verb = if self.compared() { "went from" } else { "is" };
+        Some(format!("{} {verb} {words}.", capital(named.subject)))
     }
 
     /// The most important numbers, large.
     pub(super) fn key_figures(&self) -> Markup {
-        let axes = self.scores.axes.iter();
+        // Of the metrics of axes only the headline's stand here axis by axis.
+        let key = |figure: &Figure<'_>| match figure.of {
+            Of::Axis(_) => figure.metric.is_headline(),
+            Of::AllAxes | Of::Pictures => true,
+        };
         html! {
             section.figures aria-label="Key figures" {
-                @for axis in axes {
-                    (figure(
-                        &format!("{} discrepancy", axis.axis),
-                        &axis.discrepancy,
-                        |v| number(v, 2),
-                        Some(false),
-                    ))
-                }
-                @if let Some(recall) = &self.scores.recall {
-                    (figure("recall of named values", &recall.all, |v| percent(v, 1), Some(true)))
-                }
-                @for quality in &self.scores.quality {
-                    (figure(
-                        &title(quality.metric).to_lowercase(),
-                        &quality.all,
-                        |v| number(v, decimals(quality.metric)),
-                        Some(quality.higher_is_better),
-                    ))
+                @for figure in self.scores.figures().into_iter().filter(key) {
+                    (large(&figure))
                 }
             }
         }
     }
 }
 
+/// What a figure is called in a sentence.
+fn name(figure: &Figure<'_>) -> String {
+    let title = match (figure.of, &figure.metric.shape) {
+        (Of::AllAxes, Shape::Axes(axes)) => axes.joined.as_ref().map_or("", |j| j.title),
+        _ => figure.metric.title,
+    };
+    match figure.of {
+        Of::Axis(axis) => format!("{axis} {}", title.to_lowercase()),
+        Of::AllAxes | Of::Pictures => title.to_lowercase(),
+    }
+}
+
+fn show(metric: &Metric, value: f64) -> String {
+    shown(value, metric.unit, metric.decimals)
+}
+
 /// A large number, or two with an arrow.
-fn figure(
-    name: &str,
-    sided: &Sided<Estimate>,
-    show: impl Fn(f64) -> String,
-    higher_is_better: Option<bool>,
-) -> Markup {
+fn large(figure: &Figure<'_>) -> Markup {
+    let Figure { metric, sided, .. } = *figure;
     let Some(scored) = &sided.scored else {
         return html! {};
     };
-    let tone = match (change(sided), higher_is_better) {
-        (Some(Change::Fell), Some(better)) => {
-            if better {
-                "worse"
-            } else {
-                "better"
-            }
-        }
-        (Some(Change::Rose), Some(better)) => {
-            if better {
-                "better"
-            } else {
-                "worse"
-            }
-        }
-        _ => "same",
+    let show = |v: f64| show(metric, v);
+    let tone = match (change(sided), metric.better) {
+        (Some(Change::Fell), Better::Lower) | (Some(Change::Rose), Better::Higher) => "better",
+        (Some(Change::Fell), Better::Higher) | (Some(Change::Rose), Better::Lower) => "worse",
+        (Some(Change::Unclear) | None, _) => "same",
     };
     html! {
         div.figure {
-            p.name { (capital(name)) }
+            p.name { (capital(&name(figure))) }
             p.value {
                 @if let Some(against) = &sided.against {
                     span.was { (show(against.value)) }
@@ -146,35 +148,30 @@ fn figure(
                     (signed(100.0 * share, 1)) "%"
                     @if tone == "same" && change(sided).is_some() { small { "within chance" } }
                 }
-            } @else if let Some(text) = interval(scored, &show) {
+            } @else if let Some(text) = interval(scored, show) {
                 p.change { (text) }
             }
         }
     }
 }
 
-/// "of gender went from 0.42 to 0.18 (−57%)".
-fn axis_words(axis: &AxisScore) -> Option<String> {
-    Some(format!(
-        "of {} {}",
-        axis.axis,
-        went_verb(&axis.discrepancy, |v| number(v, 2))?
-    ))
-}
-
-fn quality_words(quality: &Quality) -> Option<String> {
-    let show = |v: f64| number(v, decimals(quality.metric));
-    let name = title(quality.metric).to_lowercase();
-    Some(format!("{name} {}", went_verb(&quality.all, show)?))
-}
-
-/// "went from 0.42 to 0.18 (−57%)", or "is 0.42".
-fn went_verb(sided: &Sided<Estimate>, show: impl Fn(f64) -> String) -> Option<String> {
-    let words = went(sided, show)?;
+/// "of gender went from 0.42 to 0.18 (−57%)", or "agreement with captions is 28.1".
+fn words(figure: &Figure<'_>, before: &str) -> Option<String> {
+    let Figure { metric, sided, of } = *figure;
+    let name = match of {
+        Of::Axis(axis) => axis.to_owned(),
+        Of::AllAxes | Of::Pictures => name(figure),
+    };
+    let words = went(sided, |v| show(metric, v))?;
     let share = relative(sided).map(|r| format!(" ({}%)", signed(100.0 * r, 0)));
     Some(match (&sided.against, share) {
-        (Some(_), share) => format!("went from {words}{}", share.unwrap_or_default()),
-        (None, _) => format!("is {words}"),
+        (Some(_), share) => {
+            format!(
+                "{before}{name} went from {words}{}",
+                share.unwrap_or_default()
+            )
+        }
+        (None, _) => format!("{before}{name} is {words}"),
     })
 }
 

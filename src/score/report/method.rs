@@ -1,12 +1,12 @@
-//! The report's end: which pictures count, what people say, how all this was measured.
+//! The report's end: which pictures count, and how all this was measured.
 
 use std::collections::BTreeSet;
 
 use maud::{Markup, html};
 use serde_json::Value;
 
-use super::Context;
-use super::words::{capital, count, number, percent, reason};
+use super::context::Context;
+use super::words::{capital, count, number, reason};
 use crate::score::scores::Counts;
 
 impl Context<'_> {
@@ -62,38 +62,11 @@ impl Context<'_> {
         }
     }
 
-    /// What people said, where they were asked.
-    pub(super) fn people(&self) -> Markup {
-        let Some(human) = self.report.human else {
-            return html! {};
-        };
-        html! {
-            section #people {
-                h2 { "What people say" }
-                p { (count(human.raters, "person")) " compared sets of pictures without knowing "
-                    "which side they are of. Krippendorff's alpha says how far they agree: 1 is "
-                    "always, 0 is as chance would." }
-                div.scroll { table {
-                    thead { tr { th { "Question" } th { "Prefer after" } th { "Prefer before" }
-                        th { "Tie" } th { "Alpha" } } }
-                    tbody { @for (question, answer) in &human.questions { tr {
-                        th { (capital(question)) }
-                        td { (percent(answer.scored, 0)) }
-                        td { (percent(answer.against, 0)) }
-                        td { (percent(answer.tie, 0)) }
-                        td { @match answer.alpha {
-                            Some(alpha) => (number(alpha, 2)),
-                            None => "–",
-                        } }
-                    } } }
-                } }
-            }
-        }
-    }
-
     /// How all this was measured.
     pub(super) fn method(&self) -> Markup {
         let config = &self.scores.config;
+        let metrics = self.scored.metrics.list.iter();
+        let methods = metrics.filter_map(|metric| metric.method);
         html! {
             section #method {
                 h2 { "How this was measured" }
@@ -102,10 +75,8 @@ impl Context<'_> {
                     "”. " (self.scores.chain.about)
                 }
                 p {
-                    "Discrepancy is the Euclidean distance between the target shares and the "
-                    "shares of pictures by their most probable value (the fairness discrepancy of "
-                    "Choi et al., as in the PopAlign paper). Intervals are 95% percentile "
-                    "intervals of a two-level bootstrap: prompts are drawn again, and pictures "
+                    @for method in methods { (method) " " }
+                    "Intervals are 95% percentile intervals of a two-level bootstrap: prompts are drawn again, and pictures "
                     "within prompts" @if self.compared() { ", the same on both sides" } ". "
                     "Resampling adds noise of its own, so intervals of small discrepancies lie a "
                     "little high."

@@ -3,22 +3,16 @@
 use std::collections::HashMap;
 use std::fs;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use image::codecs::jpeg::JpegEncoder;
-use image::imageops::{FilterType, resize};
 use rayon::prelude::*;
 
-use crate::picture::decode;
 use crate::score::gallery::Kind;
+use crate::score::page::data_uri;
 use crate::score::population::{Population, Prompt};
-use crate::score::run::Scored;
+use crate::score::request::Scored;
 use crate::score::{Error, Result};
 
 /// Longer side of a thumbnail, in pixels: twice what a phone or a page gives it.
 const SIDE: u32 = 160;
-/// JPEG quality: no visible difference at this size.
-const QUALITY: u8 = 88;
 
 /// Most pictures of a prompt and side.
 const OF_NEUTRAL: usize = 24;
@@ -112,26 +106,4 @@ fn most(kind: Kind) -> usize {
         Kind::Specific => OF_SPECIFIC,
         Kind::Other => OF_OTHER,
     }
-}
-
-/// A picture's file as a small picture within a page; nothing if it can't be decoded.
-pub(in crate::score) fn data_uri(
-    bytes: &[u8],
-    side: u32,
-) -> std::result::Result<Option<String>, image::ImageError> {
-    let Ok(mut picture) = decode(bytes) else {
-        return Ok(None);
-    };
-    let (width, height) = picture.dimensions();
-    let longer = width.max(height);
-    if longer > side {
-        let fit = |n: u32| (u64::from(n) * u64::from(side) / u64::from(longer)).max(1) as u32;
-        picture = resize(&picture, fit(width), fit(height), FilterType::CatmullRom);
-    }
-    let mut jpeg = Vec::new();
-    JpegEncoder::new_with_quality(&mut jpeg, QUALITY).encode_image(&picture)?;
-    Ok(Some(format!(
-        "data:image/jpeg;base64,{}",
-        STANDARD.encode(jpeg)
-    )))
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use maud::{Markup, html};
 
-use super::Context;
+use super::context::Context;
 use super::words::number;
 use crate::align::log::Line;
 
@@ -19,7 +19,7 @@ const POINTS: usize = 600;
 impl Context<'_> {
     /// The training run, where its log was given.
     pub(super) fn training(&self) -> Markup {
-        let Some(lines) = self.report.training.filter(|lines| lines.len() > 1) else {
+        let Some(lines) = self.training.filter(|lines| lines.len() > 1) else {
             return html! {};
         };
         html! {

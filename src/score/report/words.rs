@@ -1,6 +1,7 @@
 //! Numbers and what they amount to, in words.
 
 use crate::score::bootstrap::Estimate;
+use crate::score::metrics::metric::Unit;
 use crate::score::scores::Sided;
 
 /// A number with so many decimals and a real minus sign. What rounds to zero has no sign.
@@ -27,6 +28,22 @@ pub(super) fn signed(value: f64, decimals: usize) -> String {
 /// A share in percent.
 pub(super) fn percent(share: f64, decimals: usize) -> String {
     format!("{}%", number(100.0 * share, decimals))
+}
+
+/// A number of a metric, with so many decimals.
+pub(super) fn shown(value: f64, unit: Unit, decimals: usize) -> String {
+    match unit {
+        Unit::Number => number(value, decimals),
+        Unit::Share => percent(value, decimals),
+    }
+}
+
+/// A difference of a metric, with so many decimals.
+pub(super) fn difference(value: f64, unit: Unit, decimals: usize) -> String {
+    match unit {
+        Unit::Number => signed(value, decimals),
+        Unit::Share => format!("{} points", signed(100.0 * value, decimals)),
+    }
 }
 
 /// The interval of an estimate: `0.41 to 0.47`.

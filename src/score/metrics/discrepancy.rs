@@ -14,7 +14,32 @@
 //! target exactly. [`floor`] says what a perfect population of that size would score on average,
 //! so that nobody chases a difference that isn't there.
 
+use super::metric::{Asked, Axes, Better, Metric, Shape, Unit};
 use crate::random::{Purpose, Stream};
+
+/// The metric.
+pub static METRIC: Metric = Metric {
+    key: "discrepancy",
+    asked: Asked::Axis,
+    title: "Discrepancy",
+    about: "distance between the shares of who is drawn and the target",
+    unit: Unit::Number,
+    better: Better::Lower,
+    decimals: 2,
+    needs: &[],
+    method: Some(
+        "Discrepancy is the Euclidean distance between the target shares and the shares of \
+         pictures by their most probable value (the fairness discrepancy of Choi et al., as in \
+         the PopAlign paper).",
+    ),
+    shape: Shape::Axes(Axes {
+        of: distance,
+        floor: Some(floor),
+        joined: None,
+        explained: "How far the shares of people in pictures of a neutral prompt are from the \
+                    target, averaged over prompts: 0 is the target itself.",
+    }),
+};
 
 /// Largest number of different outcomes of n pictures that are summed up one by one.
 const EXACT_OUTCOMES: u64 = 50_000;

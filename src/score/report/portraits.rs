@@ -2,9 +2,10 @@
 
 use maud::{Markup, html};
 
-use super::Context;
 use super::charts;
-use super::words::{capital, count, number, percent, reason};
+use super::context::Context;
+use super::words::{capital, count, reason, shown};
+use crate::judge::scales::JOINT;
 use crate::score::gallery::Kind;
 use crate::score::population::Prompt;
 use crate::score::scores::PromptScore;
@@ -13,11 +14,11 @@ use crate::score::scores::PromptScore;
 const OPEN: usize = 3;
 
 /// One prompt and its scores.
-type Shown<'a> = (&'a Prompt, &'a PromptScore);
+pub(super) type Shown<'a> = (&'a Prompt, &'a PromptScore);
 
 impl Context<'_> {
-    fn of_kind(&self, kind: Kind) -> Vec<Shown<'_>> {
-        let prompts = self.report.scored.population.prompts.iter();
+    pub(super) fn of_kind(&self, kind: Kind) -> Vec<Shown<'_>> {
+        let prompts = self.scored.population.prompts.iter();
         let pairs = prompts.zip(&self.scores.prompts);
         pairs.filter(|(prompt, _)| prompt.kind == kind).collect()
     }
@@ -64,7 +65,7 @@ impl Context<'_> {
         }
     }
 
-    fn pair_of_grids(&self, prompt: &Prompt, score: Option<&PromptScore>) -> Markup {
+    pub(super) fn pair_of_grids(&self, prompt: &Prompt, score: Option<&PromptScore>) -> Markup {
         html! {
             div.sides {
                 @for &(side, name) in self.sides() {
@@ -98,7 +99,7 @@ impl Context<'_> {
     }
 
     fn picture(&self, prompt: &Prompt, slot: usize, side: usize, name: &str, nth: usize) -> Markup {
-        let scored = self.report.scored;
+        let scored = self.scored;
         let Some(shot) = scored.population.slots[slot].shots[side] else {
             return html! { span.missing {} };
         };
@@ -107,7 +108,11 @@ impl Context<'_> {
             Some(why) => format!("not counted: {}", reason(&why.to_string())),
             None => {
                 let attributes = scored.looks.attributes(shot);
-                let single = scored.scales.iter().filter(|s| !s.name.contains('+'));
+                let single = scored
+                    .metrics
+                    .scales
+                    .iter()
+                    .filter(|s| !s.name.contains(JOINT));
                 let values = single.filter_map(|scale| {
                     let standing = scale.read(attributes?).ok()?;
                     Some(scale.values[standing.dominant].as_str())
@@ -142,8 +147,11 @@ impl Context<'_> {
                 p.note {
                     (count(counts.kept, "picture")) " counted"
                     @for axis in &score.axes {
-                        @if let Some(d) = axis.discrepancy.side(side) {
-                            "; " (axis.axis) " " (number(d.value, 2))
+                        @if let Some(number) = axis.numbers.headline() {
+                            @if let Some(estimate) = number.hard.side(side) {
+                                "; " (axis.axis) " "
+                                (shown(estimate.value, number.metric.unit, number.metric.decimals))
+                            }
                         }
                     }
                 }
@@ -182,69 +190,5 @@ impl Context<'_> {
                 }
             }
         }
-    }
-
-    /// Prompts that are not about people.
-    pub(super) fn things(&self) -> Markup {
-        let others = self.of_kind(Kind::Other);
-        if others.is_empty() {
-            return html! {};
-        }
-        let similarity = self.scores.similarity.as_ref();
-        let similarity = similarity.and_then(|s| s.get(Kind::Other.name()));
-        html! {
-            section #things {
-                h2 { "Pictures of other things" }
-                @if let Some(similarity) = similarity {
-                    p {
-                        "Alignment should leave these alone. Of "
-                        (count(similarity.pairs, "pair")) " of pictures with the same seed, "
-                        @if let Some(pixels) = &similarity.pixel_difference {
-                            "pixels differ by " (percent(pixels.value, 1)) " of their range on average"
-                        }
-                        @if let Some(cosine) = &similarity.clip_cosine {
-                            ", and the cosine of their CLIP embeddings is " (number(cosine.value, 3))
-                        }
-                        "." (self.people_differ())
-                    }
-                }
-                @for &(prompt, score) in &others {
-                    @if !self.thumbnails.shown(prompt).is_empty() {
-                        div.prompt.thing {
-                            h3 { (prompt.text)
-                                @if let Some(d) = score.pixel_difference {
-                                    small { "pixels differ by " (percent(d, 1)) }
-                                }
-                                @if let Some(words) = self.people_in(score) { small { (words) } }
-                            }
-                            (self.pair_of_grids(prompt, None))
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// In how many pictures of a thing somebody stands, if in any.
-    fn people_in(&self, score: &PromptScore) -> Option<String> {
-        let sides = self.sides().iter();
-        let counts = sides.filter_map(|&(side, _)| score.pictures.side(side));
-        let counts: Vec<_> = counts.collect();
-        if counts.iter().all(|c| c.kept == 0) {
-            return None;
-        }
-        let words = counts.iter().map(|c| format!("{} of {}", c.kept, c.files));
-        let words: Vec<String> = words.collect();
-        Some(format!("a person in {}", words.join(" → ")))
-    }
-
-    fn people_differ(&self) -> String {
-        let similarity = self.scores.similarity.as_ref();
-        let neutral = similarity.and_then(|s| s.get(Kind::Neutral.name()));
-        let pixels = neutral.and_then(|s| s.pixel_difference);
-        pixels.map_or_else(String::new, |pixels| {
-            let share = percent(pixels.value, 1);
-            format!(" In pictures of people for neutral prompts they differ by {share}.")
-        })
     }
 }

@@ -1,0 +1,87 @@
+//! What the numbers of a run depend on: options, files and their hashes.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::Result;
+use super::gallery::Gallery;
+use super::look::{Look, Looks};
+use super::measure::SIDES;
+use super::population::Population;
+use super::reference::NEIGHBOURS;
+use super::request::Request;
+use super::scores::{Input, Sided};
+use super::setup::Setup;
+use crate::base::fsio;
+use crate::bundle::Part;
+use crate::judge::clip::Clip;
+use crate::judge::scales::Scale;
+
+/// The folders with the hashes of their pictures.
+pub(super) fn inputs(
+    galleries: &[Vec<Gallery>; SIDES],
+    population: &Population,
+    looks: &Looks,
+) -> Sided<Vec<Input>> {
+    let mut lists: [Vec<String>; SIDES] =
+        [0, 1].map(|side| vec![String::new(); galleries[side].len()]);
+    for (shot, Look { sha256, .. }) in population.shots.iter().zip(&looks.shots) {
+        let sha256 = sha256.as_deref().unwrap_or("missing");
+        lists[shot.side][shot.folder] += &format!("{sha256}  {}\n", shot.name);
+    }
+    let of = |side: usize| {
+        let folders = galleries[side].iter().zip(&lists[side]);
+        folders
+            .map(|(gallery, list)| Input {
+                dir: gallery.dir.display().to_string(),
+                layout: gallery.layout,
+                pictures: gallery.pictures.len(),
+                without_files: gallery.without_files,
+                sha256: fsio::sha256_bytes(list.as_bytes()),
+            })
+            .collect::<Vec<_>>()
+    };
+    Sided::new([Some(of(0)), population.compared.then(|| of(1))])
+}
+
+/// What the numbers depend on.
+///
+/// # Errors
+/// A file can't be read.
+pub(super) fn config(request: &Request, setup: &Setup) -> Result<Map<String, Value>> {
+    let hash = |path: Option<&Path>| path.map(fsio::sha256).transpose();
+    let clip = setup.bundle.as_ref().filter(|b| Clip::is_in(b));
+    let clip = match clip {
+        Some(bundle) => {
+            let part = |part| bundle.part(part).map(|info| info.sha256.clone());
+            json!({"text": part(Part::ClipText)?, "vision": part(Part::ClipVision)?})
+        }
+        None => Value::Null,
+    };
+    let entries = [
+        ("metrics", json!(setup.metrics.names())),
+        ("bootstrap", json!(request.bootstrap)),
+        ("seed", json!(request.seed)),
+        ("targets", targets(&setup.metrics.scales)),
+        ("axes_sha256", json!(hash(setup.axes_path.as_deref())?)),
+        ("target_sha256", json!(hash(request.target.as_deref())?)),
+        ("clip_sha256", clip),
+        ("reference_sha256", json!(hash(setup.bank_path.as_deref())?)),
+        ("reference_neighbours", json!(NEIGHBOURS)),
+    ];
+    let entries = entries
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value));
+    Ok(entries.collect())
+}
+
+/// The target shares, by axis and value.
+fn targets(scales: &[Scale]) -> Value {
+    let axes = scales.iter().map(|scale| {
+        let shares = scale.values.iter().zip(&scale.target);
+        let shares = shares.map(|(value, share)| (value.clone(), json!(share)));
+        (scale.name.clone(), Value::Object(shares.collect()))
+    });
+    Value::Object(axes.collect())
+}

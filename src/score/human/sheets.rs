@@ -1,0 +1,161 @@
+//! The sheets: sets of pictures of which nobody can tell the side.
+
+use std::path::{Path, PathBuf};
+
+use maud::{Markup, html};
+
+use super::questions::{KEY, QUESTIONS, SHEET};
+use crate::base::fsio;
+use crate::random::{Purpose, Stream};
+use crate::score::assess::SIDE_NAMES;
+use crate::score::gallery::Kind;
+use crate::score::page::{data_uri, page};
+use crate::score::population::{Population, Prompt};
+use crate::score::request::Scored;
+use crate::score::{Error, Result};
+
+/// Pictures of a set, as in the paper.
+const SET: usize = 5;
+/// Longer side of a picture on the sheet.
+const SIDE: u32 = 256;
+/// Addresses the sheets' randomness apart from resamples.
+const TAG: u32 = 0x00e7_0000;
+
+/// One comparison.
+struct Task<'a> {
+    prompt: &'a Prompt,
+    /// The side that is shown as A.
+    a: usize,
+    /// Pictures, by letter.
+    sets: [Vec<usize>; 2],
+}
+
+/// Writes `tasks` comparisons into `dir`: `sheet.html` to look at, `sheet.csv` to fill in and
+/// `key.csv`. Returns how many there are: no more than there are prompts with pictures of both
+/// sides.
+///
+/// # Errors
+/// [`Error::MetricNeeds`] without a second side; a file can't be written.
+pub fn write_sheets(scored: &Scored, tasks: usize, seed: u64, dir: &Path) -> Result<usize> {
+    let population = &scored.population;
+    if !population.compared {
+        return Err(Error::MetricNeeds {
+            name: "--human-eval".into(),
+            needs: "--against DIR".into(),
+        });
+    }
+    let tasks = draw(population, tasks, seed);
+    fsio::create_dir_all(dir)?;
+    fsio::write(
+        dir.join("sheet.html"),
+        sheet(population, &tasks)?.into_string(),
+    )?;
+    let questions = QUESTIONS.map(|(name, _)| name).join(",");
+    let blank = ",".repeat(QUESTIONS.len());
+    let mut answers = format!("task,rater,{questions}\n");
+    let mut key = String::from("task,a,prompt\n");
+    for (index, task) in tasks.iter().enumerate() {
+        let number = index + 1;
+        answers += &format!("{number},{blank}\n");
+        let side = SIDE_NAMES[task.a];
+        let prompt = task.prompt.text.replace('"', "\"\"");
+        key += &format!("{number},{side},\"{prompt}\"\n");
+    }
+    fsio::write(dir.join(SHEET), answers)?;
+    fsio::write(dir.join(KEY), key)?;
+    Ok(tasks.len())
+}
+
+fn draw(population: &Population, tasks: usize, seed: u64) -> Vec<Task<'_>> {
+    let shots = |prompt: &Prompt, side: usize| -> Vec<usize> {
+        let slots = prompt.slots.iter();
+        slots
+            .filter_map(|&s| population.slots[s].shots[side])
+            .collect()
+    };
+    let mut prompts: Vec<&Prompt> = population
+        .of_kind(Kind::Neutral)
+        .map(|(_, prompt)| prompt)
+        .filter(|p| (0..2).all(|side| !shots(p, side).is_empty()))
+        .collect();
+    let mut stream = Stream::new(seed, Purpose::Bootstrap, 0, 0, TAG);
+    shuffle(&mut prompts, &mut stream);
+    prompts.truncate(tasks);
+    let task = |prompt| {
+        let a = usize::from(stream.below(2) == 1);
+        let sets = [a, 1 - a].map(|side| {
+            let mut all = shots(prompt, side);
+            shuffle(&mut all, &mut stream);
+            all.truncate(SET);
+            all
+        });
+        Task { prompt, a, sets }
+    };
+    prompts.into_iter().map(task).collect()
+}
+
+/// Fisher and Yates.
+fn shuffle<T>(items: &mut [T], stream: &mut Stream) {
+    for i in (1..items.len()).rev() {
+        let j = stream.below(i as u32 + 1) as usize;
+        items.swap(i, j);
+    }
+}
+
+fn sheet(population: &Population, tasks: &[Task<'_>]) -> Result<Markup> {
+    let mut shown = Vec::new();
+    for (index, task) in tasks.iter().enumerate() {
+        let mut sets = Vec::new();
+        for (letter, shots) in ["A", "B"].into_iter().zip(&task.sets) {
+            let uris: Vec<Option<String>> = shots
+                .iter()
+                .map(|&shot| picture(&population.shots[shot].path))
+                .collect::<Result<_>>()?;
+            sets.push((letter, uris));
+        }
+        shown.push((index + 1, task, sets));
+    }
+    let body = html! {
+        header {
+            p.kicker { "Human evaluation" }
+            h1 { "Compare sets of pictures" }
+            p {
+                "Each task shows two sets of pictures for one description. For each question "
+                "write A, B or tie into your copy of " (SHEET) ", in the row of the task, and your "
+                "name into its column “rater”. Look only at this page while you decide."
+            }
+            ul { @for (name, question) in QUESTIONS { li { b { (name) } ": " (question) } } }
+        }
+        main {
+            @for (number, task, sets) in &shown {
+                section {
+                    h2 { "Task " (number) }
+                    p { "“" (task.prompt.text) "”" }
+                    div.sides {
+                        @for (letter, uris) in sets {
+                            div { p.side { "Set " (letter) } div.grid.large {
+                                @for (nth, uri) in uris.iter().enumerate() {
+                                    @match uri {
+                                        Some(uri) => { img src=(uri) alt={ "set " (letter) ", picture " (nth + 1) }; },
+                                        None => { span.missing {} },
+                                    }
+                                }
+                            } }
+                        }
+                    }
+                }
+            }
+        }
+    };
+    Ok(page("Compare sets of pictures", &body))
+}
+
+fn picture(path: &PathBuf) -> Result<Option<String>> {
+    let Ok(bytes) = std::fs::read(path) else {
+        return Ok(None);
+    };
+    data_uri(&bytes, SIDE).map_err(|source| Error::Thumbnail {
+        path: path.clone(),
+        source,
+    })
+}

@@ -1,0 +1,246 @@
+//! What a metric is: its facts, and which of a few shapes its numbers have.
+//!
+//! The shape says what a metric's formula is given and what it gives back. Intervals, differences,
+//! kinds of prompts, `scores.json` and the report follow from the shape, so that a metric's file
+//! holds its formula and its words only.
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use crate::judge::clip::Clip;
+use crate::judge::reading::Standing;
+use crate::score::look::{Likeness, Looks};
+use crate::score::measure::OfShares;
+use crate::score::population::Population;
+use crate::score::reference::Bank;
+use crate::score::{Error, Result};
+
+/// A number that `pa-score` computes.
+#[derive(Debug)]
+pub struct Metric {
+    /// Its key in `scores.json`, and its name in the lines of the terminal.
+    pub key: &'static str,
+    /// How `--metrics` asks for it.
+    pub asked: Asked,
+    /// What the report calls it.
+    pub title: &'static str,
+    /// What it is, in half a sentence.
+    pub about: &'static str,
+    /// What its number is.
+    pub unit: Unit,
+    /// Which way is better.
+    pub better: Better,
+    /// Decimals of its number.
+    pub decimals: usize,
+    /// What it can't be computed without.
+    pub needs: &'static [Need],
+    /// How it is measured, in a sentence for the report's end.
+    pub method: Option<&'static str>,
+    /// What it is made from, and its formula.
+    pub shape: Shape,
+}
+
+/// How `--metrics` asks for a metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// It comes with every axis: the report's headline.
+    Axis,
+    /// By this name; some metrics share one.
+    Name(&'static str),
+}
+
+/// What a number is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// A number as it stands.
+    Number,
+    /// A share, shown in percent.
+    Share,
+}
+
+/// Which way is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Better {
+    /// More is better.
+    Higher,
+    /// Less is better.
+    Lower,
+}
+
+/// What a metric can't be computed without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Both CLIP towers.
+    Clip,
+    /// A bank of reference pictures.
+    Bank,
+    /// Pictures to compare with.
+    Against,
+}
+
+impl Need {
+    /// What the user has to give.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Clip => "--model BUNDLE with the parts clip_text and clip_vision",
+            Self::Bank => "--model BUNDLE with reference.safetensors",
+            Self::Against => "--against DIR",
+        }
+    }
+}
+
+/// What a metric is made from.
+#[derive(Debug)]
+pub enum Shape {
+    /// The shares of an axis' values among the pictures of a neutral prompt, averaged over prompts.
+    Axes(Axes),
+    /// Pictures whose captions name values.
+    Named(Named),
+    /// A number for each picture, in the order of the population; nothing for one that can't be
+    /// read. Averaged over pictures.
+    Pictures(fn(&mut Instruments<'_>) -> Result<Vec<Option<f64>>>),
+    /// A number of many pictures' embeddings together. It has no interval.
+    Embeddings(fn(&Bank, &[&[f32]]) -> Option<f64>),
+    /// The two sides' pictures of one slot. Averaged over slots.
+    Pairs(Pairs),
+}
+
+/// What a population that meets a target has on average, of the target's shares, the number of
+/// pictures and the run's seed; nothing of no pictures.
+pub type Floor = fn(&[f64], u32, u64) -> Option<f64>;
+
+/// A metric of shares.
+#[derive(Debug)]
+pub struct Axes {
+    /// The metric of one prompt: of its shares, and the target's.
+    pub of: OfShares,
+    /// What a population that meets the target would have on average.
+    pub floor: Option<Floor>,
+    /// One number of all axes.
+    pub joined: Option<Joined>,
+    /// What the report says of it before the charts.
+    pub explained: &'static str,
+}
+
+/// One number of all axes, joint ones apart.
+#[derive(Debug)]
+pub struct Joined {
+    /// Its key in `scores.json`.
+    pub key: &'static str,
+    /// What the report calls it.
+    pub title: &'static str,
+    /// Of the axes' numbers; there is at least one.
+    pub of: fn(&[f64]) -> f64,
+}
+
+/// A metric of pictures whose captions name values.
+#[derive(Debug)]
+pub struct Named {
+    /// From 0 to 1, how far a picture shows the value of this index. Where a caption names several
+    /// values, "everything named" is their product.
+    pub of: fn(&Standing, usize) -> f64,
+    /// The title of the report's section.
+    pub heading: &'static str,
+    /// The metric in a sentence: "(it) went from … to …".
+    pub subject: &'static str,
+    /// What the report says of it before the table; `{captions}` is how many there are, and one of
+    /// them.
+    pub explained: &'static str,
+}
+
+/// A metric of two pictures.
+#[derive(Debug)]
+pub struct Pairs {
+    /// How alike the two are; nothing where that can't be said.
+    pub of: fn(&Likeness) -> Option<f64>,
+    /// The number in a sentence on pictures of things; `{}` is the number.
+    pub things: &'static str,
+    /// The number of each prompt, where it is to be given.
+    pub each: Option<Each>,
+}
+
+/// A number of pairs that is given prompt by prompt too.
+#[derive(Debug)]
+pub struct Each {
+    /// Beside the prompt; `{}` is the number.
+    pub prompt: &'static str,
+    /// That of neutral prompts, after the sentence on things.
+    pub people: &'static str,
+}
+
+/// What pictures are measured with.
+#[derive(Debug)]
+pub struct Instruments<'a> {
+    /// The pictures and their places.
+    pub population: &'a Population,
+    /// What was seen of them.
+    pub looks: &'a Looks,
+    /// Both towers of CLIP, where a metric needs them.
+    pub clip: Option<&'a mut Clip>,
+    /// The reference pictures, where a metric needs them.
+    pub bank: Option<&'a Bank>,
+}
+
+impl Instruments<'_> {
+    /// CLIP, for a metric.
+    ///
+    /// # Errors
+    /// [`Error::MetricNeeds`] where it was not opened.
+    pub fn clip(&mut self, metric: &Metric) -> Result<&mut Clip> {
+        let clip = self.clip.as_deref_mut();
+        clip.ok_or_else(|| metric.missing(Need::Clip))
+    }
+
+    /// The reference pictures, for a metric.
+    ///
+    /// # Errors
+    /// [`Error::MetricNeeds`] where they were not opened.
+    pub fn bank(&self, metric: &Metric) -> Result<&Bank> {
+        self.bank.ok_or_else(|| metric.missing(Need::Bank))
+    }
+
+    /// The embedding of every picture, in the order of the population.
+    pub fn embeddings(&self) -> impl Iterator<Item = Option<&[f32]>> {
+        let looks = self.looks.shots.iter();
+        looks.map(|look| look.embedding.as_deref())
+    }
+}
+
+impl Metric {
+    /// The name by which `--metrics` asks for it.
+    pub fn name(&self) -> Option<&'static str> {
+        match self.asked {
+            Asked::Axis => None,
+            Asked::Name(name) => Some(name),
+        }
+    }
+
+    /// The error that something it needs is not there.
+    pub fn missing(&self, need: Need) -> Error {
+        Error::MetricNeeds {
+            name: self.name().unwrap_or(self.key).to_owned(),
+            needs: need.text().to_owned(),
+        }
+    }
+
+    /// Whether it is what the report is about: it comes with every axis.
+    pub fn is_headline(&self) -> bool {
+        self.asked == Asked::Axis
+    }
+}
+
+impl PartialEq for Metric {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+
+/// What `scores.json` says of a metric of quality beside its numbers.
+impl Serialize for Metric {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(3))?;
+        map.serialize_entry("metric", self.key)?;
+        map.serialize_entry("about", self.about)?;
+        map.serialize_entry("higher_is_better", &(self.better == Better::Higher))?;
+        map.end()
+    }
+}

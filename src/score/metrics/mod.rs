@@ -1,0 +1,30 @@
+//! The metrics: one file each, and the list of them.
+//!
+//! A new one is a file with a [`Metric`] and its two lines here. The parser of `--metrics`, the
+//! help, the assessment, `scores.json` and the report go through the list, in its order.
+
+pub mod clip;
+pub mod clip_cosine;
+pub mod discrepancy;
+pub mod entropy;
+pub mod frechet;
+pub mod metric;
+pub mod parity_gap;
+pub mod pixel_difference;
+pub mod recall;
+pub mod reference;
+
+use metric::Metric;
+
+/// All metrics, in the order in which they are shown.
+pub static METRICS: &[&Metric] = &[
+    &discrepancy::METRIC,
+    &entropy::METRIC,
+    &parity_gap::METRIC,
+    &recall::METRIC,
+    &clip::METRIC,
+    &reference::METRIC,
+    &frechet::METRIC,
+    &pixel_difference::METRIC,
+    &clip_cosine::METRIC,
+];

@@ -1,0 +1,114 @@
+//! What a run needs before the first picture is looked at; here it is refused, if it is.
+
+use std::path::PathBuf;
+
+use super::Result;
+use super::choice::{AtHand, Metrics};
+use super::gallery::Gallery;
+use super::measure::SIDES;
+use super::metrics::metric::Need;
+use super::reference::{self, Bank};
+use super::request::Request;
+use crate::bundle::Bundle;
+use crate::judge::chain::{self, Chain, ChainManifest};
+use crate::judge::clip::Clip;
+use crate::judge::scales;
+use crate::prompts::Axes;
+use crate::runtime::{Runtime, SessionOptions};
+
+/// Everything that was asked for, found and read; no network is open yet.
+#[derive(Debug)]
+pub(super) struct Setup {
+    pub(super) bundle: Option<Bundle>,
+    pub(super) chain_path: PathBuf,
+    pub(super) manifest: ChainManifest,
+    pub(super) axes_path: Option<PathBuf>,
+    /// The bundle's bank of references.
+    pub(super) bank_path: Option<PathBuf>,
+    pub(super) metrics: Metrics,
+    /// By side.
+    pub(super) galleries: [Vec<Gallery>; SIDES],
+}
+
+/// What looks at pictures.
+#[derive(Debug)]
+pub(super) struct Networks {
+    pub(super) chain: Chain,
+    /// Where a metric needs it.
+    pub(super) clip: Option<Clip>,
+    /// Where a metric needs it.
+    pub(super) bank: Option<Bank>,
+}
+
+impl Setup {
+    /// # Errors
+    /// A file can't be read or says what can't be; a metric can't be computed.
+    pub(super) fn new(request: &Request) -> Result<Self> {
+        let bundle = request.model.as_deref().map(Bundle::open).transpose()?;
+        let chain_path = chain::choose(request.chain.as_deref(), bundle.as_ref())?;
+        // A chain is of no use without the meaning of its labels, so that may lie beside it; for
+        // the bundle's own chain that is the bundle's axes file.
+        let beside = chain_path.with_file_name("axes.toml");
+        let beside = Some(beside).filter(|path| path.is_file());
+        let axes_path = request.axes.clone().or(beside);
+        let axes = axes_path.as_deref().map(Axes::load).transpose()?;
+        let manifest = ChainManifest::read(&chain_path)?;
+        let mut scales = match &axes {
+            Some(axes) => scales::from_axes(axes, &manifest)?,
+            None => scales::from_chain(&manifest),
+        };
+        if let Some(target) = &request.target {
+            scales::apply_targets(&mut scales, target)?;
+        }
+        let bank_path = bundle.as_ref().and_then(|b| b.file(reference::FILE));
+        let at_hand = AtHand {
+            clip: bundle.as_ref().is_some_and(Clip::is_in),
+            reference: bank_path.is_some(),
+            against: !request.against.is_empty(),
+        };
+        let metrics = match &request.metrics {
+            None => Metrics::all(&scales, at_hand),
+            Some(names) => Metrics::chosen(names, &scales, at_hand)?,
+        };
+        let [scored, against] =
+            [&request.dirs, &request.against].map(|dirs| open(dirs, axes.as_ref()));
+        Ok(Self {
+            bundle,
+            chain_path,
+            manifest,
+            axes_path,
+            bank_path: bank_path.filter(|_| metrics.need(Need::Bank)),
+            metrics,
+            galleries: [scored?, against?],
+        })
+    }
+
+    /// Opens the networks that the metrics need.
+    ///
+    /// # Errors
+    /// One can't be opened.
+    pub(super) fn networks(&self, runtime: &Runtime, session: &SessionOptions) -> Result<Networks> {
+        let chain = Chain::open(runtime, &self.chain_path, session)?;
+        let clip = match (&self.bundle, self.metrics.need(Need::Clip)) {
+            (Some(bundle), true) => Some(Clip::open(runtime, bundle, session)?),
+            _ => None,
+        };
+        let bank = match (&self.bank_path, &clip) {
+            (Some(path), Some(clip)) => Some(Bank::open(path, clip.width())?),
+            _ => None,
+        };
+        Ok(Networks { chain, clip, bank })
+    }
+}
+
+/// The folders, with their captions recognised.
+fn open(dirs: &[PathBuf], axes: Option<&Axes>) -> Result<Vec<Gallery>> {
+    let one = |dir: &PathBuf| {
+        let mut gallery = Gallery::open(dir)?;
+        if let Some(axes) = axes {
+            gallery.recognise(axes);
+        }
+        Ok(gallery)
+    };
+    dirs.iter().map(one).collect()
+}

@@ -8,12 +8,12 @@ bundle is removed afterwards: its changed weights are gigabytes.
 """
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+from commands import measured
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,15 +58,12 @@ def main():
         subprocess.run(itself, check=True)
         command = [args.command, args.checkpoint, "-o", folder / "bundle", "--parts", "unet", "--merge"]
         command += ["--lora", lora] + (["--threads", args.threads] if args.threads else [])
-        start = time.time()
-        process = subprocess.Popen(command)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.time() - start
+        code, seconds, usage = measured(command)
     print(
         f"{seconds:.1f} s wall, {usage.ru_utime:.1f} s user, {usage.ru_stime:.1f} s system, "
         f"peak {usage.ru_maxrss / 1024:.0f} MiB"
     )
-    sys.exit(os.waitstatus_to_exitcode(status))
+    sys.exit(code)
 
 
 if __name__ == "__main__":

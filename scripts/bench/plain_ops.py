@@ -49,6 +49,19 @@ def node(op, inputs, output, **attrs):
     return helper.make_node(op, inputs, [output], **attrs)
 
 
+def small_ops(x):
+    """Nodes that make "n" of `x`: less its mean over `axes`, divided by its deviation there."""
+    return [
+        node("ReduceMean", [x, "axes"], "m"),
+        node("Sub", [x, "m"], "d"),
+        node("Mul", ["d", "d"], "q"),
+        node("ReduceMean", ["q", "axes"], "v"),
+        node("Add", ["v", "e"], "ve"),
+        node("Sqrt", ["ve"], "sd"),
+        node("Div", ["d", "sd"], "n"),
+    ]
+
+
 def group_norm(shape, groups, epsilon=np.float32(1e-5)):
     x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     b, c, h, w = shape
@@ -76,17 +89,8 @@ def group_norm(shape, groups, epsilon=np.float32(1e-5)):
     per_group = {"one": np.ones(groups, np.float32), "zero": np.zeros(groups, np.float32)}
     instance = [node("InstanceNormalization", ["g", "one", "zero"], "n", epsilon=epsilon)]
     measure("InstanceNormalization", split + instance + affine, x, constants | per_group, expected)
-    ops = [
-        node("ReduceMean", ["g", "axes"], "m"),
-        node("Sub", ["g", "m"], "d"),
-        node("Mul", ["d", "d"], "q"),
-        node("ReduceMean", ["q", "axes"], "v"),
-        node("Add", ["v", "e"], "ve"),
-        node("Sqrt", ["ve"], "sd"),
-        node("Div", ["d", "sd"], "n"),
-    ]
     parts = constants | {"axes": np.array([2]), "e": np.array(epsilon)}
-    measure("ReduceMean, Sub, Mul … Div", split + ops + affine, x, parts, expected)
+    measure("ReduceMean, Sub, Mul … Div", split + small_ops("g") + affine, x, parts, expected)
     native = [node("GroupNormalization", ["x", "scale", "bias"], "y", num_groups=groups, epsilon=epsilon)]
     flat = {"scale": scale, "bias": bias}
     measure("GroupNormalization", native, x, flat, expected, opset=21)
@@ -128,18 +132,8 @@ def layer_norm(shape, epsilon=np.float32(1e-5)):
     native = [node("LayerNormalization", ["x", "scale", "bias"], "y", axis=-1, epsilon=epsilon)]
     measure("LayerNormalization (ours)", native, x, constants, expected)
     parts = constants | {"axes": np.array([-1]), "e": np.array(epsilon)}
-    ops = [
-        node("ReduceMean", ["x", "axes"], "m"),
-        node("Sub", ["x", "m"], "d"),
-        node("Mul", ["d", "d"], "q"),
-        node("ReduceMean", ["q", "axes"], "v"),
-        node("Add", ["v", "e"], "ve"),
-        node("Sqrt", ["ve"], "sd"),
-        node("Div", ["d", "sd"], "n"),
-        node("Mul", ["n", "scale"], "s"),
-        node("Add", ["s", "bias"], "y"),
-    ]
-    measure("ReduceMean, Sub, Mul … Add", ops, x, parts, expected)
+    affine = [node("Mul", ["n", "scale"], "s"), node("Add", ["s", "bias"], "y")]
+    measure("ReduceMean, Sub, Mul … Add", small_ops("x") + affine, x, parts, expected)
 
 
 def main():

@@ -22,9 +22,7 @@ Needs torch, diffusers, transformers, peft, safetensors, numpy.
 import argparse
 import hashlib
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,13 +30,14 @@ from pathlib import Path
 
 import numpy as np
 
+from commands import measured
+
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "scripts/oracle"))
+from philox import caption_id  # noqa: E402
+
 TARGETS = ["to_k", "to_q", "to_v", "to_out.0"]
 TOKENS = 77
-
-
-def caption_id(text):
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")
 
 
 def write_data(out, config, size):
@@ -175,12 +174,11 @@ def theirs(args):
         print(json.dumps({"step": number, "seconds": time.perf_counter() - start}), flush=True)
 
 
-def measured(command, **options):
+def peak_of(command, **options):
     """Runs a command; its peak memory in GiB."""
     with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(command, stderr=said, **options)
-        _, status, usage = os.wait4(process.pid, 0)
-        if status:
+        code, _, usage = measured(command, stderr=said, **options)
+        if code:
             said.seek(0)
             raise SystemExit(f"{said.read()}failed: {' '.join(map(str, command))}")
     return usage.ru_maxrss / 2**20
@@ -192,7 +190,7 @@ def ours(args, work, number):
     for option in ("batch", "steps", "threads"):
         command += [f"--{option}", str(getattr(args, option))]
     command += ["--micro-batch", str(args.micro_batch or args.batch), "--save-every", str(args.steps)]
-    peak = measured(command)
+    peak = peak_of(command)
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()][1:]
     outside = [line["seconds"] - line["runtime_seconds"] for line in lines]
     seconds = statistics.median(line["seconds"] for line in lines)
@@ -206,7 +204,7 @@ def theirs_once(args, work, number):
         command += [f"--{option}", str(getattr(args, option))]
     command += ["--encoders"] * args.encoders + ["--checkpointing"] * args.checkpointing
     with out.open("w") as file:
-        peak = measured(command, stdout=file)
+        peak = peak_of(command, stdout=file)
     lines = [json.loads(line) for line in out.read_text().splitlines()][1:]
     return statistics.median(line["seconds"] for line in lines), peak
 

@@ -9,13 +9,12 @@ times, and as much disk as they take twice.
 """
 
 import argparse
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+
+from commands import measured
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,11 +46,8 @@ def disk(folder):
 
 
 def timed(what, command, out):
-    start = time.time()
-    process = subprocess.Popen(command)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.time() - start
-    if os.waitstatus_to_exitcode(status):
+    code, seconds, usage = measured(command)
+    if code:
         sys.exit(f"{what} failed")
     print(
         f"{what}: {seconds:.1f} s, peak {usage.ru_maxrss / 1024:.0f} MiB, "

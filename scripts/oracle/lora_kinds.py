@@ -40,10 +40,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import philox
+from pictures import PICTURE, levels
 
 ROOT = Path(__file__).resolve().parents[2]
-# Of 255: what the rounding of a pixel can turn a network's rounding into.
-PICTURE = 2
 # What an adapter must change at least, to tell anything.
 MOVED = 16
 CAPTIONS = ["a photo of a doctor", "a photo of a house"]
@@ -203,7 +202,7 @@ def drawn(pipe, shape):
         latents = philox.normal(SEED, philox.INIT_LATENT, philox.caption_id(caption), 0, 0, shape)
         start = torch.from_numpy(latents)[None]
         picture = pipe(caption, latents=start, num_inference_steps=STEPS, guidance_scale=CFG, output_type="np").images[0]
-        pictures.append(np.rint(picture * 255).astype(np.int64))
+        pictures.append(levels(picture))
     return np.stack(pictures)
 
 

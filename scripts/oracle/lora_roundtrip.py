@@ -33,14 +33,14 @@ from diffusers.loaders.lora_conversion_utils import (
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from pictures import PICTURE, differences
+
 FILES = ("pytorch_lora_weights.safetensors", "kohya_lora_weights.safetensors")
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 # One sum of products in another order, fp32.
 EXACT = 1e-5
 # A whole network in another program, fp32.
 NETWORK = 1e-4
-# Of 255: what the rounding of a pixel can turn a network's rounding into.
-PICTURE = 2
 
 
 def relative(found, expected):
@@ -123,29 +123,6 @@ def onnx_output(bundle, loras, inputs):
     return torch.from_numpy(session.run(None, feed)[0])
 
 
-def check_pictures(pipe, folder):
-    """Every picture of a data set that has pictures, drawn by diffusers from the same latents."""
-    import philox
-    from PIL import Image
-
-    rows = [json.loads(line) for line in (folder / "metadata.jsonl").read_text().splitlines()]
-    config = json.loads((folder / "manifest.json").read_text())["config"]
-    shape = json.loads((folder / "manifest.json").read_text())["layout"]["latent"]
-    worst = 0
-    for row in rows:
-        latents = philox.normal(row["seed"], philox.INIT_LATENT, row["prompt_id"], row["image_id"], 0, shape)
-        drawn = pipe(
-            row["prompt"],
-            latents=torch.from_numpy(latents)[None] * 1.0,
-            num_inference_steps=config["steps"],
-            guidance_scale=config["cfg"],
-            output_type="np",
-        ).images[0]
-        ours = np.asarray(Image.open(folder / row["file_name"]).convert("RGB"), np.int64)
-        worst = max(worst, int(np.abs(np.rint(drawn * 255).astype(np.int64) - ours).max()))
-    return worst, len(rows)
-
-
 def check(args):
     torch.set_num_threads(1)
     rank = check_metadata(args.run)
@@ -173,8 +150,8 @@ def check(args):
         check_layers(pipe.unet, loras, rank)
         report(f"{name}, {len(loras)} layers", relative(output_of(pipe.unet.eval(), inputs), expected), EXACT)
         if args.pictures:
-            worst, count = check_pictures(pipe, args.pictures)
-            report(f"{name}, {count} pictures, levels of 255", worst, PICTURE)
+            found = [difference for _, difference in differences(pipe, args.pictures)]
+            report(f"{name}, {len(found)} pictures, levels of 255", max(found, default=0), PICTURE)
     sys.exit(1 if failed else 0)
 
 

@@ -19,14 +19,7 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
-import torch
-from PIL import Image
-
-import philox
-
-# Of 255.
-PICTURE = 2
+from pictures import PICTURE, differences
 
 
 def opened(bundle):
@@ -48,28 +41,13 @@ def main():
     parser.add_argument("bundle", type=Path)
     parser.add_argument("pictures", type=Path)
     args = parser.parse_args()
-    pipe = opened(args.bundle)
-    manifest = json.loads((args.pictures / "manifest.json").read_text())
-    config, shape = manifest["config"], manifest["layout"]["latent"]
-    worst = 0
-    rows = [json.loads(line) for line in (args.pictures / "metadata.jsonl").read_text().splitlines()]
-    for row in rows:
-        latents = philox.normal(row["seed"], philox.INIT_LATENT, row["prompt_id"], row["image_id"], 0, shape)
-        ours = np.asarray(Image.open(args.pictures / row["file_name"]).convert("RGB"), np.int64)
-        drawn = pipe(
-            row["prompt"],
-            latents=torch.from_numpy(latents)[None],
-            height=ours.shape[0],
-            width=ours.shape[1],
-            num_inference_steps=config["steps"],
-            guidance_scale=config["cfg"],
-            output_type="np",
-        ).images[0]
-        difference = int(np.abs(np.rint(drawn * 255).astype(np.int64) - ours).max())
-        print(f"{row['prompt']!r}: {difference} of 255")
-        worst = max(worst, difference)
-    assert rows, "no pictures"
-    print(f"{'ok  ' if worst <= PICTURE else 'FAIL'} {len(rows)} pictures, at most {worst} levels of 255 apart")
+    found = []
+    for prompt, difference in differences(opened(args.bundle), args.pictures):
+        print(f"{prompt!r}: {difference} of 255")
+        found.append(difference)
+    assert found, "no pictures"
+    worst = max(found)
+    print(f"{'ok  ' if worst <= PICTURE else 'FAIL'} {len(found)} pictures, at most {worst} levels of 255 apart")
     sys.exit(worst > PICTURE)
 
 

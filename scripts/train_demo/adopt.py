@@ -10,13 +10,11 @@ import json
 import shutil
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file
 
-import networks
 import unet as denoiser
 import vae as autoencoder
-from training import Ema, save_atomically
+from training import save_atomically
 
 
 def adopt_vae(model_dir, work_dir):
@@ -28,7 +26,7 @@ def adopt_vae(model_dir, work_dir):
 
 
 def adopt_unet(model_dir, work_dir, step):
-    encoders, unet = networks.build_text_encoders(), networks.build_unet()
+    encoders, unet, modules = denoiser.build()
     files = ["text_encoder/model", "text_encoder_2/model", "unet/diffusion_pytorch_model"]
     for module, file in zip([*encoders, unet], files):
         tensors = {name: tensor.float() for name, tensor in load_file(str(model_dir / f"{file}.safetensors")).items()}
@@ -37,20 +35,10 @@ def adopt_unet(model_dir, work_dir, step):
         named = {name if name in own else name.removeprefix("text_model."): t for name, t in tensors.items()}
         missing, unexpected = module.load_state_dict(named, strict=False)
         assert not unexpected and all(name.endswith("position_ids") for name in missing), (missing, unexpected)
-    modules = torch.nn.ModuleList([*encoders, unet])
-    parameters = [p for p in modules.parameters() if p.requires_grad]
-    ema = Ema(parameters, denoiser.EMA_DECAY)
-    ema.updates = step
-    optimizer = torch.optim.AdamW(parameters, denoiser.LEARNING_RATE, weight_decay=denoiser.WEIGHT_DECAY)
-    state = {
-        "modules": modules.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "ema": ema.state(),
-        "step": step,
-        "warm_from": step,
-        "running": 0.03,
-    }
-    save_atomically(state, work_dir / "unet.checkpoint.pt")
+    trainer = denoiser.trainer_of(modules, work_dir)
+    trainer.step = trainer.ema.updates = step
+    trainer.notes = {"warm_from": step, "running": 0.03}
+    trainer.save()
 
 
 if __name__ == "__main__":

@@ -2,16 +2,13 @@
 
 One small ResNet trunk (transformers' ResNetForImageClassification: its config keys and weight names)
 whose linear layer holds the logits of all heads side by side; `heads` in config.json says which logits are
-whose, in order. It must hold on generated pictures too, so it sees pictures as drawn, pictures decoded
-from noisy latents, and light blur, noise and brightness changes of both.
+whose, in order.
 """
 
 import argparse
 import json
-import random
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
@@ -19,7 +16,8 @@ from safetensors.torch import save_file
 import dataset
 import vae as autoencoder
 import world
-from training import Log, mixed_precision
+from judges import IMAGE_MEAN, IMAGE_STD, augment, draw_mixture, round_trips
+from training import Log
 
 HEADS = {
     "gender": list(world.GENDERS),
@@ -27,7 +25,6 @@ HEADS = {
     "age": list(world.AGES),
     "visible": list(world.VISIBILITY),
 }
-IMAGE_MEAN = IMAGE_STD = [0.5, 0.5, 0.5]
 PICTURES = 9000
 ROUND_TRIPS = 2500
 TEST_PICTURES = 2000
@@ -55,21 +52,16 @@ def build():
     return ResNetForImageClassification(config)
 
 
+def ambiguous_portrait(rng, job):
+    """An ambiguous portrait: four in ten of any occupation that hides the face, the others of `job`."""
+    closed = [job for job in world.OCCUPATIONS if job.look.closed]
+    return world.ambiguous_portrait(rng, rng.choice(closed) if rng.random() < 0.4 else job)
+
+
 def draw_world(count, seed):
-    """Fresh pictures: 76% visible portraits of uniform attributes, 12% ambiguous, 12% things."""
-    rng = random.Random(seed)
-    samples = []
-    for _ in range(count):
-        kind, job = rng.random(), rng.choice(world.OCCUPATIONS)
-        if kind < 0.76:
-            samples.append(world.uniform_portrait(rng, job))
-        elif kind < 0.88:
-            closed = [job for job in world.OCCUPATIONS if job.look.closed]
-            samples.append(world.ambiguous_portrait(rng, rng.choice(closed) if rng.random() < 0.4 else job))
-        else:
-            samples.append(world.thing(rng))
-    pixels = torch.from_numpy(np.stack([np.asarray(sample.image) for sample in samples])).permute(0, 3, 1, 2)
-    return pixels.contiguous(), targets_of(samples)
+    """Fresh pictures and their targets: 76% visible portraits, 12% ambiguous, 12% things."""
+    pixels, samples = draw_mixture(count, seed, visible=0.76, ambiguous=0.12, draw_ambiguous=ambiguous_portrait)
+    return pixels, targets_of(samples)
 
 
 def targets_of(samples):
@@ -79,34 +71,6 @@ def targets_of(samples):
         values = (sample.gender, sample.skin, sample.age, sample.visibility)
         rows.append([labels.index(value) if value else NO_LABEL for value, labels in zip(values, HEADS.values())])
     return torch.tensor(rows)
-
-
-@torch.no_grad()
-def round_trips(vae, pixels, seed):
-    """Pictures decoded from their own latents plus noise of up to 0.6 of a latent's spread."""
-    generator = torch.Generator().manual_seed(seed)
-    spread = 1 / vae.config.scaling_factor
-    decoded = []
-    for start in range(0, len(pixels), 100):
-        with mixed_precision():
-            latents = autoencoder.encode(vae, pixels[start : start + 100])[:, :4].float()
-            amount = torch.rand(len(latents), 1, 1, 1, generator=generator) * 0.6 * spread
-            noisy = latents + amount * torch.randn(latents.shape, generator=generator)
-            decoded.append(dataset.from_model_range(vae.decode(noisy).sample.float()))
-    return torch.cat(decoded)
-
-
-def augment(pictures, generator):
-    """Light blur, noise, brightness and shifts of up to 3 pixels, each on about half of the batch."""
-    count = len(pictures)
-    blurred = F.avg_pool2d(F.pad(pictures, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    strength = torch.rand(count, 1, 1, 1, generator=generator).sub(0.4).clamp(min=0)
-    pictures = torch.lerp(pictures, blurred, strength)
-    level = torch.rand(count, 1, 1, 1, generator=generator).sub(0.5).clamp(min=0) * 0.2
-    pictures = pictures + level * torch.randn(pictures.shape, generator=generator)
-    pictures = pictures + (torch.rand(count, 1, 1, 1, generator=generator) - 0.5) * 0.16
-    shift = torch.randint(-3, 4, (2,), generator=generator).tolist()
-    return torch.roll(pictures, shift, dims=(2, 3))
 
 
 def split_heads(logits):

@@ -8,20 +8,20 @@ what a short caption leaves open.
 
 import argparse
 import json
+import math
 import random
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-import classifier
 import dataset
 import tokenizer
 import vae as autoencoder
 import world
-from training import Log
+from judges import IMAGE_MEAN, IMAGE_STD, augment, draw_mixture, round_trips
+from training import Log, set_learning_rate
 
 WIDTH = 64
 PICTURES = 10_000
@@ -74,18 +74,7 @@ def random_caption(rng, sample):
 
 def draw_pictures(count, seed):
     """Visible portraits of uniform attributes (88%), ambiguous ones (2%) and things (10%)."""
-    rng = random.Random(seed)
-    samples = []
-    for _ in range(count):
-        kind, job = rng.random(), rng.choice(world.OCCUPATIONS)
-        if kind < 0.88:
-            samples.append(world.uniform_portrait(rng, job))
-        elif kind < 0.90:
-            samples.append(world.ambiguous_portrait(rng, job))
-        else:
-            samples.append(world.thing(rng))
-    pixels = torch.from_numpy(np.stack([np.asarray(sample.image) for sample in samples])).permute(0, 3, 1, 2)
-    return pixels.contiguous(), samples
+    return draw_mixture(count, seed, visible=0.88, ambiguous=0.02)
 
 
 def describes(samples, named):
@@ -144,19 +133,19 @@ def train(work_dir):
     log = Log("clip")
     vae = autoencoder.load(work_dir)
     pixels, samples = draw_pictures(PICTURES, seed=51)
-    decoded = classifier.round_trips(vae, pixels[:ROUND_TRIPS], seed=52)
+    decoded = round_trips(vae, pixels[:ROUND_TRIPS], seed=52)
     pixels, samples = torch.cat([pixels, decoded]), samples + samples[:ROUND_TRIPS]
     log(f"{len(samples)} pictures")
     model = build()
     optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=0.05)
     rng, generator = random.Random(53), torch.Generator().manual_seed(54)
     for step in range(STEPS):
-        for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * min(1, (step + 1) / WARMUP, 1.5 * (1 - step / STEPS) + 0.01)
+        rate = LEARNING_RATE * min(1, (step + 1) / WARMUP, 1.5 * (1 - step / STEPS) + 0.01)
+        set_learning_rate(optimizer, rate)
         pick = torch.randint(0, len(samples), (BATCH,), generator=generator)
         chosen = [samples[index] for index in pick]
         captions, named = zip(*(random_caption(rng, sample) for sample in chosen))
-        pictures = classifier.augment(dataset.to_model_range(pixels[pick]), generator)
+        pictures = augment(dataset.to_model_range(pixels[pick]), generator)
         vision = model.vision_model(pixel_values=pictures)
         text = model.text_model(input_ids=encode_captions(list(captions)))
         image = F.normalize(model.visual_projection(vision.pooler_output), dim=-1)
@@ -171,7 +160,7 @@ def train(work_dir):
             log(f"step {step + 1}/{STEPS} loss {loss.item():.4f}")
     model.eval()
     with torch.no_grad():
-        model.logit_scale.clamp_(max=float(np.log(60)))
+        model.logit_scale.clamp_(max=math.log(60))
     fresh, fresh_samples = draw_reference(TEST_PICTURES, seed=59)
     figures = {"top_1": top_1(model, fresh, fresh_samples), "captions": len({s.caption for s in fresh_samples})}
     log(json.dumps(figures))
@@ -186,8 +175,7 @@ def draw_reference(count, seed):
     for index in range(count):
         what = names[index % len(names)]
         samples.append(world.thing(rng, what) if isinstance(what, str) else world.uniform_portrait(rng, what))
-    pixels = torch.from_numpy(np.stack([np.asarray(sample.image) for sample in samples])).permute(0, 3, 1, 2)
-    return pixels.contiguous(), samples
+    return dataset.pixels_of(samples), samples
 
 
 def write(model, work_dir, figures):
@@ -202,9 +190,9 @@ def write(model, work_dir, figures):
         "do_normalize": True,
         "do_rescale": True,
         "do_resize": True,
-        "image_mean": classifier.IMAGE_MEAN,
+        "image_mean": IMAGE_MEAN,
         "image_processor_type": "CLIPImageProcessor",
-        "image_std": classifier.IMAGE_STD,
+        "image_std": IMAGE_STD,
         "rescale_factor": 1 / 255,
         "resample": 3,
         "size": {"height": 64, "width": 64},

@@ -18,19 +18,33 @@ BLOCK = 500
 SEED = 20_000
 
 
+def _stack(samples):
+    """uint8 array [N, 64, 64, 3]."""
+    return np.stack([np.asarray(sample.image) for sample in samples])
+
+
+def _channels_first(pixels):
+    """The array as a tensor [N, 3, 64, 64]."""
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+
+
+def pixels_of(samples):
+    """uint8 pixels [N, 3, 64, 64] of the world's samples."""
+    return _channels_first(_stack(samples))
+
+
 def _draw_block(block):
     rng = random.Random(SEED + block)
     samples = [world.draw_sample(rng) for _ in range(BLOCK)]
-    pixels = np.stack([np.asarray(sample.image) for sample in samples])
-    return pixels, [tuple(sample[1:]) for sample in samples]
+    return _stack(samples), [tuple(sample[1:]) for sample in samples]
 
 
 def draw_all(count=COUNT, processes=2):
     """uint8 pixels [count, 3, 64, 64] and one (caption, name, gender, skin, age, visibility) each."""
     with multiprocessing.Pool(processes) as pool:
         blocks = pool.map(_draw_block, range(count // BLOCK))
-    pixels = torch.from_numpy(np.concatenate([block[0] for block in blocks]))
-    return pixels.permute(0, 3, 1, 2).contiguous(), [label for block in blocks for label in block[1]]
+    pixels = _channels_first(np.concatenate([block[0] for block in blocks]))
+    return pixels, [label for block in blocks for label in block[1]]
 
 
 def load(work_dir):

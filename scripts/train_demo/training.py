@@ -1,10 +1,11 @@
-"""What the training scripts share: two ranks, checkpoints that survive a kill, moving averages.
+"""What the training scripts share: two ranks, checkpoints that survive a kill, moving averages, the loop.
 
 Training is data parallel over two processes of one thread each, which meet once per step to average
 gradients. Two threads in one process would meet at every operator, and on a machine that also does other
 work each such meeting waits for the slower thread.
 """
 
+import argparse
 import os
 import socket
 import time
@@ -25,6 +26,15 @@ def launch(worker, *arguments):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     multiprocessing.spawn(_enter, (worker, port, arguments), nprocs=RANKS)
+
+
+def launch_by_arguments(worker, description, steps):
+    """Runs `worker(rank, work_dir, steps)` as the command line says; `steps` where it says nothing of them."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--work-dir", required=True)
+    parser.add_argument("--steps", type=int, default=steps)
+    arguments = parser.parse_args()
+    launch(worker, arguments.work_dir, arguments.steps)
 
 
 def _enter(rank, worker, port, arguments):
@@ -105,6 +115,17 @@ class Ema:
         self.updates, self.shadow = state["updates"], state["shadow"]
 
 
+def set_learning_rate(optimizer, rate):
+    """Gives every parameter of the optimizer this learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def trainable(model):
+    """The parameters that training changes, in order."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
 class Log:
     """Prints a line with the elapsed time, at once."""
 
@@ -113,3 +134,57 @@ class Log:
 
     def __call__(self, text):
         print(f"{self.name} {time.time() - self.start:7.0f}s  {text}", flush=True)
+
+
+class Trainer:
+    """Trains `model` over RANKS processes, keeping a moving average of its weights and a checkpoint at `path`.
+
+    In the checkpoint the weights are called `weights`; `notes` are further values that it keeps.
+    """
+
+    def __init__(self, path, weights, model, optimizer, ema_decay, **notes):
+        self.path, self.weights, self.model, self.optimizer = path, weights, model, optimizer
+        self.parameters = trainable(model)
+        self.ema = Ema(self.parameters, ema_decay)
+        self.step, self.notes = 0, notes
+
+    def save(self):
+        state = {
+            self.weights: self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "ema": self.ema.state(),
+            "step": self.step,
+            **self.notes,
+        }
+        save_atomically(state, self.path)
+
+    def restore(self, saved):
+        self.model.load_state_dict(saved[self.weights])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.ema.restore(saved["ema"])
+        self.step = saved["step"]
+        self.notes = {name: saved[name] for name in self.notes}
+
+    def run(self, log, rank, steps, learning_rate, batch_loss, seed, save_every):
+        """Goes on from the checkpoint, if there is one, until `steps` steps are done.
+
+        `learning_rate(step)` is that of the step after `step` others; `batch_loss(generator)` draws this rank's
+        share of the batch and returns its loss and what to log of it.
+        """
+        if saved := load_if_there(self.path):
+            self.restore(saved)
+        while self.step < steps:
+            generator = step_generator(seed, self.step, rank)
+            set_learning_rate(self.optimizer, learning_rate(self.step))
+            loss, text = batch_loss(generator)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            average_gradients(self.parameters)
+            torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+            self.optimizer.step()
+            self.ema.update()
+            self.step += 1
+            if rank == 0 and self.step % 50 == 0:
+                log(f"step {self.step}/{steps} {text}")
+            if rank == 0 and (self.step % save_every == 0 or self.step == steps):
+                self.save()

@@ -6,7 +6,6 @@ posterior means, and the weights shipped are an exponential moving average. A te
 dropped, by zeroing their embeddings, which is what SDXL takes an empty prompt to be.
 """
 
-import argparse
 from pathlib import Path
 
 import torch
@@ -16,17 +15,7 @@ import dataset
 import networks
 import tokenizer
 import vae as autoencoder
-from training import (
-    RANKS,
-    Ema,
-    Log,
-    average_gradients,
-    launch,
-    load_if_there,
-    mixed_precision,
-    save_atomically,
-    step_generator,
-)
+from training import RANKS, Log, Trainer, launch_by_arguments, mixed_precision, save_atomically, trainable
 
 PICTURES = 18_000
 STEPS = 5000
@@ -111,72 +100,53 @@ def learning_rate(step, steps, warm_from=0):
     return LEARNING_RATE * min(1, (step - warm_from + 1) / WARMUP, (1 - step / steps) / 0.6 + 0.01)
 
 
+def build():
+    """Untrained text encoders and UNet, and all three as one module."""
+    encoders, unet = networks.build_text_encoders(), networks.build_unet()
+    return encoders, unet, torch.nn.ModuleList([*encoders, unet])
+
+
+def trainer_of(modules, work_dir):
+    """The trainer of what `build` returns last."""
+    optimizer = torch.optim.AdamW(trainable(modules), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    path = Path(work_dir) / "unet.checkpoint.pt"
+    return Trainer(path, "modules", modules, optimizer, EMA_DECAY, warm_from=0, running=0.0)
+
+
 def train(rank, work_dir, steps):
     log = Log("unet")
     latents, captions = latents_of(rank, work_dir)
     book = CaptionBook(captions)
     torch.manual_seed(SEED)
-    encoders, unet = networks.build_text_encoders(), networks.build_unet()
-    modules = torch.nn.ModuleList([*encoders, unet])
-    parameters = [p for p in modules.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    ema = Ema(parameters, EMA_DECAY)
-    path, step, running = Path(work_dir) / "unet.checkpoint.pt", 0, 0.0
-    warm_from = 0
-    if saved := load_if_there(path):
-        modules.load_state_dict(saved["modules"])
-        optimizer.load_state_dict(saved["optimizer"])
-        ema.restore(saved["ema"])
-        step, running, warm_from = saved["step"], saved["running"], saved["warm_from"]
+    encoders, unet, modules = build()
+    trainer = trainer_of(modules, work_dir)
     levels = signal_levels()
-    while step < steps:
-        generator = step_generator(SEED, step, rank)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, warm_from)
+
+    def batch_loss(generator):
         pick = torch.randint(0, len(latents), (BATCH // RANKS,), generator=generator)
         caption = book.of_picture[pick]
         loss, mse = step_loss(
             unet, encoders, latents[pick], book.ids[caption], book.ids_2[caption], levels, generator
         )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        average_gradients(parameters)
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        ema.update()
-        step += 1
-        running += (mse - running) * max(0.01, 1 / step)
-        if rank == 0 and step % 50 == 0:
-            log(f"step {step}/{steps} epsilon mse {running:.4f}")
-        if rank == 0 and (step % SAVE_EVERY == 0 or step == steps):
-            state = {
-                "modules": modules.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "ema": ema.state(),
-                "step": step,
-                "warm_from": warm_from,
-                "running": running,
-            }
-            save_atomically(state, path)
+        notes = trainer.notes
+        notes["running"] += (mse - notes["running"]) * max(0.01, 1 / (trainer.step + 1))
+        return loss, f"epsilon mse {notes['running']:.4f}"
+
+    def rate(step):
+        return learning_rate(step, steps, trainer.notes["warm_from"])
+
+    trainer.run(log, rank, steps, rate, batch_loss, seed=SEED, save_every=SAVE_EVERY)
 
 
 def load(work_dir):
     """(text encoder, text encoder 2, unet) with averaged weights of the latest checkpoint, and its step."""
-    saved = torch.load(Path(work_dir) / "unet.checkpoint.pt")
-    encoders, unet = networks.build_text_encoders(), networks.build_unet()
-    modules = torch.nn.ModuleList([*encoders, unet])
-    modules.load_state_dict(saved["modules"])
-    parameters = [p for p in modules.parameters() if p.requires_grad]
-    ema = Ema(parameters, EMA_DECAY)
-    ema.restore(saved["ema"])
-    ema.copy_to_model()
+    encoders, unet, modules = build()
+    trainer = trainer_of(modules, work_dir)
+    trainer.restore(torch.load(trainer.path))
+    trainer.ema.copy_to_model()
     modules.eval().requires_grad_(False)
-    return encoders[0], encoders[1], unet, saved["step"]
+    return encoders[0], encoders[1], unet, trainer.step
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work-dir", required=True)
-    parser.add_argument("--steps", type=int, default=STEPS)
-    arguments = parser.parse_args()
-    launch(train, arguments.work_dir, arguments.steps)
+    launch_by_arguments(train, __doc__, STEPS)

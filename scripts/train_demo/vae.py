@@ -4,24 +4,13 @@ Flat drawings want sharp edges, so the loss is L1 plus MSE plus L1 of the horizo
 differences. A weak KL term keeps the latent space smooth; there is no adversarial or perceptual term.
 """
 
-import argparse
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
 import dataset
-from training import (
-    RANKS,
-    Ema,
-    Log,
-    average_gradients,
-    launch,
-    load_if_there,
-    mixed_precision,
-    save_atomically,
-    step_generator,
-)
+from training import RANKS, Log, Trainer, launch_by_arguments, mixed_precision, save_atomically
 
 STEPS = 2600
 BATCH = 16
@@ -76,34 +65,20 @@ def train(rank, work_dir, steps):
     pixels, _ = dataset.load(work_dir)
     vae = build()
     optimizer = torch.optim.AdamW(vae.parameters(), LEARNING_RATE, weight_decay=1e-4)
-    ema = Ema(vae.parameters(), EMA_DECAY)
-    path, step = Path(work_dir) / "vae.checkpoint.pt", 0
-    if saved := load_if_there(path):
-        vae.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        ema.restore(saved["ema"])
-        step = saved["step"]
-    while step < steps:
-        generator = step_generator(1, step, rank)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps)
+    trainer = Trainer(Path(work_dir) / "vae.checkpoint.pt", "model", vae, optimizer, EMA_DECAY)
+
+    def batch_loss(generator):
         batch = pixels[torch.randint(0, len(pixels), (BATCH // RANKS,), generator=generator)]
         loss, mse = loss_of(vae, dataset.to_model_range(batch), generator)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        average_gradients(list(vae.parameters()))
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
-        optimizer.step()
-        ema.update()
-        step += 1
-        if rank == 0 and step % 50 == 0:
-            log(f"step {step}/{steps} loss {loss.item():.4f} mse {mse.item():.5f}")
-        if rank == 0 and (step % SAVE_EVERY == 0 or step == steps):
-            state = {"model": vae.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema.state(), "step": step}
-            save_atomically(state, path)
+        return loss, f"loss {loss.item():.4f} mse {mse.item():.5f}"
+
+    def rate(step):
+        return learning_rate(step, steps)
+
+    trainer.run(log, rank, steps, rate, batch_loss, seed=1, save_every=SAVE_EVERY)
     if rank != 0:
         return
-    ema.copy_to_model()
+    trainer.ema.copy_to_model()
     vae.eval()
     standardise_channels(vae, pixels[:1000])
     scaling = latent_scaling(vae, pixels[:1000])
@@ -151,8 +126,4 @@ def load(work_dir):
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work-dir", required=True)
-    parser.add_argument("--steps", type=int, default=STEPS)
-    arguments = parser.parse_args()
-    launch(train, arguments.work_dir, arguments.steps)
+    launch_by_arguments(train, __doc__, STEPS)

@@ -6,10 +6,11 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::losses::{self, Loss, LossKind, Parameters, Takes};
-use super::rules::{self, Rule, from_zero, positive};
+use super::rules::{self, Rule};
 use super::schedule::LrSchedule;
 use super::timesteps::Timesteps;
 use super::{Error, Result};
+use crate::base::Values;
 use crate::data::pairs::{SET_SIZE, Sets};
 use crate::device::{AdamW, Layout, Moments, Term};
 use crate::random::STEP_LIMIT;
@@ -43,6 +44,23 @@ impl Optimizer {
         }
     }
 }
+
+/// What `--lora` can be.
+pub const RANKS: Values<usize> = Values::from("a rank", 1);
+/// What `--lr` and `--weight-decay` can be.
+pub const RATES: Values<f64> = Values::from("a number", 0.0);
+/// What `--steps` can be: every step has an address of its own noise.
+pub const STEPS: Values<u32> = Values::within("a number", 1, STEP_LIMIT - 1);
+/// What `--epochs` can be.
+pub const EPOCHS: Values<u32> = Values::from("a number of passes", 1);
+/// What `--set-size` can be: more pictures are not one set but a data set.
+pub const SET_SIZES: Values<usize> = Values::within("a number of pictures", 1, 4096);
+/// What `--grad-clip` can be.
+pub const NORMS: Values<f64> = Values::from("a norm", 0.0);
+/// What `--adam-beta1`, `--adam-beta2` and `--ema` can be.
+pub const DECAYS: Values<f64> = Values::below("a number", 0.0, 1.0);
+/// What `--adam-eps` can be.
+pub const EPSILONS: Values<f64> = Values::above("a number", 0.0);
 
 /// Everything that the trained numbers depend on, besides the model and the data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -140,103 +158,53 @@ impl Config {
     /// # Errors
     /// [`Error::Option`].
     pub fn check(&self) -> Result<()> {
-        let unit = 0.0..1.0;
-        let rules: [Rule; 12] = [
-            (
-                "lora",
-                self.rank.to_string(),
-                self.rank > 0,
-                "expected a rank of 1 or more",
-            ),
-            (
-                "lr",
-                self.lr.to_string(),
-                from_zero(self.lr),
-                "expected a number from 0",
-            ),
-            (
-                "steps",
-                self.steps.to_string(),
-                (1..STEP_LIMIT).contains(&self.steps),
-                "expected a number from 1 to 16777215",
-            ),
-            (
-                "batch",
-                self.batch.to_string(),
-                self.batch > 0 && self.batch.is_multiple_of(2),
-                "expected an even number of pictures: as many winners as losers",
-            ),
-            (
-                "epochs",
-                self.epochs.unwrap_or(1).to_string(),
-                self.epochs != Some(0),
-                "expected a number of passes from 1",
-            ),
-            (
-                "set-size",
-                self.set_size.to_string(),
-                (1..=MOST_OF_A_SET).contains(&self.set_size),
-                "expected a number of pictures from 1 to 4096",
-            ),
-            (
-                "grad-clip",
-                self.grad_clip.to_string(),
-                self.grad_clip >= 0.0,
-                "expected a norm above 0, or 0 for no clipping",
-            ),
-            (
-                "adam-beta1",
-                self.adam_beta1.to_string(),
-                unit.contains(&self.adam_beta1),
-                UNIT,
-            ),
-            (
-                "adam-beta2",
-                self.adam_beta2.to_string(),
-                unit.contains(&self.adam_beta2),
-                UNIT,
-            ),
-            (
-                "adam-eps",
-                self.adam_eps.to_string(),
-                positive(self.adam_eps),
-                "expected above 0",
-            ),
-            (
-                "weight-decay",
-                self.weight_decay.to_string(),
-                from_zero(self.weight_decay),
-                "expected a number from 0",
-            ),
-            (
-                "ema",
-                self.ema.unwrap_or_default().to_string(),
-                unit.contains(&self.ema.unwrap_or_default()),
-                UNIT,
-            ),
-        ];
         let parameters = self.parameters();
         let of_losses = losses::ALL
             .iter()
             .flat_map(|loss| (loss.rules)(&parameters));
-        rules::check(of_losses.chain(rules))?;
-        self.check_sets()?;
+        rules::check(of_losses)?;
+        rules::check(self.alone())?;
+        rules::check(self.beside())?;
         self.spread.check()
     }
 
-    /// Refuses a batch with a part of a set.
-    fn check_sets(&self) -> Result<()> {
-        if self.batch.is_multiple_of(2 * self.together()) {
-            return Ok(());
-        }
-        let name = self.loss.name;
-        Err(Error::Option {
-            option: "batch",
-            value: self.batch.to_string(),
-            problem: format!(
-                "expected whole sets with --loss {name}: a multiple of twice --set-size"
+    /// What single options must be.
+    fn alone(&self) -> [Rule; 11] {
+        [
+            Rule::values("lora", self.rank, RANKS),
+            Rule::values("lr", self.lr, RATES),
+            Rule::values("steps", self.steps, STEPS),
+            Rule::values("epochs", self.epochs.unwrap_or(1), EPOCHS),
+            Rule::values("set-size", self.set_size, SET_SIZES),
+            Rule::values("grad-clip", self.grad_clip, NORMS),
+            Rule::values("adam-beta1", self.adam_beta1, DECAYS),
+            Rule::values("adam-beta2", self.adam_beta2, DECAYS),
+            Rule::values("adam-eps", self.adam_eps, EPSILONS),
+            Rule::values("weight-decay", self.weight_decay, RATES),
+            Rule::values("ema", self.ema.unwrap_or_default(), DECAYS),
+        ]
+    }
+
+    /// What options must be beside others.
+    fn beside(&self) -> [Rule; 2] {
+        let (batch, sets) = (self.batch, 2 * self.together());
+        [
+            Rule::beside(
+                "batch",
+                batch,
+                batch > 0 && batch.is_multiple_of(2),
+                "an even number of pictures: as many winners as losers",
             ),
-        })
+            Rule::beside(
+                "batch",
+                batch,
+                batch.is_multiple_of(sets),
+                format!(
+                    "whole sets with --loss {}: a multiple of twice --set-size",
+                    self.loss.name
+                ),
+            ),
+        ]
     }
 
     /// Pairs of a step.
@@ -331,10 +299,6 @@ impl Config {
         self.lr * self.schedule.factor(done, self.warmup, self.steps)
     }
 }
-
-/// Pictures of a side of a draw at most: more are not one set but a data set.
-const MOST_OF_A_SET: usize = 4096;
-const UNIT: &str = "expected a number from 0 to below 1";
 
 #[cfg(test)]
 mod tests {

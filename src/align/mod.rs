@@ -19,7 +19,7 @@ mod prepare;
 pub mod ranks;
 mod record;
 mod request;
-pub(crate) mod rules;
+pub mod rules;
 mod run;
 pub mod schedule;
 pub mod source;

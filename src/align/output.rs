@@ -25,6 +25,7 @@ use super::config::Config;
 use super::factors::FactorSet;
 use super::trainer::Snapshot;
 use super::{Error, Result, checkpoint};
+use crate::base::facts::{Difference, Facts, difference};
 use crate::base::{fsio, json, lock};
 use crate::bundle::{Bundle, Part};
 use crate::data::dataset::Dataset;
@@ -259,7 +260,7 @@ fn begun(dir: &Path, resume: bool) -> Result<Option<Manifest>> {
 fn same_run(path: &Path, was: &Manifest, now: &Manifest) -> Result<()> {
     // More steps of a schedule that doesn't ask how many there are is the same run, longer.
     let total = now.config.get("schedule").is_some_and(needs_total);
-    let facts = |m: &Manifest| -> BTreeMap<String, String> {
+    let facts = |m: &Manifest| -> Facts {
         let config = m.config.iter().map(|(k, v)| (k.clone(), v.to_string()));
         let inputs = m.inputs.iter().map(|(k, v)| (k.clone(), v.clone()));
         // Of epochs only that there are some counts: they shuffle.
@@ -270,20 +271,15 @@ fn same_run(path: &Path, was: &Manifest, now: &Manifest) -> Result<()> {
         };
         config.chain(inputs).filter_map(seen).collect()
     };
-    let (old, new) = (facts(was), facts(now));
-    let differing = |key: &&String| old.get(*key) != new.get(*key);
-    let Some(key) = old.keys().chain(new.keys()).find(differing) else {
-        return Ok(());
-    };
-    let value = |facts: &BTreeMap<String, String>| {
-        facts.get(key).map_or("nothing", String::as_str).to_owned()
-    };
-    Err(Error::Changed {
-        path: path.to_path_buf(),
-        key: key.clone(),
-        was: value(&old),
-        now: value(&new),
-    })
+    match difference(&facts(was), &facts(now)) {
+        None => Ok(()),
+        Some(Difference { key, was, now }) => Err(Error::Changed {
+            path: path.to_path_buf(),
+            key,
+            was,
+            now,
+        }),
+    }
 }
 
 /// Whether a schedule, by its name in the manifest, depends on the number of steps.

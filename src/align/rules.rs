@@ -1,31 +1,58 @@
 //! Rules that options must keep.
 
-use super::{Error, Result};
+use std::borrow::Cow;
 
-/// An option, its value, whether that is fine, and what is.
-pub(crate) type Rule = (&'static str, String, bool, &'static str);
+use super::{Error, Result};
+use crate::base::Values;
+use crate::base::values::Number;
+
+/// An option and its value, whether that is fine, and what was expected.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rule {
+    option: &'static str,
+    value: String,
+    fine: bool,
+    expected: Cow<'static, str>,
+}
+
+impl Rule {
+    /// What a value must be.
+    pub(crate) fn values<T: Number>(option: &'static str, value: T, values: Values<T>) -> Self {
+        Self {
+            option,
+            value: value.to_string(),
+            fine: values.contains(value),
+            expected: values.to_string().into(),
+        }
+    }
+
+    /// What an option must be beside others.
+    pub(crate) fn beside(
+        option: &'static str,
+        value: impl ToString,
+        fine: bool,
+        expected: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            option,
+            value: value.to_string(),
+            fine,
+            expected: expected.into(),
+        }
+    }
+}
 
 /// Refuses the first option of which a rule says so.
 ///
 /// # Errors
 /// [`Error::Option`].
 pub(crate) fn check(rules: impl IntoIterator<Item = Rule>) -> Result<()> {
-    match rules.into_iter().find(|(_, _, fine, _)| !fine) {
+    match rules.into_iter().find(|rule| !rule.fine) {
         None => Ok(()),
-        Some((option, value, _, problem)) => Err(Error::Option {
-            option,
-            value,
-            problem: problem.to_owned(),
+        Some(rule) => Err(Error::Option {
+            option: rule.option,
+            value: rule.value,
+            problem: format!("expected {}", rule.expected),
         }),
     }
-}
-
-/// Whether a number is finite and above 0.
-pub(crate) fn positive(x: f64) -> bool {
-    x > 0.0 && x.is_finite()
-}
-
-/// Whether a number is finite and not below 0.
-pub(crate) fn from_zero(x: f64) -> bool {
-    x >= 0.0 && x.is_finite()
 }

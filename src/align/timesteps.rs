@@ -19,13 +19,20 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::Result;
-use super::rules::{self, Rule, positive};
+use super::rules::{self, Rule};
+use crate::base::Values;
 use crate::base::exact::sigmoid_neg;
 use crate::random;
 use crate::random::Stream;
 
 /// Beyond this the map of `mode` is no longer monotone: 2 / (π − 2).
 const MOST_MODE: f64 = 2.0 / (std::f64::consts::PI - 2.0);
+/// What `--logit-mean` can be.
+pub const LOGIT_MEANS: Values<f64> = Values::all("a number");
+/// What `--logit-std` can be.
+pub const LOGIT_STDS: Values<f64> = Values::above("a number", 0.0);
+/// What `--mode-scale` can be.
+pub const MODE_SCALES: Values<f64> = Values::within("a number", -1.0, MOST_MODE);
 
 /// How time steps are spread over their range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
@@ -71,28 +78,11 @@ impl Timesteps {
     /// # Errors
     /// [`Error::Option`](super::Error::Option).
     pub fn check(&self) -> Result<()> {
-        let (std, mode) = (self.logit_std, self.mode_scale);
-        let rules: [Rule; 3] = [
-            (
-                "logit-mean",
-                self.logit_mean.to_string(),
-                self.logit_mean.is_finite(),
-                "expected a number",
-            ),
-            (
-                "logit-std",
-                std.to_string(),
-                positive(std),
-                "expected a number above 0",
-            ),
-            (
-                "mode-scale",
-                mode.to_string(),
-                (-1.0..=MOST_MODE).contains(&mode),
-                "expected a number from -1 to 1.7519",
-            ),
-        ];
-        rules::check(rules)
+        rules::check([
+            Rule::values("logit-mean", self.logit_mean, LOGIT_MEANS),
+            Rule::values("logit-std", self.logit_std, LOGIT_STDS),
+            Rule::values("mode-scale", self.mode_scale, MODE_SCALES),
+        ])
     }
 
     /// The next time step of a stream.

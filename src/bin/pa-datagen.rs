@@ -10,6 +10,7 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use popalign::base::Stop;
 use popalign::cli::{self, Common, Outcome};
+use popalign::datagen::config::{FACTORS, SCALES};
 use popalign::datagen::{Event, Finish, Format, Request, Shard, Size, UNIT, run};
 use popalign::diffusion::guidance::{Annealing, GuidanceKind};
 use popalign::diffusion::samplers::SamplerKind;
@@ -20,6 +21,7 @@ use serde_json::json;
 #[derive(Debug, Parser)]
 #[command(
     version,
+    allow_negative_numbers = true,
     after_help = "Example: pa-datagen --model out/demo --prompts prompts.csv --axes axes.toml \
         --out out/train",
     after_long_help = "Examples:\n  \
@@ -56,8 +58,7 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     steps: u32,
     /// Guidance scale; 1 or less for none
-    #[arg(long, value_name = "SCALE", default_value_t = 5.0, value_parser = scale,
-        allow_negative_numbers = true)]
+    #[arg(long, value_name = "SCALE", default_value_t = 5.0, value_parser = SCALES)]
     cfg: f32,
     /// Sampler
     #[arg(long, value_enum, default_value_t = SamplerKind::default())]
@@ -75,18 +76,18 @@ struct Args {
     /// Size of the pictures in pixels [default: what the model was trained for]
     #[arg(long, value_name = "WxH")]
     size: Option<Size>,
-    /// Pictures drawn at once, up to 16 [default: 8, or 4 large ones]; on the CPU it changes no bit
+    /// Pictures drawn at once [default: 8, or 4 large ones]; on the CPU it changes no bit
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=UNIT as i64))]
     batch: Option<u16>,
     /// LoRA file (PEFT, diffusers or kohya)
     #[arg(long, value_name = "F")]
     lora: Option<PathBuf>,
     /// Multiply the LoRA with this
-    #[arg(long, value_name = "SCALE", default_value_t = 1.0, requires = "lora", value_parser = finite,
-        allow_negative_numbers = true)]
+    #[arg(long, value_name = "SCALE", default_value_t = 1.0, requires = "lora", value_parser = FACTORS)]
     lora_scale: f32,
-    /// Do only every n-th unit of 16 pictures, from i (0 to n-1); whoever ends last joins them
-    #[arg(long, value_name = "i/n", default_value = "0/1")]
+    #[arg(long, value_name = "i/n", default_value = "0/1", help = format!(
+        "Do only every n-th unit of {UNIT} pictures, from i (0 to n-1); whoever ends last joins them"
+    ))]
     shard: Shard,
     /// Sanity filter: a classifier chain (its name or manifest); what it can't tell, or tells to be
     /// another than the caption says, is marked as dropped
@@ -97,18 +98,6 @@ struct Args {
     format: Format,
     #[command(flatten)]
     common: Common,
-}
-
-fn finite(text: &str) -> Result<f32, String> {
-    let number: Option<f32> = text.parse().ok().filter(|x: &f32| x.is_finite());
-    number.ok_or_else(|| "expected a number".to_owned())
-}
-
-fn scale(text: &str) -> Result<f32, String> {
-    match finite(text) {
-        Ok(number) if number >= 0.0 => Ok(number),
-        _ => Err("expected a number of 0 or more".to_owned()),
-    }
 }
 
 impl Args {

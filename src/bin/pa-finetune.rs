@@ -6,22 +6,24 @@ use std::sync::Arc;
 
 use clap::Parser;
 use indicatif::ProgressBar;
-use popalign::align::config::{LoraInit, Optimizer};
+use popalign::align::config::{self, LoraInit, Optimizer};
+use popalign::align::losses;
 use popalign::align::ranks::{self, Alone, Ranks};
 use popalign::align::schedule::LrSchedule;
-use popalign::align::timesteps::{Sampling, Timesteps};
+use popalign::align::timesteps::{self, Sampling, Timesteps};
 use popalign::align::validation::{Record, Validation};
 use popalign::align::{Config, Environment, Event, Finish, LossKind, PairSource, Request, run};
 use popalign::base::Stop;
 use popalign::cli::{self, Common, Outcome};
 use popalign::runtime::SessionOptions;
-use popalign::validate;
+use popalign::validate::request::{self, Request as ValidationRequest};
 use serde_json::json;
 
 /// Align a diffusion model's populations: train a LoRA on preference pairs
 #[derive(Debug, Parser)]
 #[command(
     version,
+    allow_negative_numbers = true,
     after_help = "Example: pa-finetune --model out/demo --data out/train --out out/lora",
     after_long_help = "Examples:\n  \
         pa-finetune --model out/demo --data out/train --out out/lora --resume\n  \
@@ -44,7 +46,7 @@ struct Args {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// Rank of the LoRA, up to the bundle's
-    #[arg(long, value_name = "RANK", default_value_t = Config::default().rank)]
+    #[arg(long, value_name = "RANK", default_value_t = Config::default().rank, value_parser = config::RANKS)]
     lora: usize,
     /// How the LoRA starts
     #[arg(long, value_enum, default_value_t = Config::default().init)]
@@ -53,17 +55,17 @@ struct Args {
     #[arg(long, value_enum, default_value_t = Config::default().loss)]
     loss: LossKind,
     /// Strength of the implied divergence penalty: higher stays closer to the model
-    #[arg(long, default_value_t = Config::default().beta)]
+    #[arg(long, default_value_t = Config::default().beta, value_parser = losses::BETAS)]
     beta: f64,
-    /// Weight of the winners' mean in the offset of the PopAlign loss, 0 to 1
-    #[arg(long, default_value_t = Config::default().alpha)]
+    /// Weight of the winners' mean in the offset of the PopAlign loss
+    #[arg(long, default_value_t = Config::default().alpha, value_parser = losses::popalign::ALPHAS)]
     alpha: f64,
     /// Weight of keeping what captions draw that name an identity, and subjects without pairs: each
     /// step then takes a quarter more of their pictures, under their own captions; 0 for none
-    #[arg(long, value_name = "W", default_value_t = Config::default().preserve)]
+    #[arg(long, value_name = "W", default_value_t = Config::default().preserve, value_parser = losses::preserve::WEIGHTS)]
     preserve: f64,
     /// Learning rate
-    #[arg(long, default_value_t = Config::default().lr)]
+    #[arg(long, default_value_t = Config::default().lr, value_parser = config::RATES)]
     lr: f64,
     /// How the learning rate goes
     #[arg(long, value_enum, default_value_t = Config::default().schedule)]
@@ -72,17 +74,17 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = Config::default().warmup)]
     warmup: u32,
     /// Updates
-    #[arg(long, value_name = "N", default_value_t = Config::default().steps)]
+    #[arg(long, value_name = "N", default_value_t = Config::default().steps, value_parser = config::STEPS)]
     steps: u32,
     /// Passes over the pairs instead of --steps, each in another order; a pass is the file of --pairs,
     /// else a list drawn once, with no fewer pairs than there are pictures to win
-    #[arg(long, value_name = "E", conflicts_with = "steps")]
+    #[arg(long, value_name = "E", conflicts_with = "steps", value_parser = config::EPOCHS)]
     epochs: Option<u32>,
     /// Pictures of an update, winners and losers together: an even number
     #[arg(long, value_name = "N", default_value_t = Config::default().batch)]
     batch: usize,
     /// Pictures of each side of a draw, winners and losers
-    #[arg(long, value_name = "N", default_value_t = Config::default().set_size)]
+    #[arg(long, value_name = "N", default_value_t = Config::default().set_size, value_parser = config::SET_SIZES)]
     set_size: usize,
     /// Pictures the network takes at once [default: the batch]; the loss is that of the whole batch
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -92,25 +94,25 @@ struct Args {
     #[arg(long, value_name = "MIB", value_parser = mebibytes)]
     grad_memory: Option<u64>,
     /// Norm to clip the gradient to; 0 for no clipping
-    #[arg(long, value_name = "NORM", default_value_t = Config::default().grad_clip)]
+    #[arg(long, value_name = "NORM", default_value_t = Config::default().grad_clip, value_parser = config::NORMS)]
     grad_clip: f64,
     /// The optimizer
     #[arg(long, value_enum, default_value_t = Config::default().optimizer)]
     optimizer: Optimizer,
     /// AdamW: decay of the first moment
-    #[arg(long, value_name = "B", default_value_t = Config::default().adam_beta1)]
+    #[arg(long, value_name = "B", default_value_t = Config::default().adam_beta1, value_parser = config::DECAYS)]
     adam_beta1: f64,
     /// AdamW: decay of the second moment
-    #[arg(long, value_name = "B", default_value_t = Config::default().adam_beta2)]
+    #[arg(long, value_name = "B", default_value_t = Config::default().adam_beta2, value_parser = config::DECAYS)]
     adam_beta2: f64,
     /// AdamW: added to the denominator
-    #[arg(long, value_name = "E", default_value_t = Config::default().adam_eps)]
+    #[arg(long, value_name = "E", default_value_t = Config::default().adam_eps, value_parser = config::EPSILONS)]
     adam_eps: f64,
     /// AdamW: decoupled weight decay
-    #[arg(long, value_name = "W", default_value_t = Config::default().weight_decay)]
+    #[arg(long, value_name = "W", default_value_t = Config::default().weight_decay, value_parser = config::RATES)]
     weight_decay: f64,
     /// Write a moving average of the weights with this decay instead of the last ones
-    #[arg(long, value_name = "D")]
+    #[arg(long, value_name = "D", value_parser = config::DECAYS)]
     ema: Option<f64>,
     /// First training time step that samples may have: a population is decided where noise is high
     #[arg(long, value_name = "T", default_value_t = Config::default().min_timestep)]
@@ -122,16 +124,13 @@ struct Args {
     #[arg(long, value_enum, default_value_t = Timesteps::default().sampling)]
     timestep_sampling: Sampling,
     /// logit-normal: mean of the logit of the share of noise; above 0 for more noise
-    #[arg(long, value_name = "M", default_value_t = Timesteps::default().logit_mean,
-        allow_negative_numbers = true)]
+    #[arg(long, value_name = "M", default_value_t = Timesteps::default().logit_mean, value_parser = timesteps::LOGIT_MEANS)]
     logit_mean: f64,
     /// logit-normal: standard deviation of that logit
-    #[arg(long, value_name = "S", default_value_t = Timesteps::default().logit_std,
-        allow_negative_numbers = true)]
+    #[arg(long, value_name = "S", default_value_t = Timesteps::default().logit_std, value_parser = timesteps::LOGIT_STDS)]
     logit_std: f64,
     /// mode: how much more in the middle; below 0 for more at the ends
-    #[arg(long, value_name = "C", default_value_t = Timesteps::default().mode_scale,
-        allow_negative_numbers = true)]
+    #[arg(long, value_name = "C", default_value_t = Timesteps::default().mode_scale, value_parser = timesteps::MODE_SCALES)]
     mode_scale: f64,
     /// Train on these pairs (JSON lines, as pairs.jsonl) instead of drawing some; a line's `weight` multiplies
     /// its term of the loss
@@ -145,10 +144,10 @@ struct Args {
     pair_seed: Option<u64>,
     /// Draw N pictures of each validation caption while training goes on, and log how far their
     /// population is from the target
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = request::PICTURES)]
     validate: Option<u32>,
     /// Steps between validations; there is one before the first step and one after the last
-    #[arg(long, value_name = "K", default_value_t = 100, requires = "validate")]
+    #[arg(long, value_name = "K", default_value_t = 100, requires = "validate", value_parser = request::EVERY)]
     validate_every: u32,
     /// Prompts to validate on, as pa-datagen takes them [default: the data set's neutral captions
     /// of people]
@@ -165,17 +164,13 @@ struct Args {
     #[arg(
         long,
         value_name = "SCALE",
-        requires = "validate",
-        allow_negative_numbers = true
-    )]
+        requires = "validate", value_parser = request::SCALES)]
     validate_cfg: Option<f32>,
     /// End the run when a validation finds a mean discrepancy over axes of D or less
     #[arg(
         long,
         value_name = "D",
-        requires = "validate",
-        allow_negative_numbers = true
-    )]
+        requires = "validate", value_parser = request::TARGETS)]
     target_discrepancy: Option<f64>,
     /// Steps between checkpoints
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
@@ -218,7 +213,7 @@ impl Args {
     }
 
     fn validation(&self) -> Option<Arc<dyn Validation>> {
-        let request = validate::Request {
+        let request = ValidationRequest {
             pictures: self.validate?,
             every: self.validate_every,
             target: self.target_discrepancy,

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::base::facts::{Difference, Facts, difference};
 use crate::base::fsio;
 
 /// The manifest's file name.
@@ -162,7 +163,7 @@ impl DatasetManifest {
 
     /// Checks that `now`, a run about to go on in `dir`, would make the same bytes.
     pub fn same_run(&self, now: &Self, dir: &Path) -> Result<(), Error> {
-        let facts = |m: &Self| -> BTreeMap<String, String> {
+        let facts = |m: &Self| -> Facts {
             let config = m
                 .config
                 .iter()
@@ -174,18 +175,13 @@ impl DatasetManifest {
             let layout = std::iter::once(("layout".to_owned(), format!("{:?}", m.layout)));
             config.chain(versions).chain(layout).collect()
         };
-        let (was, now) = (facts(self), facts(now));
-        let differing = was
-            .keys()
-            .chain(now.keys())
-            .find(|key| was.get(*key) != now.get(*key));
-        match differing {
+        match difference(&facts(self), &facts(now)) {
             None => Ok(()),
-            Some(key) => Err(Error::Changed {
+            Some(Difference { key, was, now }) => Err(Error::Changed {
                 path: dir.join(FILE),
-                key: key.strip_prefix("config.").unwrap_or(key).to_owned(),
-                was: was.get(key).map_or("nothing", String::as_str).to_owned(),
-                now: now.get(key).map_or("nothing", String::as_str).to_owned(),
+                key: key.strip_prefix("config.").unwrap_or(&key).to_owned(),
+                was,
+                now,
             }),
         }
     }

@@ -12,13 +12,13 @@
 //! alone.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::dataset::{self, Embeddings, LATENTS, METADATA, PictureRow, TEXT};
 use super::manifest::{self, DatasetManifest, Layout, Outcome};
-use crate::base::fsio;
+use crate::base::{fsio, lock};
 use crate::tensors;
 use crate::tensors::mapped::{TensorFile, TensorWriter};
 
@@ -53,8 +53,9 @@ impl DatasetWriter {
         // Refused before anything is touched; what counts is the second look, under the lock.
         begun(dir, &manifest)?;
         fsio::create_dir_all(dir)?;
-        let lock = lock_file(dir)?;
-        if try_exclusive(&lock, dir)? {
+        let path = dir.join(LOCK);
+        let lock = lock::open(&path)?;
+        if lock::take_file(&lock, &path)? {
             remove_partial_files(dir)?;
             lock.unlock().map_err(at(dir))?;
         }
@@ -186,7 +187,7 @@ impl DatasetWriter {
                 return Ok(Finish::UnitsLeft(left));
             }
         }
-        if !try_exclusive(&self.lock, &self.dir)? {
+        if !lock::take_file(&self.lock, &self.dir.join(LOCK))? {
             return Ok(self
                 .outcome()
                 .map_or(Finish::LeftToOthers, |o| Finish::Complete(o.clone())));
@@ -282,36 +283,11 @@ fn at(dir: &Path) -> impl Fn(io::Error) -> fsio::Error {
     move |source| fsio::at("lock", &path)(source)
 }
 
-fn lock_file(dir: &Path) -> Result<File, fsio::Error> {
-    OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(dir.join(LOCK))
-        .map_err(at(dir))
-}
-
-fn try_exclusive(lock: &File, dir: &Path) -> Result<bool, fsio::Error> {
-    match lock.try_lock() {
-        Ok(()) => Ok(true),
-        Err(TryLockError::WouldBlock) => Ok(false),
-        Err(TryLockError::Error(error)) => Err(at(dir)(error)),
-    }
-}
-
-/// Removes what killed writes left: `fsio` names its temporary files `.partial-*`.
+/// Removes what killed writes left.
 fn remove_partial_files(dir: &Path) -> Result<(), fsio::Error> {
-    for folder in [dir.to_path_buf(), dir.join(PARTS), dir.join(IMAGES)] {
-        let Ok(entries) = fs::read_dir(&folder) else {
-            continue;
-        };
-        for entry in entries.flatten() {
-            if entry.file_name().to_string_lossy().starts_with(".partial-") {
-                fsio::remove_if_present(entry.path())?;
-            }
-        }
-    }
-    Ok(())
+    fsio::remove_partial(dir)?;
+    fsio::remove_partial(&dir.join(PARTS))?;
+    fsio::remove_partial(&dir.join(IMAGES))
 }
 
 fn remove_parts(dir: &Path) -> Result<(), fsio::Error> {

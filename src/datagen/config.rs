@@ -8,11 +8,16 @@ use std::str::FromStr;
 use serde_json::{Map, Value, json};
 
 use super::Result;
-use crate::base::fsio;
+use crate::base::{Values, fsio};
 use crate::bundle::{Bundle, Part};
 use crate::diffusion::guidance::{Annealing, GuidanceKind};
 use crate::diffusion::samplers::SamplerKind;
 use crate::runtime::{Ep, SessionOptions};
+
+/// What `--cfg` can be.
+pub const SCALES: Values<f32> = Values::from("a number", 0.0);
+/// What `--lora-scale` can be.
+pub const FACTORS: Values<f32> = Values::all("a number");
 
 /// What to generate, and where.
 #[derive(Debug, Clone)]

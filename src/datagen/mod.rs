@@ -23,7 +23,7 @@
 //! network is worth splitting. A model whose copies would not fit is run by one worker with all
 //! threads.
 
-mod config;
+pub mod config;
 mod error;
 mod filter;
 mod plan;

@@ -16,7 +16,7 @@
 mod draw;
 mod error;
 mod open;
-mod request;
+pub mod request;
 
 pub use error::{Error, Result};
 pub use request::Request;

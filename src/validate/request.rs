@@ -3,6 +3,17 @@
 use std::path::PathBuf;
 
 use crate::align::Result;
+use crate::align::rules::{self, Rule};
+use crate::base::Values;
+
+/// What `--validate` can be: the other half of picture numbers is the data sets'.
+pub const PICTURES: Values<u32> = Values::within("a number of pictures", 1, (1 << 31) - 1);
+/// What `--validate-every` can be.
+pub const EVERY: Values<u32> = Values::from("a number of steps", 1);
+/// What `--validate-cfg` can be.
+pub const SCALES: Values<f32> = Values::from("a scale", 0.0);
+/// What `--target-discrepancy` can be.
+pub const TARGETS: Values<f64> = Values::from("a number", 0.0);
 
 /// What the user asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,34 +40,16 @@ impl Request {
     /// # Errors
     /// [`Error::Option`](crate::align::Error::Option).
     pub fn check(&self) -> Result<()> {
-        let rules: [(&'static str, String, bool, &'static str); 4] = [
-            (
-                "validate",
-                self.pictures.to_string(),
-                (1..1 << 31).contains(&self.pictures),
-                "expected a number of pictures from 1",
-            ),
-            (
-                "validate-every",
-                self.every.to_string(),
-                self.every > 0,
-                "expected a number of steps from 1",
-            ),
-            (
-                "validate-cfg",
-                self.cfg.unwrap_or_default().to_string(),
-                self.cfg
-                    .is_none_or(|scale| scale >= 0.0 && scale.is_finite()),
-                "expected a scale from 0",
-            ),
-            (
+        rules::check([
+            Rule::values("validate", self.pictures, PICTURES),
+            Rule::values("validate-every", self.every, EVERY),
+            Rule::values("validate-cfg", self.cfg.unwrap_or_default(), SCALES),
+            Rule::values(
                 "target-discrepancy",
-                self.target.unwrap_or_default().to_string(),
-                self.target.is_none_or(|d| d >= 0.0 && d.is_finite()),
-                "expected a number from 0",
+                self.target.unwrap_or_default(),
+                TARGETS,
             ),
-        ];
-        crate::align::rules::check(rules)
+        ])
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use popalign::base::fsio;
 use popalign::tensors::{NewTensor, Weights, write_safetensors};
@@ -28,79 +28,95 @@ fn fails(world: &World, options: &[&str], expected: &[&str]) {
 }
 
 #[test]
+fn values_that_cannot_be() {
+    let world = World::new();
+    for (option, value, expected) in [
+        ("--steps", "0", "a number from 1 to 16777215"),
+        ("--beta", "-1", "a number above 0"),
+        ("--beta", "nan", "a number above 0"),
+        ("--alpha", "1.1", "a share from 0 to 1"),
+        ("--lr", "inf", "a number from 0"),
+        ("--preserve", "-1", "a weight from 0"),
+        ("--epochs", "0", "a number of passes from 1"),
+        ("--set-size", "0", "a number of pictures from 1 to 4096"),
+        ("--logit-std", "0", "a number above 0"),
+        ("--mode-scale", "-1.5", "a number from -1 to 1.7519"),
+        ("--ema", "1", "a number from 0 to below 1"),
+        ("--lora", "0", "a rank from 1"),
+    ] {
+        let output = alone(&world, option, value);
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{option} {value}: {text}");
+        let named = format!("invalid value '{value}' for '{option} <");
+        let expected = format!(">': expected {expected}");
+        assert!(
+            text.contains(&named) && text.contains(&expected),
+            "{text:?} should contain {named:?} and {expected:?}"
+        );
+        assert!(!world.out().exists());
+    }
+}
+
+#[test]
 fn options_that_cannot_be() {
     let world = World::new();
-    for (options, expected) in [
-        (["--batch", "7"], "--batch 7: expected an even number"),
-        (["--batch", "0"], "--batch 0: expected an even number"),
-        (["--steps", "0"], "--steps 0: expected a number from 1"),
-        (["--beta", "-1"], "--beta -1: expected a number above 0"),
-        (["--beta", "nan"], "--beta NaN"),
-        (["--alpha", "1.1"], "--alpha 1.1: expected a share"),
-        (["--lr", "inf"], "--lr inf"),
+    for (option, value, expected) in [
+        ("--batch", "7", "--batch 7: expected an even number"),
+        ("--batch", "0", "--batch 0: expected an even number"),
         (
-            ["--preserve", "-1"],
-            "--preserve -1: expected a weight from 0",
-        ),
-        (
-            ["--min-timestep", "1000"],
+            "--min-timestep",
+            "1000",
             "--min-timestep 1000: expected a range within the model's 1000 training time steps",
         ),
         (
-            ["--max-timestep", "1001"],
+            "--max-timestep",
+            "1001",
             "--max-timestep 1001: expected a range within the model's 1000",
         ),
-        (["--epochs", "0"], "--epochs 0: expected a number of passes"),
         (
-            ["--set-size", "0"],
-            "--set-size 0: expected a number of pictures from 1",
-        ),
-        (
-            ["--loss", "set"],
+            "--loss",
+            "set",
             "--batch 8: expected whole sets with --loss set",
         ),
         (
-            ["--logit-std", "0"],
-            "--logit-std 0: expected a number above 0",
-        ),
-        (
-            ["--mode-scale", "-1.5"],
-            "--mode-scale -1.5: expected a number from -1 to 1.7519",
-        ),
-        (["--ema", "1"], "--ema 1"),
-        (["--lora", "0"], "--lora 0: expected a rank of 1 or more"),
-        (
-            ["--lora", "4"],
+            "--lora",
+            "4",
             "--lora 4: the bundle's training graph was exported for ranks up to 3",
         ),
         (
-            ["--ep", "cuda"],
+            "--ep",
+            "cuda",
             "the cuda execution provider cannot run here",
         ),
     ] {
-        // Options of the world come first; clap takes each once.
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pa-finetune"));
-        command
-            .arg("--model")
-            .arg(world.bundle())
-            .arg("--data")
-            .arg(world.data());
-        command
-            .arg("--out")
-            .arg(world.out())
-            .arg(format!("{}={}", options[0], options[1]));
-        if options[0] != "--lora" {
-            command.args(["--lora", "2"]);
-        }
-        let output = command.output().unwrap();
+        let output = alone(&world, option, value);
         let text = stderr(&output);
-        assert_eq!(output.status.code(), Some(1), "{options:?}: {text}");
+        assert_eq!(output.status.code(), Some(1), "{option} {value}: {text}");
         assert!(
             text.contains(expected),
             "{text:?} should contain {expected:?}"
         );
         assert!(!world.out().exists());
     }
+}
+
+/// A run with one option and, besides, only what is needed: the world's own options would come first,
+/// and clap takes each once.
+fn alone(world: &World, option: &str, value: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pa-finetune"));
+    let folders = [
+        ("--model", world.bundle()),
+        ("--data", world.data()),
+        ("--out", world.out()),
+    ];
+    for (name, folder) in folders {
+        command.arg(name).arg(folder);
+    }
+    command.args([option, value]);
+    if option != "--lora" {
+        command.args(["--lora", "2"]);
+    }
+    command.output().unwrap()
 }
 
 #[test]

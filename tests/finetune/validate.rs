@@ -257,19 +257,27 @@ fn prompts_of_one_s_own_are_encoded() {
 fn what_can_not_be_validated_is_refused() {
     let world = World::new();
     for (options, expected) in [
-        (
-            &["--validate", "0"][..],
-            "--validate 0: expected a number of pictures from 1",
-        ),
+        (&["--validate", "0"][..], "a number of pictures from 1"),
         (
             &["--validate", "1", "--validate-every", "0"],
-            "--validate-every 0: expected a number of steps from 1",
+            "a number of steps from 1",
         ),
         (
             &["--validate", "1", "--target-discrepancy", "-1"],
-            "--target-discrepancy -1: expected a number from 0",
+            "a number from 0",
         ),
-        (&["--validate", "1"], "has no vae_decoder"),
+    ] {
+        let output = world.run(options);
+        let (text, [.., option, value]) = (stderr(&output), options) else {
+            unreachable!("every case has an option");
+        };
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        let named = format!("invalid value '{value}' for '{option} <");
+        assert!(text.contains(&named) && text.contains(expected), "{text}");
+        assert!(!world.out().exists());
+    }
+    for (options, expected) in [
+        (&["--validate", "1"][..], "has no vae_decoder"),
         (
             &[
                 "--validate",

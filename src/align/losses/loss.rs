@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use crate::align::rules::{Rule, positive};
+use crate::align::rules::Rule;
+use crate::base::Values;
 use crate::device;
 
 /// A loss: one of `--loss`, or one of preserved pictures.
@@ -48,16 +49,12 @@ pub struct Parameters {
 
 /// The paper's β, of all losses.
 pub const BETA: f64 = 5000.0;
+/// What β can be.
+pub const BETAS: Values<f64> = Values::above("a number", 0.0);
 
 /// The rule of [`Parameters::beta`], for every loss that it scales.
 pub(super) fn beta_rule(parameters: &Parameters) -> Rule {
-    let beta = parameters.beta;
-    (
-        "beta",
-        beta.to_string(),
-        positive(beta),
-        "expected a number above 0",
-    )
+    Rule::values("beta", parameters.beta, BETAS)
 }
 
 impl Loss {

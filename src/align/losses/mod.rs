@@ -17,7 +17,7 @@ use std::sync::LazyLock;
 use clap::builder::PossibleValue;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-pub use loss::{BETA, Loss, Parameters, Takes};
+pub use loss::{BETA, BETAS, Loss, Parameters, Takes};
 
 /// Every loss.
 pub static ALL: &[&Loss] = &[

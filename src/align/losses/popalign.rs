@@ -11,10 +11,14 @@
 //! `bce_offset=sigmoid`).
 
 use super::loss::{Loss, Takes, beta_rule};
+use crate::align::rules::Rule;
+use crate::base::Values;
 use crate::device;
 
 /// The default weight of the winners in μ: the plain mean of all.
 pub const ALPHA: f64 = 0.5;
+/// What it can be.
+pub const ALPHAS: Values<f64> = Values::within("a share", 0.0, 1.0);
 
 /// The loss.
 pub static LOSS: Loss = Loss {
@@ -23,16 +27,9 @@ pub static LOSS: Loss = Loss {
     takes: Takes::Pairs,
     weight: |_| 1.0,
     rules: |parameters| {
-        let alpha = parameters.alpha;
-        let share = (0.0..=1.0).contains(&alpha);
         vec![
             beta_rule(parameters),
-            (
-                "alpha",
-                alpha.to_string(),
-                share,
-                "expected a share from 0 to 1",
-            ),
+            Rule::values("alpha", parameters.alpha, ALPHAS),
         ]
     },
     arithmetic: |parameters| device::Loss::Offset {

@@ -9,11 +9,14 @@
 //! needs no other scale.
 
 use super::loss::{Loss, Takes, beta_rule};
-use crate::align::rules::from_zero;
+use crate::align::rules::Rule;
+use crate::base::Values;
 use crate::device;
 
 /// The default weight: nothing is preserved.
 pub const WEIGHT: f64 = 0.0;
+/// What it can be.
+pub const WEIGHTS: Values<f64> = Values::from("a weight", 0.0);
 
 /// The loss.
 pub static LOSS: Loss = Loss {
@@ -22,15 +25,9 @@ pub static LOSS: Loss = Loss {
     takes: Takes::Preserved,
     weight: |parameters| parameters.preserve,
     rules: |parameters| {
-        let weight = parameters.preserve;
         vec![
             beta_rule(parameters),
-            (
-                "preserve",
-                weight.to_string(),
-                from_zero(weight),
-                "expected a weight from 0",
-            ),
+            Rule::values("preserve", parameters.preserve, WEIGHTS),
         ]
     },
     arithmetic: |_| device::Loss::Reference,

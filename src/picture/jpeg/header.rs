@@ -1,7 +1,9 @@
 //! The segments of a JPEG file.
 
-use super::MOST_PIXELS;
 use super::huffman::Huffman;
+
+/// Pillow refuses larger pictures too: at some size a header is an attack, not a photograph.
+const MOST_PIXELS: usize = 1 << 27;
 
 /// Order in which a block's coefficients are stored.
 const ZIGZAG: [u8; 64] = [

@@ -20,9 +20,6 @@ use image::RgbImage;
 use header::{ColorSpace, Header, Reader};
 use upsample::Plane;
 
-/// Pillow refuses larger pictures too: at some size a header is an attack, not a photograph.
-const MOST_PIXELS: usize = 1 << 27;
-
 /// A decoded file.
 #[derive(Debug)]
 pub(super) struct Jpeg {

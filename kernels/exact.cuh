@@ -1,5 +1,5 @@
 // exp and log1p in double precision from + - * / only, so that every machine gives equal bits.
-// Twin: src/device/exact.rs, which states the errors.
+// Twin: src/base/exact.rs, which states the errors.
 #ifndef POPALIGN_EXACT_CUH
 #define POPALIGN_EXACT_CUH
 #include "common.cuh"

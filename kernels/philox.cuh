@@ -1,4 +1,4 @@
-// Philox4x32-10 and Box-Muller normals; twin: src/device/philox.rs, which has the sources.
+// Philox4x32-10 and Box-Muller normals; twin: src/random/philox.rs, which has the sources.
 #ifndef POPALIGN_PHILOX_CUH
 #define POPALIGN_PHILOX_CUH
 #include "common.cuh"

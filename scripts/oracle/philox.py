@@ -1,4 +1,4 @@
-"""The addressed noise of src/device/philox.rs in numpy, bit for bit.
+"""The addressed noise of src/random/philox.rs in numpy, bit for bit.
 
 Single-precision `+ - * / sqrt` are correctly rounded in numpy too; the order of operations is that of
 the Rust code.

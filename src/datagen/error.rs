@@ -34,7 +34,7 @@ pub enum Error {
     Text(#[from] crate::diffusion::text::Error),
     /// Making a picture.
     #[error(transparent)]
-    Paint(#[from] crate::diffusion::painter::Error),
+    Paint(Box<crate::diffusion::painter::Error>),
     /// The VAE.
     #[error(transparent)]
     Decode(#[from] crate::diffusion::decode::Error),
@@ -116,6 +116,13 @@ pub enum Error {
     /// The user asked to stop.
     #[error("interrupted")]
     Interrupted,
+}
+
+// Boxed, because it is large and rare.
+impl From<crate::diffusion::painter::Error> for Error {
+    fn from(error: crate::diffusion::painter::Error) -> Self {
+        Self::Paint(Box::new(error))
+    }
 }
 
 impl Error {

@@ -32,7 +32,7 @@ pub enum Error {
     Plan(Box<datagen::Error>),
     /// Drawing them.
     #[error(transparent)]
-    Paint(#[from] diffusion::painter::Error),
+    Paint(Box<diffusion::painter::Error>),
     /// The classifier chain that looks at them.
     #[error(transparent)]
     Chain(#[from] judge::chain::Error),
@@ -48,6 +48,12 @@ pub enum Error {
 impl From<datagen::Error> for Error {
     fn from(error: datagen::Error) -> Self {
         Self::Plan(Box::new(error))
+    }
+}
+
+impl From<diffusion::painter::Error> for Error {
+    fn from(error: diffusion::painter::Error) -> Self {
+        Self::Paint(Box::new(error))
     }
 }
 

@@ -2,15 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
+use super::factors::FactorSet;
+use super::model::UnetGrad;
+use super::output::{self, Manifest};
 use super::ranks::Ranks;
 use super::request::{PairSource, Request};
 use super::{Error, Result};
 use crate::base::fsio;
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, Part};
 use crate::data::dataset::{Dataset, Kind};
 use crate::data::pairs::{self, Pairs};
 use crate::data::pool::Pool;
 use crate::device::cuda::Cuda;
+use crate::diffusion::schedule::SchedulerConfig;
 use crate::prompts::Axes;
 use crate::runtime::{self, Ep, Runtime, SessionOptions};
 
@@ -65,7 +69,7 @@ pub(super) fn can_trace(request: &Request, pool: &Pool, ranks: &dyn Ranks) -> Re
 }
 
 /// The axes file of a run, if there is one: the user's, the data set's or the bundle's.
-pub(super) fn find_axes(
+fn find_axes(
     request: &Request,
     bundle: &Bundle,
     dataset: &Dataset,
@@ -81,7 +85,7 @@ pub(super) fn find_axes(
 }
 
 /// The pairs, and a hash of what they were made from.
-pub(super) fn find_pairs(
+fn find_pairs(
     request: &Request,
     axes_path: Option<&Path>,
     axes: Option<&Axes>,
@@ -125,7 +129,7 @@ fn winners(pool: &Pool) -> usize {
 
 /// The request with the steps that its epochs take. The last one is filled up with the first pairs of
 /// another pass.
-pub(super) fn with_steps(request: &Request, pairs: &Pairs) -> Result<Request> {
+fn with_steps(request: &Request, pairs: &Pairs) -> Result<Request> {
     let mut request = request.clone();
     if let Some(epochs) = request.config.epochs {
         let visits = epochs as usize * pairs.list.len();
@@ -134,4 +138,60 @@ pub(super) fn with_steps(request: &Request, pairs: &Pairs) -> Result<Request> {
         request.config.check()?;
     }
     Ok(request)
+}
+
+/// What a run reads before it loads a network.
+pub(super) struct Loaded {
+    pub(super) bundle: Bundle,
+    pub(super) factors: FactorSet,
+    pub(super) scheduler: SchedulerConfig,
+    pub(super) pool: Pool,
+    pub(super) axes: Option<Axes>,
+    pub(super) pairs: Pairs,
+    pub(super) manifest: Manifest,
+    /// The request, with the steps that its epochs take.
+    pub(super) request: Request,
+}
+
+impl Loaded {
+    /// Reads everything that a request names.
+    ///
+    /// # Errors
+    /// What can't be read, or doesn't fit.
+    pub(super) fn read(request: &Request, runtime: &Runtime) -> Result<Self> {
+        let bundle = Bundle::open(&request.model)?;
+        bundle.path(Part::UnetGrad)?;
+        let factors = FactorSet::new(bundle.lora()?, request.config.rank)?;
+        let scheduler = SchedulerConfig::read(&bundle.dir().join(output::SCHEDULER))?;
+        let pool = Pool::open(&request.data)?;
+        let (path, axes) = find_axes(request, &bundle, &pool.sets()[0])?;
+        let (pairs, hash) = find_pairs(request, path.as_deref(), axes.as_ref(), &pool)?;
+        let request = with_steps(request, &pairs)?;
+        let manifest = output::describe(&request.config, &bundle, &pool, hash, runtime)?;
+        Ok(Self {
+            bundle,
+            factors,
+            scheduler,
+            pool,
+            axes,
+            pairs,
+            manifest,
+            request,
+        })
+    }
+}
+
+/// Loads the training graph, which must fit all data sets.
+pub(super) fn open_model(
+    bundle: &Bundle,
+    pool: &Pool,
+    factors: &FactorSet,
+    runtime: &Runtime,
+    options: &SessionOptions,
+) -> Result<UnetGrad> {
+    let model = UnetGrad::open(runtime, bundle, options, &pool.sets()[0], factors)?;
+    for other in &pool.sets()[1..] {
+        model.check(bundle, other)?;
+    }
+    Ok(model)
 }

@@ -2,27 +2,22 @@
 
 use std::sync::Arc;
 
-use super::Result;
-use super::checkpoint;
-use super::factors::FactorSet;
-use super::model::UnetGrad;
-use super::output::{self, Ended, Output};
-use super::prepare::{can_trace, cuda, find_axes, find_pairs, micro_batch, with_steps};
+use super::model::GradientModel;
+use super::output::{Ended, Output};
+use super::prepare::{Loaded, can_trace, cuda, micro_batch, open_model};
 use super::ranks::Ranks;
 use super::request::{Event, Finish, Request};
 use super::source::Source;
 use super::train::train;
 use super::trainer::{Settings, Trainer};
 use super::validation::Inputs;
+use super::{Result, checkpoint};
 use crate::base::Stop;
-use crate::bundle::{Bundle, Part};
-use crate::data::pool::Pool;
 use crate::device::{Cpu, Device};
-use crate::diffusion::schedule::SchedulerConfig;
 use crate::runtime::{ComputeStream, Ep, Runtime, SessionOptions};
 
-/// Fine-tunes a LoRA, or goes on with an interrupted run; `ranks` are the processes that share it. Once `stop`
-/// was asked, the run is saved after the step under way.
+/// Fine-tunes a LoRA, or goes on with an interrupted run; `ranks` are the processes that share
+/// it. Once `stop` was asked, the run is saved after the step under way.
 ///
 /// Everything that can be refused is refused before the output folder is touched. Only rank 0
 /// writes there.
@@ -66,28 +61,20 @@ fn run_on<D: Device>(
     stop: &Stop,
     observe: &mut dyn FnMut(Event<'_>),
 ) -> Result<Finish> {
-    let Request {
-        config,
-        environment,
-        ..
-    } = request;
-    let bundle = Bundle::open(&request.model)?;
-    bundle.path(Part::UnetGrad)?;
-    let factors = FactorSet::new(bundle.lora()?, config.rank)?;
-    let scheduler = SchedulerConfig::read(&bundle.dir().join(output::SCHEDULER))?;
-    let pool = Pool::open(&request.data)?;
-    let set = &pool.sets()[0];
-    let (axes_path, axes) = find_axes(request, &bundle, set)?;
-    let (pairs, pairs_hash) = find_pairs(request, axes_path.as_deref(), axes.as_ref(), &pool)?;
-    let request = &with_steps(request, &pairs)?;
-    let config = &request.config;
-    let mut manifest = output::describe(config, &bundle, &pool, pairs_hash, runtime)?;
-    let model = UnetGrad::open(runtime, &bundle, options, set, &factors)?;
-    for other in &pool.sets()[1..] {
-        model.check(&bundle, other)?;
-    }
-    can_trace(request, &pool, ranks.as_ref())?;
-    let micro_batch = micro_batch(request, ranks.as_ref())?;
+    let Loaded {
+        bundle,
+        factors,
+        scheduler,
+        pool,
+        axes,
+        pairs,
+        mut manifest,
+        request,
+    } = Loaded::read(request, runtime)?;
+    let (config, environment) = (&request.config, &request.environment);
+    let model = open_model(&bundle, &pool, &factors, runtime, options)?;
+    can_trace(&request, &pool, ranks.as_ref())?;
+    let micro_batch = micro_batch(&request, ranks.as_ref())?;
     // Rank 0 alone draws, and writes.
     let first = ranks.rank() == 0;
     let inputs = Inputs {
@@ -121,15 +108,7 @@ fn run_on<D: Device>(
         grad_memory: environment.grad_memory.unwrap_or(u64::MAX),
         ranks,
     })?;
-    if environment.resume {
-        let (snapshot, skipped) = checkpoint::newest(&request.out, &trainer.factors)?;
-        skipped.iter().for_each(|s| observe(Event::Skipped(s)));
-        if let Some(snapshot) = snapshot {
-            trainer.restore(&snapshot)?;
-        }
-    }
-    // Behind this every rank has read its checkpoint, and old ones may go.
-    trainer.agree()?;
+    resume(&mut trainer, &request, observe)?;
     if let Some(out) = &mut out {
         out.begin(trainer.done(), &request.config, trainer.source.pairs())?;
         checkpoint::prune(&request.out, trainer.done(), request.plan())?;
@@ -140,7 +119,7 @@ fn run_on<D: Device>(
     let finish = train(
         &mut trainer,
         validator.as_deref_mut(),
-        request,
+        &request,
         stop,
         observe,
     )?;
@@ -154,4 +133,22 @@ fn run_on<D: Device>(
         out.conclude(&snapshot, &trainer.factors, pairs, &bundle, ended)?;
     }
     Ok(finish)
+}
+
+/// Goes on with the newest checkpoint, if that is asked for and there is one. Behind this every rank
+/// has read its checkpoint, and old ones may go.
+fn resume<D: Device, M: GradientModel<D>>(
+    trainer: &mut Trainer<D, M>,
+    request: &Request,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<()> {
+    if request.environment.resume {
+        let (snapshot, skipped) = checkpoint::newest(&request.out, &trainer.factors)?;
+        skipped.iter().for_each(|s| observe(Event::Skipped(s)));
+        if let Some(snapshot) = snapshot {
+            trainer.restore(&snapshot)?;
+        }
+    }
+    trainer.agree()?;
+    Ok(())
 }

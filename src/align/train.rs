@@ -59,33 +59,45 @@ pub(super) fn train<D: Device, M: GradientModel<D>>(
             save(trainer, request, logs.as_ref(), observe)?;
             return Ok(Finish::Interrupted(trainer.done()));
         }
-        let (start, busy) = (Instant::now(), trainer.model.busy());
-        let mut record = environment.trace.as_ref().map(|_| Record::default());
-        let report = match trainer.step(record.as_mut()) {
-            Ok(report) => report,
-            Err(error @ (Error::NonFinite { .. } | Error::NonFiniteBatch { .. })) => {
-                save(trainer, request, logs.as_ref(), observe)?;
-                return Err(error);
-            }
-            Err(error) => return Err(error),
-        };
-        let runtime = trainer.model.busy() - busy;
-        let line = Line::new(
-            &report,
-            start.elapsed().as_secs_f64(),
-            runtime.as_secs_f64(),
-        );
-        if let Some(logs) = &mut logs {
-            logs.append(&line)?;
-        }
-        if let (Some(dir), Some(record)) = (&environment.trace, &record) {
-            trace::write(dir, config, &trainer.factors, &report, record)?;
-        }
-        observe(Event::Step(&line));
-        if request.plan().saves(report.step) {
-            save(trainer, request, logs.as_ref(), observe)?;
-        }
+        step(trainer, request, &mut logs, observe)?;
     }
+}
+
+/// Does a step and writes what it says of itself; a step that fails saves the run first.
+fn step<D: Device, M: GradientModel<D>>(
+    trainer: &mut Trainer<D, M>,
+    request: &Request,
+    logs: &mut Option<Logs>,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<()> {
+    let trace = &request.environment.trace;
+    let (start, busy) = (Instant::now(), trainer.model.busy());
+    let mut record = trace.as_ref().map(|_| Record::default());
+    let report = match trainer.step(record.as_mut()) {
+        Ok(report) => report,
+        Err(error @ (Error::NonFinite { .. } | Error::NonFiniteBatch { .. })) => {
+            save(trainer, request, logs.as_ref(), observe)?;
+            return Err(error);
+        }
+        Err(error) => return Err(error),
+    };
+    let runtime = trainer.model.busy() - busy;
+    let line = Line::new(
+        &report,
+        start.elapsed().as_secs_f64(),
+        runtime.as_secs_f64(),
+    );
+    if let Some(logs) = logs {
+        logs.append(&line)?;
+    }
+    if let (Some(dir), Some(record)) = (trace, &record) {
+        trace::write(dir, &request.config, &trainer.factors, &report, record)?;
+    }
+    observe(Event::Step(&line));
+    if request.plan().saves(report.step) {
+        save(trainer, request, logs.as_ref(), observe)?;
+    }
+    Ok(())
 }
 
 /// Validates, if that is due and not done, and says whether the run is to end here; then it is

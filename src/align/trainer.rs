@@ -20,6 +20,7 @@ use super::source::{Role, Sample, Source};
 use super::{Error, Result};
 use crate::data::dataset::Shape;
 use crate::device::{Clip, Device, Diffuse, HostState, Link, State};
+use crate::family::ports::training;
 use crate::random::Purpose;
 
 /// What a run is made of.
@@ -424,7 +425,7 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
                 for (i, own) in own.chunks(layout.range(m).len().max(1)).enumerate() {
                     let counts = c[part[i]] != 0.0;
                     if let Some(&bad) = own.iter().find(|v| counts && !v.is_finite()) {
-                        let output = format!("grad.{}", factor.name);
+                        let output = training::grad(&factor.name);
                         return self.non_finite(&samples[part[i]], output, bad);
                     }
                 }

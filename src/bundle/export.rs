@@ -22,7 +22,7 @@ use crate::base::fsio::AtomicDir;
 /// `observe` is told of each step, after which `stop` can abandon the export.
 ///
 /// # Errors
-/// What [`Error`] lists for checkpoints and outputs. In every case `out` is as it was.
+/// What [`Error`](super::Error) lists for checkpoints and outputs. In every case `out` is as it was.
 pub fn export(
     src: &Path,
     out: &Path,

@@ -56,7 +56,7 @@ pub trait Device {
         all: &mut Self::Buffer,
     ) -> Result<(), Error>;
     /// Per-sample factors of a loss from the errors of the global batch, [2, total]: `mse`, then
-    /// `ref_mse`. `scale` [total] multiplies each sample's part; those of a pair and of a set have
+    /// `ref_mse`. `scale` \[total\] multiplies each sample's part; those of a pair and of a set have
     /// one. A sample of no term has the factor 0.
     fn weights(
         &self,

@@ -9,6 +9,7 @@ use super::{Error, Factors, LoraAdapter, Result, names};
 use crate::tensors::{Tensor, Weights, metadata};
 
 /// What a key is to an adapter.
+#[derive(Clone, Copy)]
 enum Role {
     A,
     B,
@@ -101,6 +102,34 @@ const UNET: &str = "unet";
 const TEXT: &str = "text_encoder";
 const TEXT_2: &str = "text_encoder_2";
 
+/// Parts of keys that tell what is not a plain LoRA.
+const OTHER_KINDS: [(&str, &str); 8] = [
+    ("hada_", "a LoHa adapter"),
+    ("lokr_", "a LoKr adapter"),
+    ("dora_scale", "a DoRA adapter"),
+    ("lora_magnitude_vector", "a DoRA adapter"),
+    ("lora_mid", "a convolution LoRA (LoCon)"),
+    ("oft_", "an OFT adapter"),
+    (".diff", "a full-difference adapter"),
+    ("lora_embedding_", "an embedding LoRA"),
+];
+/// How keys end, in all formats.
+const ENDINGS: [(&str, Role); 13] = [
+    (".lora_A.weight", Role::A),
+    (".lora_B.weight", Role::B),
+    (".lora_A.default.weight", Role::A),
+    (".lora_B.default.weight", Role::B),
+    (".lora.down.weight", Role::A),
+    (".lora.up.weight", Role::B),
+    (".lora_linear_layer.down.weight", Role::A),
+    (".lora_linear_layer.up.weight", Role::B),
+    ("_lora.down.weight", Role::A),
+    ("_lora.up.weight", Role::B),
+    (".lora_down.weight", Role::A),
+    (".lora_up.weight", Role::B),
+    (".alpha", Role::Alpha),
+];
+
 /// The network, module and role of a key, or why it is refused.
 fn classify(file: &Path, key: &str) -> Result<(&'static str, String, Role)> {
     let refuse = |kind| Error::Kind {
@@ -108,73 +137,46 @@ fn classify(file: &Path, key: &str) -> Result<(&'static str, String, Role)> {
         key: key.to_owned(),
         kind,
     };
-    for (part, kind) in [
-        ("hada_", "a LoHa adapter"),
-        ("lokr_", "a LoKr adapter"),
-        ("dora_scale", "a DoRA adapter"),
-        ("lora_magnitude_vector", "a DoRA adapter"),
-        ("lora_mid", "a convolution LoRA (LoCon)"),
-        ("oft_", "an OFT adapter"),
-        (".diff", "a full-difference adapter"),
-        ("lora_embedding_", "an embedding LoRA"),
-    ] {
-        if key.contains(part) {
-            return Err(refuse(kind));
-        }
-    }
-    if key.ends_with(".bias") {
-        return Err(refuse("a LoRA with biases"));
-    }
     let unknown = || Error::Key {
         file: file.to_path_buf(),
         key: key.to_owned(),
     };
-    let endings = [
-        (".lora_A.weight", Role::A),
-        (".lora_B.weight", Role::B),
-        (".lora_A.default.weight", Role::A),
-        (".lora_B.default.weight", Role::B),
-        (".lora.down.weight", Role::A),
-        (".lora.up.weight", Role::B),
-        (".lora_linear_layer.down.weight", Role::A),
-        (".lora_linear_layer.up.weight", Role::B),
-        ("_lora.down.weight", Role::A),
-        ("_lora.up.weight", Role::B),
-        (".lora_down.weight", Role::A),
-        (".lora_up.weight", Role::B),
-        (".alpha", Role::Alpha),
-    ];
-    for (ending, role) in endings {
-        if let Some(module) = key.strip_suffix(ending) {
-            let old = ending.starts_with('_');
-            if let Some(name) = module.strip_prefix("lora_unet_") {
-                return match names::from_kohya(name) {
-                    Some(path) => Ok((UNET, path, role)),
-                    None if names::is_residual(name) => {
-                        Err(refuse("a LoRA of convolutions and residual blocks (LoCon)"))
-                    }
-                    None => Err(unknown()),
-                };
+    if let Some((_, kind)) = OTHER_KINDS.iter().find(|(part, _)| key.contains(part)) {
+        return Err(refuse(kind));
+    }
+    if key.ends_with(".bias") {
+        return Err(refuse("a LoRA with biases"));
+    }
+    let ended = |&(ending, role): &(&'static str, Role)| {
+        let module = key.strip_suffix(ending)?;
+        Some((module, ending.starts_with('_'), role))
+    };
+    let (module, old, role) = ENDINGS.iter().find_map(ended).ok_or_else(unknown)?;
+    if let Some(name) = module.strip_prefix("lora_unet_") {
+        return match names::from_kohya(name) {
+            Some(path) => Ok((UNET, path, role)),
+            None if names::is_residual(name) => {
+                Err(refuse("a LoRA of convolutions and residual blocks (LoCon)"))
             }
-            for (prefix, network) in [
-                ("lora_te1_", TEXT),
-                ("lora_te2_", TEXT_2),
-                ("lora_te_", TEXT),
-            ] {
-                if let Some(name) = module.strip_prefix(prefix) {
-                    let path = names::text_from_kohya(name).ok_or_else(unknown)?;
-                    return Ok((network, path, role));
-                }
-            }
-            for (prefix, network) in [("text_encoder.", TEXT), ("text_encoder_2.", TEXT_2)] {
-                if let Some(module) = module.strip_prefix(prefix) {
-                    return Ok((network, text_path(module, old), role));
-                }
-            }
-            return Ok((UNET, unet_path(module, old), role));
+            None => Err(unknown()),
+        };
+    }
+    for (prefix, network) in [
+        ("lora_te1_", TEXT),
+        ("lora_te2_", TEXT_2),
+        ("lora_te_", TEXT),
+    ] {
+        if let Some(name) = module.strip_prefix(prefix) {
+            let path = names::text_from_kohya(name).ok_or_else(unknown)?;
+            return Ok((network, path, role));
         }
     }
-    Err(unknown())
+    for (prefix, network) in [("text_encoder.", TEXT), ("text_encoder_2.", TEXT_2)] {
+        if let Some(module) = module.strip_prefix(prefix) {
+            return Ok((network, text_path(module, old), role));
+        }
+    }
+    Ok((UNET, unet_path(module, old), role))
 }
 
 /// A UNet's module as diffusers names it today. Before PEFT, LoRA hung on attention processors and

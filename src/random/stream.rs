@@ -15,7 +15,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// The stream of an address. `step` is below [`STEP_LIMIT`].
+    /// The stream of an address. `step` is below [`STEP_LIMIT`](super::STEP_LIMIT).
     pub fn new(seed: u64, purpose: Purpose, prompt_id: u32, image_id: u32, step: u32) -> Self {
         Self {
             seed,

@@ -23,7 +23,7 @@ use ort::value::TensorElementType;
 
 use super::{Error, Feed, Result, Session};
 
-/// An array at an address of the session's [`Memory`], in row-major order.
+/// An array at an address of the session's [`Memory`](super::Memory), in row-major order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bound<'a> {
     /// The input's or output's name.

@@ -1,9 +1,16 @@
 use serde_json::Map;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
 use super::*;
+use crate::base::fsio;
 use crate::data::dataset::LatentsRef;
+use crate::data::dataset::{Kind, PictureRow};
 use crate::data::manifest::{DatasetManifest, Layout};
+use crate::data::pool::Pool;
 use crate::data::writer::{DatasetWriter, Finish, latents_name};
+use crate::prompts::{Axes, caption_id};
 
 /// A picture of the test's data set: subject, named values, classifier's gender, dropped.
 struct Shot(

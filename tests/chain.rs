@@ -3,17 +3,19 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use image::{Rgb, RgbImage};
 use popalign::judge::chain::{Chain, Error, Verdict};
 use popalign::runtime::{Ep, Runtime, SessionOptions};
 
+#[path = "process/mod.rs"]
+mod process;
+
 /// A bundle with nothing but the demo model's classifier and manifest.
 fn bundle(dir: &Path) -> PathBuf {
     let out = dir.join("bundle");
     let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo");
-    let status = Command::new(env!("CARGO_BIN_EXE_pa-export"))
+    let status = process::pa_export()
         .args([demo.as_os_str(), "-o".as_ref(), out.as_os_str()])
         .args(["--parts", "classifier"])
         .status();

@@ -1,5 +1,7 @@
 //! Every sampler against diffusers' schedulers, frozen by `scripts/oracle/schedulers.py`.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::Path;
 
 use clap::ValueEnum;

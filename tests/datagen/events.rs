@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use crate::world::{SDXL, World, stderr};
+use crate::process::stderr;
+use crate::world::{SDXL, World};
 
 fn events(world: &World, out: &str, options: &[&str]) -> (Option<i32>, Vec<Value>) {
     let output = world.run(out, options);

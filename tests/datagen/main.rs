@@ -4,6 +4,8 @@
 
 mod events;
 mod oracle;
+#[path = "../process/mod.rs"]
+mod process;
 mod refused;
 mod resume;
 mod world;

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::world::{Model, SDXL, World, assemble, listing, same, stderr};
+use crate::process::{self, failed, stderr};
+use crate::world::{Model, SDXL, World, assemble, listing, same};
 
 /// Expects exit code 1 and a message that holds all of `expected`, and no data set.
 #[track_caller]
@@ -15,13 +16,7 @@ fn refused(world: &World, options: &[&str], expected: &[&str]) {
 
 #[track_caller]
 fn ends(world: &World, options: &[&str], code: i32, expected: &[&str]) {
-    let output = world.run("out", options);
-    let text = stderr(&output);
-    assert_eq!(output.status.code(), Some(code), "{text}");
-    for part in expected {
-        assert!(text.contains(part), "{text:?} should contain {part:?}");
-    }
-    assert_eq!(text.matches("error: ").count(), 1, "{text}");
+    failed(&world.run("out", options), code, expected);
 }
 
 fn world() -> World {
@@ -52,7 +47,7 @@ fn prompts_that_are_none() {
 fn a_list_of_lines_is_read_and_text_that_is_none_is_refused() {
     let world = world();
     let run = |name: &str| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pa-datagen"));
+        let mut command = process::pa_datagen();
         command.args(["--ep", "cpu", "--model"]).arg(&SDXL.bundle);
         command.arg("--prompts").arg(world.path(name));
         command.arg("--out").arg(world.path("out")).args(QUICK);
@@ -125,7 +120,7 @@ fn options_that_this_model_can_not_follow() {
         "out",
         "--trt",
     ];
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pa-datagen"));
+    let mut command = process::pa_datagen();
     let run = command
         .args(gpu)
         .current_dir(world.path(""))

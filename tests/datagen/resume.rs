@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use popalign::data::dataset::Dataset;
 use popalign::random::{Purpose, Stream};
 
-use crate::world::{DEMO, SDXL, World, json, listing, same, stderr};
+use crate::process::stderr;
+use crate::world::{DEMO, SDXL, World, json, listing, same};
 
 const PROMPTS: [&str; 3] = ["doctor", "cook", "man in a hat"];
 

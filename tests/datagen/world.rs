@@ -9,6 +9,8 @@ use std::sync::LazyLock;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::process::{self, stderr};
+
 /// A bundle and the fixture it was made of.
 pub(crate) struct Model {
     /// `tests/fixtures/pipeline/NAME`.
@@ -61,7 +63,7 @@ fn scratch(name: &str) -> PathBuf {
 impl Model {
     pub(crate) fn export(name: &str, source: PathBuf, options: &[&str]) -> Self {
         let bundle = scratch(name).join("bundle");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pa-export"));
+        let mut command = process::pa_export();
         command.arg(&source).arg("-o").arg(&bundle);
         let output = command.args(options).output().unwrap();
         assert!(output.status.success(), "{}", stderr(&output));
@@ -112,7 +114,7 @@ impl World {
 
     /// The command, writing into `out`, on the CPU.
     pub(crate) fn command(&self, out: &str, options: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pa-datagen"));
+        let mut command = process::pa_datagen();
         command
             .args(["--ep", "cpu", "--model"])
             .arg(&self.bundle)
@@ -145,10 +147,6 @@ impl World {
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         self.path(out)
     }
-}
-
-pub(crate) fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
 }
 
 /// Every file under a folder.

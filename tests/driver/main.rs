@@ -9,6 +9,8 @@
 #[path = "../shim/compile.rs"]
 mod compile_shim;
 mod operations;
+#[path = "../process/mod.rs"]
+mod process;
 mod stand_in;
 #[path = "../finetune/threads.rs"]
 mod threads;

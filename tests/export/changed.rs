@@ -128,7 +128,7 @@ fn another_file_system_gets_a_copy() {
         .arg(&out)
         .output()
         .unwrap();
-    let messages = crate::checkpoint::stderr(&output);
+    let messages = crate::process::stderr(&output);
     assert!(
         messages.contains("is on another file system: copied"),
         "{messages}"

@@ -6,6 +6,8 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
+use crate::process::{self, stderr};
+
 /// A temporary folder with a checkpoint in it: one of the oracle's random SDXLs, with a classifier,
 /// CLIP and the small files a pipeline has.
 pub(crate) struct World {
@@ -111,7 +113,7 @@ impl World {
 
 /// The command, where it can't find an ONNX Runtime, which exporting doesn't need, nor the hub.
 pub(crate) fn pa_export() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pa-export"));
+    let mut command = process::pa_export();
     command
         .env("ORT_DYLIB_PATH", "/nonexistent")
         .env("HF_HUB_OFFLINE", "1")
@@ -120,10 +122,6 @@ pub(crate) fn pa_export() -> Command {
         command.env_remove(name);
     }
     command
-}
-
-pub(crate) fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
 }
 
 /// Copies a folder's files (really: tests write into them).

@@ -7,8 +7,9 @@ use std::path::Path;
 use popalign::bundle::{Bundle, Part};
 use popalign::tensors::{NewTensor, Weights, write_safetensors};
 
-use crate::checkpoint::{World, pa_export, stderr};
+use crate::checkpoint::{World, pa_export};
 use crate::outputs::same;
+use crate::process::stderr;
 
 /// Exports with more options than the world's own command, expecting success.
 #[track_caller]

@@ -10,8 +10,9 @@ use popalign::graph::DType;
 use popalign::runtime::{ElementType, Ep, Runtime, SessionOptions};
 use popalign::tensors::{DType as Stored, NewTensor, Weights, write_safetensors};
 
-use crate::checkpoint::{World, pa_export, stderr};
+use crate::checkpoint::{World, pa_export};
 use crate::outputs::{DRAWING, same};
+use crate::process::stderr;
 
 /// Says in the VAE's configuration whether it overflows fp16.
 fn force_upcast(world: &World, on: bool) {

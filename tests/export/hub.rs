@@ -7,9 +7,10 @@ use std::process::Output;
 
 use popalign::bundle::{Bundle, Part};
 
-use crate::checkpoint::{World, pa_export, stderr};
+use crate::checkpoint::{World, pa_export};
 use crate::hub_server::{COMMIT, Faults, HubServer, TOKEN};
 use crate::outputs::same;
+use crate::process::stderr;
 
 /// A repository with more in it than an export needs, and a hub that serves it.
 struct Hub {

@@ -11,6 +11,8 @@ mod hub_server;
 mod merged;
 mod outputs;
 mod planned;
+#[path = "../process/mod.rs"]
+mod process;
 mod refused;
 mod single;
 mod written;

@@ -10,8 +10,9 @@ use popalign::lora;
 use popalign::lora::{Factors, KohyaNames, LoraAdapter};
 use popalign::tensors::{NewTensor, write_safetensors};
 
-use crate::checkpoint::{World, pa_export, stderr};
+use crate::checkpoint::{World, pa_export};
 use crate::outputs::{outputs, outputs_with};
+use crate::process::{self, stderr};
 
 /// Merging rounds each weight once to the fp16 it is stored in; the graph adds in fp32.
 const ROUNDING: f32 = 2e-2;
@@ -190,7 +191,7 @@ fn adapters_that_are_no_plain_lora_are_named() {
 }
 
 fn inspect(option: &str, bundle: &Path) -> (bool, String, String) {
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pa-export"));
+    let mut command = process::pa_export();
     let output = command.arg(option).arg(bundle).output().unwrap();
     let text = String::from_utf8(output.stdout.clone()).unwrap();
     (output.status.success(), text, stderr(&output))

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use popalign::bundle::Part;
 
-use crate::checkpoint::{World, pa_export, stderr};
+use crate::checkpoint::{World, pa_export};
 use crate::outputs::outputs;
+use crate::process::stderr;
 
 /// The estimates that `--plan` prints: (part, batch, activations in bytes).
 fn plan(src: &Path, options: &[&str]) -> Vec<(String, u64, u64)> {

@@ -7,18 +7,13 @@ use std::process::Command;
 
 use popalign::tensors::{DType, NewTensor, Weights, write_safetensors};
 
-use crate::checkpoint::{World, pa_export, stderr};
+use crate::checkpoint::{World, pa_export};
+use crate::process::{failed, stderr};
 
 /// Expects exit code 1 and a message that holds all of `expected`, and nothing written.
 #[track_caller]
 fn refused(world: &World, options: &[&str], expected: &[&str]) {
-    let output = world.export(options);
-    let text = stderr(&output);
-    assert_eq!(output.status.code(), Some(1), "{text}");
-    for part in expected {
-        assert!(text.contains(part), "{text:?} should contain {part:?}");
-    }
-    assert_eq!(text.matches("error: ").count(), 1, "{text}");
+    failed(&world.export(options), 1, expected);
     assert_eq!(world.leftovers(), [""; 0], "something was left behind");
 }
 

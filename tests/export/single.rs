@@ -11,8 +11,9 @@ use popalign::family::Family;
 use popalign::family::checkpoint::Checkpoint;
 use popalign::tensors::{DType, NewTensor, Weights, write_safetensors};
 
-use crate::checkpoint::{World, pa_export, stderr};
+use crate::checkpoint::{World, pa_export};
 use crate::outputs::{DRAWING, same};
+use crate::process::stderr;
 
 /// A checkpoint of `scripts/oracle/checkpoints.py`; diffusers' converter reads it as the folder
 /// that it was made of.

@@ -6,8 +6,9 @@ use std::os::unix::fs::MetadataExt;
 use popalign::bundle::{Bundle, Error, Part};
 use popalign::runtime::{Feed, Runtime, SessionOptions, TensorSpec};
 
-use crate::checkpoint::{World, stderr};
+use crate::checkpoint::World;
 use crate::outputs::inputs;
+use crate::process::stderr;
 
 fn names(specs: &[TensorSpec]) -> Vec<&str> {
     specs.iter().map(|s| s.name.as_str()).collect()

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use popalign::tensors::{DType, NewTensor, Weights, write_safetensors};
 
-use crate::world::{World, stderr, tensors};
+use crate::process::stderr;
+use crate::world::{World, tensors};
 
 /// Sums over many elements of fp16 products point where fp32's do.
 const COSINE: f64 = 0.999;

@@ -4,6 +4,8 @@
 
 mod half;
 mod mixed;
+#[path = "../process/mod.rs"]
+mod process;
 mod ranks;
 mod refused;
 mod resume;

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::process::{stderr, succeeded};
 use crate::resume::{CUT, lora};
 use crate::trace::Step;
-use crate::world::{LATENT, World, log, stderr, succeeded, tensors};
+use crate::world::{LATENT, World, log, tensors};
 
 /// Channels, height and width of the second data set's latents.
 const OTHER: [usize; 3] = [4, 4, 10];

@@ -91,7 +91,7 @@ fn ranks_that_differ_are_found_out() {
 fn a_build_without_mpi_says_so() {
     let output = World::new().run(&["--mpi", "--steps", "1"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(crate::world::stderr(&output).contains("--features mpi"));
+    assert!(crate::process::stderr(&output).contains("--features mpi"));
 }
 
 /// Under `mpirun` with two processes: the same files as one process writes. A rank that fails takes

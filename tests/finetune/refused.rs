@@ -7,7 +7,8 @@ use std::process::{Command, Output, Stdio};
 use popalign::base::fsio;
 use popalign::tensors::{NewTensor, Weights, write_safetensors};
 
-use crate::world::{LATENT, World, files, stderr};
+use crate::process::{self, failed, stderr};
+use crate::world::{LATENT, World, files};
 
 /// Expects exit code 1, one message that holds all of `expected`, and no output folder.
 #[track_caller]
@@ -18,13 +19,7 @@ pub(crate) fn refused(world: &World, options: &[&str], expected: &[&str]) {
 
 #[track_caller]
 fn fails(world: &World, options: &[&str], expected: &[&str]) {
-    let output = world.run(options);
-    let text = stderr(&output);
-    assert_eq!(output.status.code(), Some(1), "{text}");
-    for part in expected {
-        assert!(text.contains(part), "{text:?} should contain {part:?}");
-    }
-    assert_eq!(text.matches("error: ").count(), 1, "{text}");
+    failed(&world.run(options), 1, expected);
 }
 
 #[test]
@@ -103,7 +98,7 @@ fn options_that_cannot_be() {
 /// A run with one option and, besides, only what is needed: the world's own options would come first,
 /// and clap takes each once.
 fn alone(world: &World, option: &str, value: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pa-finetune"));
+    let mut command = process::pa_finetune();
     let folders = [
         ("--model", world.bundle()),
         ("--data", world.data()),

@@ -9,7 +9,8 @@ use std::time::Duration;
 use popalign::tensors::{DType, Tensor};
 use serde_json::Value;
 
-use crate::world::{World, files, log, stderr, succeeded, tensors};
+use crate::process::{stderr, succeeded};
+use crate::world::{World, files, log, tensors};
 
 const OPTIONS: [&str; 12] = [
     "--steps",

@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 
 use popalign::tensors::DType;
 
-use crate::world::{World, log, succeeded, tensors};
+use crate::process::succeeded;
+use crate::world::{World, log, tensors};
 
 /// Errors of the graph in single precision, as a share of the largest value (see `tests/nets.rs`),
 /// after a few steps of its own.

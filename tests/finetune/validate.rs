@@ -20,9 +20,10 @@ use popalign::prompts::caption_id;
 use popalign::runtime::{Runtime, SessionOptions};
 use serde_json::Value;
 
+use crate::process::{stderr, succeeded};
 use crate::refused::refused;
 use crate::resume::{assert_same, until};
-use crate::world::{World, files, stderr, succeeded};
+use crate::world::{World, files};
 
 /// A short run on the demo that validates after 0, 3, 6 and 7 steps, three pictures of each caption.
 const OPTIONS: [&str; 18] = [

@@ -2,8 +2,9 @@
 
 use std::fs;
 
+use crate::process::succeeded;
 use crate::trace::{ROUNDING, Step, close, loss, softplus_of_minus};
-use crate::world::{World, log, succeeded};
+use crate::world::{World, log};
 
 /// A list of pairs with weights: each multiplies its pair's factors and terms.
 #[test]

@@ -18,6 +18,8 @@ use popalign::tensors::{Tensor, Weights};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::process::{self, succeeded};
+
 /// The random model that most tests train: SDXL's kind, two layers per block.
 pub(crate) const MODEL: &str = "sdxl_3";
 /// Channels, height and width of its latents: not square, and small.
@@ -51,7 +53,7 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let world = Self { dir };
         let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo");
-        let export = Command::new(env!("CARGO_BIN_EXE_pa-export"))
+        let export = process::pa_export()
             .arg(demo)
             .arg("-o")
             .arg(world.bundle())
@@ -61,7 +63,7 @@ impl World {
         succeeded(&export);
         let prompts = world.dir().join("prompts.csv");
         fs::write(&prompts, "Prompt\ndoctor\nnurse\n").unwrap();
-        let drawn = Command::new(env!("CARGO_BIN_EXE_pa-datagen"))
+        let drawn = process::pa_datagen()
             .arg("--model")
             .arg(world.bundle())
             .arg("--prompts")
@@ -132,14 +134,14 @@ impl World {
 
     /// Exports the bundle (again).
     pub(crate) fn export(&self, options: &[&str]) {
-        let output = Command::new(env!("CARGO_BIN_EXE_pa-export"))
+        let output = process::pa_export()
             .arg(self.source())
             .arg("-o")
             .arg(self.bundle())
             .args(options)
             .output()
             .unwrap();
-        assert!(output.status.success(), "{}", stderr(&output));
+        succeeded(&output);
     }
 
     /// Width of the model's text embeddings and length of the pooled one.
@@ -212,7 +214,7 @@ impl World {
     }
 
     pub(crate) fn command_into(&self, out: &Path, options: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pa-finetune"));
+        let mut command = process::pa_finetune();
         command
             .arg("--model")
             .arg(self.bundle())
@@ -235,15 +237,6 @@ impl World {
     pub(crate) fn trained(&self, options: &[&str]) {
         succeeded(&self.run(options));
     }
-}
-
-#[track_caller]
-pub(crate) fn succeeded(output: &Output) {
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(output));
-}
-
-pub(crate) fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
 }
 
 fn rows() -> Vec<PictureRow> {

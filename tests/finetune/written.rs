@@ -8,7 +8,8 @@ use popalign::bundle::Bundle;
 use popalign::lora;
 use serde_json::{Value, json};
 
-use crate::world::{World, files, log, stderr, tensors};
+use crate::process::stderr;
+use crate::world::{World, files, log, tensors};
 
 const OPTIONS: [&str; 8] = [
     "--steps", "4", "--batch", "4", "--warmup", "1", "--lr", "1e-2",

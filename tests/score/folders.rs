@@ -5,7 +5,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::world::{at, bundle, pa_score, portrait, scores, stderr};
+use crate::process::stderr;
+use crate::world::{at, bundle, pa_score, portrait, scores};
 
 fn copy(name: &str, to: &Path) {
     fs::create_dir_all(to.parent().unwrap()).unwrap();

@@ -6,6 +6,8 @@ mod compared;
 mod folders;
 mod oracle;
 mod people;
+#[path = "../process/mod.rs"]
+mod process;
 mod refused;
 mod report;
 mod shares;

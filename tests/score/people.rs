@@ -4,7 +4,8 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::world::{at, before_and_after, compare, scores, stderr};
+use crate::process::stderr;
+use crate::world::{at, before_and_after, compare, scores};
 
 #[test]
 fn sheets_hide_the_sides_and_ratings_bring_them_back() {

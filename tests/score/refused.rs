@@ -9,7 +9,8 @@ use popalign::runtime::{Ep, SessionOptions};
 use popalign::score::{self, Error, Event, Request};
 use serde_json::json;
 
-use crate::world::{bare, bundle, dataset, neutral, pa_score, portrait, stderr};
+use crate::process::stderr;
+use crate::world::{bare, bundle, dataset, neutral, pa_score, portrait};
 
 /// Runs a command that must fail and returns what it said.
 fn refused(command: &mut Command, code: i32, dir: &Path) -> String {

@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use crate::world::{before_and_after, compare, pa_score, portrait, stderr};
+use crate::process::stderr;
+use crate::world::{before_and_after, compare, pa_score, portrait};
 
 /// The values of an attribute in a page.
 fn attributes<'a>(page: &'a str, name: &str) -> Vec<&'a str> {

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use crate::process::{self, stderr};
 
 /// The portraits that `scripts/oracle/score.py` drew: `male-light-young` …, `ambiguous`, `house`.
 pub(crate) fn portrait(name: &str) -> PathBuf {
@@ -29,7 +31,7 @@ pub(crate) fn bundle() -> &'static Path {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("bundle");
         let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo");
-        let output = Command::new(env!("CARGO_BIN_EXE_pa-export"))
+        let output = process::pa_export()
             .arg(demo)
             .arg("-o")
             .arg(&path)
@@ -114,13 +116,9 @@ pub(crate) fn pa_score() -> Command {
 
 /// `pa-score` without a bundle.
 pub(crate) fn bare() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pa-score"));
+    let mut command = process::pa_score();
     command.args(["--ep", "cpu", "--bootstrap", "200"]);
     command
-}
-
-pub(crate) fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// Runs a command that must succeed and reads the scores it wrote.

@@ -17,7 +17,7 @@ use nets_support::{Part, cases, fixtures, open_with, relative_error, run};
 use popalign::graph::Graph;
 use popalign::lora::LoraSpec;
 use popalign::nets::clip::ClipConfig;
-use popalign::nets::graphs::{self, Options, Plan};
+use popalign::nets::graphs::{self, Options, PlannedSizes};
 use popalign::nets::read_config;
 use popalign::runtime::{Ep, Session, SessionOptions};
 use popalign::tensors::Weights;
@@ -188,7 +188,7 @@ fn gradients_equal_autograd_with_peft() {
 #[test]
 fn recomputed_gradients_have_the_same_bits() {
     let small = Options {
-        plan: Plan {
+        plan: PlannedSizes {
             batch: 1,
             latent: [8, 8],
         },

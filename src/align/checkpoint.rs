@@ -32,7 +32,7 @@ const SECOND: &str = "exp_avg_sq";
 const LORA: &str = "pytorch_lora_weights.safetensors";
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Manifest {
+struct SnapshotManifest {
     format: String,
     step: u32,
     sha256: BTreeMap<String, String>,
@@ -51,7 +51,7 @@ pub struct Skipped {
 
 /// How often a run saves, and what it keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Plan {
+pub struct SavePlan {
     /// Steps between checkpoints.
     pub every: u32,
     /// Steps of the run; the last one is saved too.
@@ -60,7 +60,7 @@ pub struct Plan {
     pub keep: usize,
 }
 
-impl Plan {
+impl SavePlan {
     /// Whether an unbroken run saves after this step.
     pub fn saves(&self, step: u32) -> bool {
         step.is_multiple_of(self.every.max(1)) || step == self.steps
@@ -71,7 +71,12 @@ impl Plan {
 ///
 /// # Errors
 /// When a file cannot be written; older checkpoints are then still there.
-pub fn save(out: &Path, factors: &FactorSet, snapshot: &Snapshot, plan: Plan) -> Result<PathBuf> {
+pub fn save(
+    out: &Path,
+    factors: &FactorSet,
+    snapshot: &Snapshot,
+    plan: SavePlan,
+) -> Result<PathBuf> {
     let dir = path(out, snapshot.step);
     fsio::create_dir_all(out.join(FOLDER))?;
     let staged = AtomicDir::create(&dir)?;
@@ -107,7 +112,7 @@ fn write(dir: &Path, factors: &FactorSet, snapshot: &Snapshot) -> Result<()> {
         .into_iter()
         .map(|name| Ok((name.to_owned(), fsio::sha256(&dir.join(name))?)))
         .collect::<Result<_>>()?;
-    let manifest = Manifest {
+    let manifest = SnapshotManifest {
         format: FORMAT.to_owned(),
         step: snapshot.step,
         sha256,
@@ -197,7 +202,7 @@ fn load(dir: &Path, factors: &FactorSet) -> std::result::Result<Snapshot, String
     }
     let text = |e: &dyn std::fmt::Display| e.to_string();
     let bytes = fsio::read(&path).map_err(|e| text(&e))?;
-    let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|e| text(&e))?;
+    let manifest: SnapshotManifest = serde_json::from_slice(&bytes).map_err(|e| text(&e))?;
     if manifest.format != FORMAT {
         return Err(format!(
             "its format is {}, expected {FORMAT}",
@@ -281,7 +286,7 @@ fn read_codes(
 ///
 /// # Errors
 /// When the folder refuses.
-pub fn prune(out: &Path, newest: u32, plan: Plan) -> Result<()> {
+pub fn prune(out: &Path, newest: u32, plan: SavePlan) -> Result<()> {
     fsio::remove_partial(&out.join(FOLDER))?;
     let mut kept = 0;
     for (step, dir) in folders(out)?.into_iter().rev() {

@@ -47,7 +47,7 @@ pub(super) const SCHEDULER: &str = "scheduler/scheduler_config.json";
 
 /// `manifest.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Manifest {
+pub(super) struct RunManifest {
     format: String,
     config: Map<String, Value>,
     inputs: BTreeMap<String, String>,
@@ -63,7 +63,7 @@ pub(super) fn describe(
     pool: &Pool,
     pairs: String,
     runtime: &Runtime,
-) -> Result<Manifest> {
+) -> Result<RunManifest> {
     let graph = bundle.part(Part::UnetGrad)?;
     let weights: Vec<String> = bundle
         .weight_files(Part::UnetGrad)?
@@ -89,7 +89,7 @@ pub(super) fn describe(
         let entries = entries.into_iter();
         entries.map(|(k, v)| (k.to_owned(), v)).collect()
     };
-    Ok(Manifest {
+    Ok(RunManifest {
         format: FORMAT.to_owned(),
         config: to_map(config),
         inputs: own(inputs.into()),
@@ -98,7 +98,7 @@ pub(super) fn describe(
     })
 }
 
-impl Manifest {
+impl RunManifest {
     /// Adds to the configuration.
     pub(super) fn put(&mut self, key: &str, value: Value) {
         self.config.insert(key.to_owned(), value);
@@ -119,9 +119,9 @@ pub(super) enum Ended {
 #[derive(Debug)]
 pub(super) struct Output {
     dir: PathBuf,
-    manifest: Manifest,
+    manifest: RunManifest,
     /// What the folder's manifest says, of a run begun before.
-    found: Option<Manifest>,
+    found: Option<RunManifest>,
     _lock: File,
 }
 
@@ -130,9 +130,9 @@ impl Output {
     ///
     /// # Errors
     /// [`Error::Exists`], [`Error::Foreign`], [`Error::Changed`], [`Error::Locked`].
-    pub(super) fn open(dir: &Path, manifest: Manifest, resume: bool) -> Result<Self> {
+    pub(super) fn open(dir: &Path, manifest: RunManifest, resume: bool) -> Result<Self> {
         // Refused before anything is touched; what counts is the second look, under the lock.
-        let look = || -> Result<Option<Manifest>> {
+        let look = || -> Result<Option<RunManifest>> {
             let found = begun(dir, resume)?;
             if let Some(found) = &found {
                 same_run(&dir.join(MANIFEST), found, &manifest)?;
@@ -167,10 +167,10 @@ impl Output {
         }
         fsio::remove_partial(&self.dir)?;
         let path = self.dir.join(MANIFEST);
-        let unchanged = |found: &Manifest| {
+        let unchanged = |found: &RunManifest| {
             let outcome = found.outcome.clone();
             *found
-                == Manifest {
+                == RunManifest {
                     outcome,
                     ..self.manifest.clone()
                 }
@@ -226,7 +226,7 @@ impl Output {
 }
 
 /// The manifest of the run that is in the folder, if one is.
-fn begun(dir: &Path, resume: bool) -> Result<Option<Manifest>> {
+fn begun(dir: &Path, resume: bool) -> Result<Option<RunManifest>> {
     let path = dir.join(MANIFEST);
     let foreign = |problem: &str| Error::Foreign {
         dir: dir.to_path_buf(),
@@ -257,10 +257,10 @@ fn begun(dir: &Path, resume: bool) -> Result<Option<Manifest>> {
 }
 
 /// Checks that going on with `was` as `now` gives the run that `now` says.
-fn same_run(path: &Path, was: &Manifest, now: &Manifest) -> Result<()> {
+fn same_run(path: &Path, was: &RunManifest, now: &RunManifest) -> Result<()> {
     // More steps of a schedule that doesn't ask how many there are is the same run, longer.
     let total = now.config.get("schedule").is_some_and(needs_total);
-    let facts = |m: &Manifest| -> Facts {
+    let facts = |m: &RunManifest| -> Facts {
         let config = m.config.iter().map(|(k, v)| (k.clone(), v.to_string()));
         let inputs = m.inputs.iter().map(|(k, v)| (k.clone(), v.clone()));
         // Of epochs only that there are some counts: they shuffle.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::factors::FactorSet;
 use super::model::UnetGrad;
-use super::output::{self, Manifest};
+use super::output::{self, RunManifest};
 use super::ranks::Ranks;
 use super::request::{PairSource, Request};
 use super::{Error, Result};
@@ -148,7 +148,7 @@ pub(super) struct Loaded {
     pub(super) pool: Pool,
     pub(super) axes: Option<Axes>,
     pub(super) pairs: Pairs,
-    pub(super) manifest: Manifest,
+    pub(super) manifest: RunManifest,
     /// The request, with the steps that its epochs take.
     pub(super) request: Request,
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::checkpoint::{Plan, Skipped};
+use super::checkpoint::{SavePlan, Skipped};
 use super::config::Config;
 use super::log::Line;
 use super::validation::{Record, Validation};
@@ -106,8 +106,8 @@ pub enum Finish {
 }
 
 impl Request {
-    pub(super) fn plan(&self) -> Plan {
-        Plan {
+    pub(super) fn plan(&self) -> SavePlan {
+        SavePlan {
             every: self.environment.save_every.max(1),
             steps: self.config.steps,
             keep: self.environment.keep.max(1),

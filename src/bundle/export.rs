@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::event::Report;
 use super::link::link_weights;
-use super::manifest::{FORMAT, Manifest};
+use super::manifest::{BundleManifest, FORMAT};
 use super::merge::Adapters;
 use super::place::output;
 use super::source::Source;
@@ -29,7 +29,7 @@ pub fn export(
     options: &Options,
     stop: &Stop,
     observe: &mut dyn FnMut(Event<'_>),
-) -> Result<Manifest> {
+) -> Result<BundleManifest> {
     options.check()?;
     let report = &mut Report { stop, observe };
     let source = Source::open(src, options, report)?;
@@ -45,7 +45,7 @@ pub fn export(
         report.step(Event::Part { part, info, time })?;
     }
     writer.report_unused(&parts, report)?;
-    let manifest = Manifest {
+    let manifest = BundleManifest {
         format: FORMAT,
         popalign: env!("CARGO_PKG_VERSION").into(),
         pipeline: source.pipeline(),

@@ -20,7 +20,7 @@ pub(super) const FORMAT: u32 = 1;
 
 /// Everything `bundle.json` says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Manifest {
+pub struct BundleManifest {
     /// Format of this file; 1.
     pub format: u32,
     /// Version of popalign that wrote it.
@@ -75,7 +75,7 @@ pub struct PartInfo {
     pub parameters: u64,
     /// Inputs without a default.
     pub inputs: Vec<Port>,
-    /// Outputs; those of `unet_grad` without its `grad.*`, which follow from [`Manifest::lora`].
+    /// Outputs; those of `unet_grad` without its `grad.*`, which follow from [`BundleManifest::lora`].
     pub outputs: Vec<Port>,
     /// The weight files it points into, within the bundle.
     pub weights: Vec<String>,
@@ -158,7 +158,7 @@ pub struct LoraInfo {
     pub modules: Vec<LoraModule>,
 }
 
-impl Manifest {
+impl BundleManifest {
     /// Reads `dir/bundle.json`.
     pub(super) fn read(dir: &Path) -> Result<Self> {
         let not = |problem: String| Error::NotABundle {

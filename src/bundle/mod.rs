@@ -32,7 +32,7 @@ pub use export::export;
 pub use identity::Identity;
 pub use inspect::Verified;
 pub use manifest::{
-    Converted, Link, LoraInfo, MANIFEST, Manifest, Merged, PartInfo, Port, WeightFile,
+    BundleManifest, Converted, Link, LoraInfo, MANIFEST, Merged, PartInfo, Port, WeightFile,
 };
 pub use open::Bundle;
 pub use options::{Adapter, Options, Planned};

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::manifest::{LoraInfo, Manifest, PartInfo, WeightFile};
+use super::manifest::{BundleManifest, LoraInfo, PartInfo, WeightFile};
 use super::verify::verify;
 use super::{Error, Identity, Part, Result, Target};
 use crate::base::{fsio, json};
@@ -14,7 +14,7 @@ use crate::runtime::{Ep, Runtime, Session, SessionOptions, resolve};
 #[derive(Debug, Clone)]
 pub struct Bundle {
     dir: PathBuf,
-    manifest: Manifest,
+    manifest: BundleManifest,
 }
 
 impl Bundle {
@@ -29,7 +29,7 @@ impl Bundle {
     /// altered, [`Error::SourceMoved`], [`Error::SourceChanged`].
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
-        let manifest = Manifest::read(dir)?;
+        let manifest = BundleManifest::read(dir)?;
         verify(dir, &manifest)?;
         Ok(Self {
             dir: dir.to_path_buf(),
@@ -43,7 +43,7 @@ impl Bundle {
     }
 
     /// What `bundle.json` says.
-    pub fn config(&self) -> &Manifest {
+    pub fn config(&self) -> &BundleManifest {
         &self.manifest
     }
 

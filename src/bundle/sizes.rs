@@ -16,7 +16,7 @@ pub(super) fn graph_options(source: &Source, options: &Options) -> Result<graphs
         Ok(unet) => sample_size(&unet),
         Err(_) => None,
     };
-    let mut plan = graphs::Plan::default();
+    let mut plan = graphs::PlannedSizes::default();
     plan.latent = own.unwrap_or(plan.latent);
     if let Some([width, height]) = options.plan.size {
         let (factor, multiple) = (factor(source)?, multiple(source)?);

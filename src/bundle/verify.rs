@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use super::identity::Identity;
-use super::manifest::{Manifest, WeightFile, modified};
+use super::manifest::{BundleManifest, WeightFile, modified};
 use super::{Error, Result};
 
 /// What became of a file.
@@ -18,7 +18,7 @@ enum State {
 }
 
 /// Checks every file that the manifest names.
-pub(super) fn verify(dir: &Path, manifest: &Manifest) -> Result<()> {
+pub(super) fn verify(dir: &Path, manifest: &BundleManifest) -> Result<()> {
     let damaged = |file: &str, problem: String| Error::Damaged {
         dir: dir.to_path_buf(),
         file: file.to_owned(),

@@ -35,5 +35,5 @@ pub use grad::gradients;
 pub use memory::Memory;
 pub use onnx::external_files;
 pub use op::{Binary, Contrib, Conv, Op, Pool, Real, Reduction, Unary};
-pub use recompute::{Part, Recompute};
+pub use recompute::{Recompute, Segment};
 pub use write::Onnx;

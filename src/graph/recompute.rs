@@ -12,9 +12,9 @@ pub enum Recompute {
     Blocks,
 }
 
-/// What a part of a network is, as far as computing it again goes.
+/// What a segment of a network is, as far as computing it again goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum Segment {
     /// Layers with weights: most of the time.
     Block,
     /// Attention's scores, their softmax and what it weighs.

@@ -10,7 +10,7 @@
 //! checkpointed gradient computes again.
 
 use super::{Error, Result};
-use crate::graph::{DType, Dim, Graph, Part, Value};
+use crate::graph::{DType, Dim, Graph, Segment, Value};
 
 /// `softmax(q kᵀ / √d + mask) v` for `heads` heads: `q` [B, N, C], `k` and `v` [B, M, C], `mask`
 /// broadcasting to [B, heads, N, M]; result [B, N, C]. The caller has checked that C divides.
@@ -36,7 +36,7 @@ pub(super) fn attention(
     let k = g.transpose(k, &[0, 1, 3, 2])?;
     let mixed = in_groups(g, cuts.heads, 1, [q, k, v], |g, [q, k, v]| {
         in_query_parts(g, cuts.queries, q, |g, q| {
-            g.checkpointed(Part::Scores, |g| mix(g, [q, k, v], mask))
+            g.checkpointed(Segment::Scores, |g| mix(g, [q, k, v], mask))
         })
     })?;
     let joined = g.transpose(mixed, &[0, 2, 1, 3])?;

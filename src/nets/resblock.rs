@@ -1,7 +1,7 @@
 //! What the UNet and the VAE share: `ResnetBlock2D` (diffusers `models/resnet.py`) and halving.
 
 use super::{Params, Result};
-use crate::graph::{Conv, Graph, Part, Value};
+use crate::graph::{Conv, Graph, Segment, Value};
 
 /// Sizes of a residual block.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +59,7 @@ fn normal_silu(
     channels: u64,
     r: &Residual,
 ) -> Result<Value> {
-    g.checkpointed(Part::Activation, |g| {
+    g.checkpointed(Segment::Activation, |g| {
         let normal = w.within(g, norm, |g, w| {
             w.group_norm(g, x, channels, r.groups, r.epsilon)
         })?;

@@ -1,6 +1,6 @@
 //! What graphs keep while they run: the estimate, and what gradients compute again instead.
 
-use popalign::graph::{Conv, DType, Data, Dim, Graph, Part, Recompute, Unary, Value, gradients};
+use popalign::graph::{Conv, DType, Data, Dim, Graph, Recompute, Segment, Unary, Value, gradients};
 
 use crate::{Array, Case, FORWARD, dot, norm};
 
@@ -38,9 +38,9 @@ fn deep(positions: u64, what: Recompute, recomputes: bool) -> Graph {
     let mut h = g.mul(x, scale).unwrap();
     for _ in 0..12 {
         h = g
-            .checkpointed(Part::Block, |g| {
+            .checkpointed(Segment::Block, |g| {
                 let inner = g.linear(h, wide, None)?;
-                let inner = g.checkpointed(Part::Activation, |g| {
+                let inner = g.checkpointed(Segment::Activation, |g| {
                     let active = g.gelu(inner)?;
                     g.mul(active, inner)
                 })?;

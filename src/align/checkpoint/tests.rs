@@ -2,7 +2,7 @@ use super::*;
 use crate::bundle::LoraInfo;
 use crate::lora::LoraModule;
 
-const PLAN: Plan = Plan {
+const PLAN: SavePlan = SavePlan {
     every: 10,
     steps: 45,
     keep: 2,
@@ -127,7 +127,7 @@ fn the_latest_planned_ones_are_kept() {
 fn damaged_ones_are_passed_over_and_leftovers_removed() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path();
-    let plan = Plan { keep: 9, ..PLAN };
+    let plan = SavePlan { keep: 9, ..PLAN };
     for step in [10, 20, 30, 40] {
         save(out, &factors(), &snapshot(step, false), plan).unwrap();
     }

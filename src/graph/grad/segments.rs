@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::graph::{Graph, Part, Recompute, Value};
+use crate::graph::{Graph, Recompute, Segment, Value};
 
 /// Where only cheap parts are computed again, one whose insides take fewer bytes than this at the
 /// planned sizes is kept: its memory isn't worth the operations that computing it again adds.
@@ -40,14 +40,14 @@ impl Graph {
 
     /// Builds a part of the network that is computed again for its gradient where
     /// [`Graph::recompute`] says so.
-    pub fn checkpointed<T>(&mut self, part: Part, body: impl FnOnce(&mut Self) -> T) -> T {
+    pub fn checkpointed<T>(&mut self, part: Segment, body: impl FnOnce(&mut Self) -> T) -> T {
         let start = self.nodes.len();
         let result = body(self);
         let nodes = start..self.nodes.len();
         let again = match (self.recompute, part) {
-            (Recompute::Nothing, _) | (Recompute::Cheap, Part::Block) => false,
+            (Recompute::Nothing, _) | (Recompute::Cheap, Segment::Block) => false,
             (Recompute::Cheap, _) => self.planned_bytes(nodes.clone()) >= SMALL_PART,
-            (Recompute::Blocks, _) => part != Part::Activation,
+            (Recompute::Blocks, _) => part != Segment::Activation,
         };
         if again && !nodes.is_empty() {
             self.segments.push(nodes);

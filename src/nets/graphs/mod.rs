@@ -14,7 +14,7 @@ mod text;
 mod unet;
 mod unet_grad;
 
-pub use options::{Options, Plan};
+pub use options::{Options, PlannedSizes};
 pub use pictures::{classifier, clip_vision, vae_decoder, vae_encoder};
 pub use text::{clip_text, text_encoder, text_encoder_2};
 pub use unet::{UnetGraph, unet};

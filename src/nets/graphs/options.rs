@@ -26,19 +26,19 @@ pub struct Options {
     /// many parts as that takes.
     pub score_limit: Option<u64>,
     /// The sizes to lay graphs out for.
-    pub plan: Plan,
+    pub plan: PlannedSizes,
 }
 
 /// The sizes that graphs are laid out for. They run at any others too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Plan {
+pub struct PlannedSizes {
     /// Samples at once.
     pub batch: u64,
     /// Height and width of the latents.
     pub latent: [u64; 2],
 }
 
-impl Default for Plan {
+impl Default for PlannedSizes {
     /// One picture of SDXL's size.
     fn default() -> Self {
         Self {
@@ -56,7 +56,7 @@ impl Default for Options {
             time_ids: TIME_IDS as u64,
             checkpointing: false,
             score_limit: None,
-            plan: Plan::default(),
+            plan: PlannedSizes::default(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::config::{Block, MidBlock, UnetConfig};
 use super::transformer::{Transformer, transformer};
-use crate::graph::{Graph, Part, Value};
+use crate::graph::{Graph, Segment, Value};
 use crate::nets::resblock::{Residual, halving, residual};
 use crate::nets::{Params, Result};
 
@@ -84,7 +84,7 @@ impl Stage {
         };
         w.within(g, format_args!("resnets.{index}"), |g, w| {
             let temb = Some((self.temb, self.temb_width));
-            g.checkpointed(Part::Block, |g| residual(g, w, &sizes, x, temb))
+            g.checkpointed(Segment::Block, |g| residual(g, w, &sizes, x, temb))
         })
     }
 

@@ -1,7 +1,7 @@
 //! `Transformer2DModel` (diffusers `models/transformers/transformer_2d.py`) and its
 //! `BasicTransformerBlock` (`models/attention.py`): where the text enters the picture.
 
-use crate::graph::{Conv, Graph, Part, Value};
+use crate::graph::{Conv, Graph, Segment, Value};
 use crate::nets::attention::attention;
 use crate::nets::{Params, Result};
 
@@ -60,7 +60,7 @@ pub(super) fn transformer(
     let mut tokens = tokens;
     for layer in 0..t.layers {
         tokens = w.within(g, format_args!("transformer_blocks.{layer}"), |g, w| {
-            g.checkpointed(Part::Block, |g| block(g, w, t, tokens, text))
+            g.checkpointed(Segment::Block, |g| block(g, w, t, tokens, text))
         })?;
     }
     let output = if t.linear_projection {
@@ -114,7 +114,7 @@ fn attend(
 fn feed_forward(g: &mut Graph, w: &Params, c: u64, x: Value) -> Result<Value> {
     let inner = EXPANSION * c;
     let [value, gate] = w.within(g, "net.0.proj", |g, w| w.linear_halves(g, x, c, inner))?;
-    let gated = g.checkpointed(Part::Activation, |g| {
+    let gated = g.checkpointed(Segment::Activation, |g| {
         let gate = g.gelu(gate)?;
         g.mul(value, gate)
     })?;

@@ -13,6 +13,7 @@ use super::trainer::{Settings, Trainer};
 use super::validation::Inputs;
 use super::{Result, checkpoint};
 use crate::base::Stop;
+use crate::bundle::Bundle;
 use crate::device::{Cpu, Device};
 use crate::runtime::{ComputeStream, Ep, Runtime, SessionOptions};
 
@@ -123,16 +124,26 @@ fn run_on<D: Device>(
         stop,
         observe,
     )?;
+    if let Some(out) = out {
+        conclude(out, &trainer, &bundle, finish)?;
+    }
+    Ok(finish)
+}
+
+/// Writes what stands in the output folder at the end, if this is the end.
+fn conclude<D: Device, M: GradientModel<D>>(
+    out: Output,
+    trainer: &Trainer<D, M>,
+    bundle: &Bundle,
+    finish: Finish,
+) -> Result<()> {
     let ended = match finish {
         Finish::Done => Ended::Steps,
         Finish::Reached(_) => Ended::TargetDiscrepancy,
-        Finish::Interrupted(_) => return Ok(finish),
+        Finish::Interrupted(_) => return Ok(()),
     };
-    if let Some(out) = out {
-        let (snapshot, pairs) = (trainer.snapshot()?, trainer.source.pairs());
-        out.conclude(&snapshot, &trainer.factors, pairs, &bundle, ended)?;
-    }
-    Ok(finish)
+    let (snapshot, pairs) = (trainer.snapshot()?, trainer.source.pairs());
+    out.conclude(&snapshot, &trainer.factors, pairs, bundle, ended)
 }
 
 /// Goes on with the newest checkpoint, if that is asked for and there is one. Behind this every rank

@@ -24,7 +24,7 @@ from safetensors.numpy import load_file
 def train(args, out, micro_batch, ranks):
     command = [args.bin / "pa-finetune", "--model", args.bundle, "--data", args.data, "--out", out]
     command += ["--steps", args.steps, "--batch", args.batch, "--micro-batch", micro_batch, "--threads", args.threads]
-    command += ["--lr", 1e-3, "--warmup", 10, "--beta", 400]
+    command += ["--lr", 1e-3, "--warmup", 10, "--beta", 400, "--unfiltered"]
     if ranks > 1:
         command = ["mpirun", "--allow-run-as-root", "--oversubscribe", "-n", ranks, *command, "--mpi"]
     subprocess.run([str(part) for part in command], check=True, stderr=subprocess.DEVNULL)

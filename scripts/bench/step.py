@@ -189,7 +189,7 @@ def ours(args, work, number):
     command = [args.bin / "pa-finetune", "--model", args.bundle, "--data", args.data, "--out", out]
     for option in ("batch", "steps", "threads"):
         command += [f"--{option}", str(getattr(args, option))]
-    command += ["--micro-batch", str(args.micro_batch or args.batch), "--save-every", str(args.steps)]
+    command += ["--micro-batch", str(args.micro_batch or args.batch), "--save-every", str(args.steps), "--unfiltered"]
     peak = peak_of(command)
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()][1:]
     outside = [line["seconds"] - line["runtime_seconds"] for line in lines]

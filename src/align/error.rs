@@ -190,6 +190,10 @@ impl Error {
             Error::NonFinite { .. } | Error::NonFiniteBatch { .. } => Some(
                 "a lower --lr helps if this comes late; if it comes at once, look at that picture",
             ),
+            Error::Pairs(crate::data::pairs::Error::Unjudged { .. }) => Some(
+                "draw the data set with pa-datagen --filter CHAIN, or go on with --unfiltered: \
+                 neutral pictures without verdicts then never win",
+            ),
             Error::Diverged { .. } => Some(
                 "all ranks need the same build, the same ONNX Runtime and the same kind of device",
             ),

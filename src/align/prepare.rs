@@ -75,7 +75,7 @@ fn find_axes(
     dataset: &Dataset,
 ) -> Result<(Option<PathBuf>, Option<Axes>)> {
     let asked = match &request.pairs {
-        PairSource::Drawn(axes) => axes.clone(),
+        PairSource::Drawn { axes, .. } => axes.clone(),
         PairSource::File(_) => None,
     };
     let own = Some(dataset.dir().join("axes.toml")).filter(|path| path.is_file());
@@ -97,7 +97,10 @@ fn find_pairs(
             let pairs = pairs::read(path, dataset, request.config.sets())?;
             Ok((pairs, format!("file:{hash}")))
         }
-        PairSource::Drawn(_) => {
+        PairSource::Drawn { unfiltered, .. } => {
+            if !unfiltered {
+                pairs::check_verdicts(dataset, axes)?;
+            }
             let hash = match axes_path {
                 Some(path) => format!("drawn:{}", fsio::sha256(path)?),
                 None => "drawn".to_owned(),

@@ -12,9 +12,13 @@ use crate::runtime::SessionOptions;
 /// Where pairs come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PairSource {
-    /// Drawn from the data set, with the target shares of this axes file (or of the data set's or
-    /// the bundle's own).
-    Drawn(Option<PathBuf>),
+    /// Drawn from the data sets.
+    Drawn {
+        /// The axes file with the target shares; the data set's or the bundle's own by default.
+        axes: Option<PathBuf>,
+        /// Whether neutral pictures may lack the verdicts that decide which set of a draw wins.
+        unfiltered: bool,
+    },
     /// A file of pairs.
     File(PathBuf),
 }

@@ -139,6 +139,10 @@ struct Args {
     /// Axes file with the target shares [default: the data set's or the bundle's]
     #[arg(long, value_name = "F", conflicts_with = "pairs")]
     axes: Option<PathBuf>,
+    /// Train on neutral pictures without a classifier's verdict (pa-datagen --filter) too: they never win
+    /// then, even where they are nearer to the target than the identity-specific ones
+    #[arg(long, conflicts_with = "pairs")]
+    unfiltered: bool,
     /// Seed of the pairs [default: --seed]
     #[arg(long, value_name = "S")]
     pair_seed: Option<u64>,
@@ -232,7 +236,10 @@ impl Args {
             out: self.out.clone(),
             pairs: match &self.pairs {
                 Some(file) => PairSource::File(file.clone()),
-                None => PairSource::Drawn(self.axes.clone()),
+                None => PairSource::Drawn {
+                    axes: self.axes.clone(),
+                    unfiltered: self.unfiltered,
+                },
             },
             validate: self.validation(),
             config: Config {

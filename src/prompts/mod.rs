@@ -2,7 +2,7 @@
 
 pub mod axes;
 mod list;
-mod shares;
+pub mod shares;
 
 pub use axes::Axes;
 pub(crate) use list::csv_reader;

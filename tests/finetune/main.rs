@@ -12,6 +12,7 @@ mod resume;
 mod threads;
 mod torch;
 mod trace;
+mod unfiltered;
 mod validate;
 mod weighted;
 mod world;

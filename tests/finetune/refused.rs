@@ -126,6 +126,7 @@ fn usage_errors_have_their_own_exit_code() {
         &["--optimizer", "sgd"],
         &["--timestep-sampling", "cosmap"],
         &["--pairs", "x", "--axes", "y"],
+        &["--pairs", "x", "--unfiltered"],
         &["--epochs", "2", "--steps", "9"],
         &["--frobnicate"],
     ] {

@@ -11,6 +11,7 @@ use std::process::{Command, Output};
 use popalign::data::dataset::{self, Kind, LatentsRef, PictureRow};
 use popalign::data::manifest::{DatasetManifest, Layout};
 use popalign::data::writer::{DatasetWriter, Finish, latents_name};
+use popalign::judge::reading::Readings;
 use popalign::prompts::caption_id;
 use popalign::random;
 use popalign::random::Purpose;
@@ -31,6 +32,8 @@ const PICTURES: u32 = 3;
 /// A temporary folder with a bundle and a data set.
 pub(crate) struct World {
     dir: TempDir,
+    /// What training on its data set needs.
+    options: &'static [&'static str],
 }
 
 impl World {
@@ -41,7 +44,8 @@ impl World {
     /// A world of one of the models under `fixtures/nets`.
     pub(crate) fn of(model: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let world = Self { dir };
+        let options = &[];
+        let world = Self { dir, options };
         world.checkpoint(model);
         world.export(&["--lora-rank", "3"]);
         world.data_set(&|_, _| ());
@@ -51,7 +55,9 @@ impl World {
     /// A world of the model that ships, which can draw: two subjects, drawn with few steps.
     pub(crate) fn demo() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let world = Self { dir };
+        // With so few steps no picture shows a person.
+        let options = &["--unfiltered"];
+        let world = Self { dir, options };
         let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo");
         let export = process::pa_export()
             .arg(demo)
@@ -154,7 +160,8 @@ impl World {
         (number("cross_attention_dim").unwrap(), pooled)
     }
 
-    /// Writes the data set (again): two subjects, a neutral caption and two specific ones each.
+    /// Writes the data set (again): two subjects, a neutral caption and two specific ones each. Neutral
+    /// pictures show men alone, so that no neutral set wins.
     /// `change` may alter each row and its latents.
     pub(crate) fn data_set(&self, change: &dyn Fn(&mut PictureRow, &mut [f32])) {
         let (width, pooled) = self.widths();
@@ -223,6 +230,7 @@ impl World {
             .arg("--out")
             .arg(out)
             .args(["--lora", "2"])
+            .args(self.options)
             .args(options);
         command
     }
@@ -270,13 +278,19 @@ fn rows() -> Vec<PictureRow> {
                         index: rows.len(),
                     },
                     sha256: None,
-                    verdict: None,
+                    verdict: value.is_none().then(man),
                     dropped: None,
                 });
             }
         }
     }
     rows
+}
+
+/// What a classifier says of a man.
+fn man() -> Readings {
+    let shares = BTreeMap::from([("female".to_owned(), 0.1), ("male".to_owned(), 0.9)]);
+    BTreeMap::from([("gender".to_owned(), shares)])
 }
 
 fn numbers(purpose: Purpose, id: u32, number: u32, n: usize) -> Vec<f32> {

@@ -1,11 +1,11 @@
 //! Drawing pairs.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use super::pair::{Error, Pair, Pairs, PictureId, Sets};
-use crate::data::dataset::{Kind, PictureRow, Shape};
+use super::rule::Rule;
+use crate::data::dataset::{Kind, Shape};
 use crate::data::pool::Pool;
-use crate::judge::reading::Meanings;
 use crate::prompts::Axes;
 use crate::random::{Purpose, Stream, shuffle};
 
@@ -49,7 +49,7 @@ pub fn draw(
     };
     let world = World {
         dataset,
-        meanings: Meanings::of(axes),
+        rule: Rule::of(axes),
         subjects,
     };
     let mut next = 0;
@@ -75,6 +75,33 @@ pub fn draw(
         }
     }
     Ok(pairs)
+}
+
+/// Checks that the neutral pictures of all subjects that can be drawn have what the rule of who wins
+/// goes by: without verdicts no neutral set could ever win.
+///
+/// # Errors
+/// [`Error::Unjudged`], of the first data set with pictures that lack it.
+pub fn check_verdicts(dataset: &Pool, axes: Option<&Axes>) -> Result<(), Error> {
+    let rule = Rule::of(axes);
+    let (subjects, _) = subjects(dataset, axes);
+    // By data set: neutral pictures without a verdict, and all.
+    let mut counts = vec![[0, 0]; dataset.sets().len()];
+    for &row in subjects.iter().flat_map(|subject| &subject.neutral) {
+        let [unjudged, all] = &mut counts[dataset.place(row).0];
+        *unjudged += usize::from(!rule.tells(dataset.row(row)));
+        *all += 1;
+    }
+    let mut sets = dataset.sets().iter().zip(counts);
+    match sets.find(|(_, [unjudged, _])| *unjudged > 0) {
+        None => Ok(()),
+        Some((set, [unjudged, neutral])) => Err(Error::Unjudged {
+            dir: set.dir().to_path_buf(),
+            unjudged,
+            neutral,
+            axes: axes.map(|axes| axes.axes().iter().map(|a| a.name.clone()).collect()),
+        }),
+    }
 }
 
 /// Subjects that can be drawn, in the data set's order, and why the others can't.
@@ -163,7 +190,7 @@ fn shares(
 /// What draws are made from.
 struct World<'a> {
     dataset: &'a Pool,
-    meanings: Meanings,
+    rule: Rule<'a>,
     subjects: Vec<Subject<'a>>,
 }
 
@@ -176,7 +203,9 @@ fn one_draw(
 ) {
     let mut stream = Stream::new(seed, Purpose::PairDraw, number, 0, 0);
     let World {
-        dataset, subjects, ..
+        dataset,
+        rule,
+        subjects,
     } = world;
     let subject = &subjects[stream.below(subjects.len() as u32) as usize];
     let pick = |rows: &[usize], stream: &mut Stream| rows[stream.below(rows.len() as u32) as usize];
@@ -189,7 +218,7 @@ fn one_draw(
     let neutral: Vec<usize> = (0..size)
         .map(|_| pick(&subject.neutral, &mut stream))
         .collect();
-    let swapped = less_diverse(world, &specific, &neutral);
+    let swapped = rule.swaps(dataset, &specific, &neutral);
     let (winners, losers) = if swapped {
         (neutral, specific)
     } else {
@@ -219,39 +248,4 @@ fn by_share<'a>(groups: &'a [(f64, Vec<usize>)], stream: &mut Stream) -> &'a [us
     }
     // Rounding can leave a rest after the last group.
     &groups[groups.len() - 1].1
-}
-
-/// Whether `a` shows fewer different values than `b` on every axis that is known of either.
-fn less_diverse(world: &World<'_>, a: &[usize], b: &[usize]) -> bool {
-    let (a, b) = (values(world, a), values(world, b));
-    let axes: BTreeSet<&str> = a.keys().chain(b.keys()).copied().collect();
-    let count =
-        |side: &BTreeMap<&str, BTreeSet<&str>>, axis| side.get(axis).map_or(0, BTreeSet::len);
-    !axes.is_empty() && axes.iter().all(|axis| count(&a, axis) < count(&b, axis))
-}
-
-/// The different values of each axis among pictures.
-fn values<'a>(world: &'a World<'_>, rows: &[usize]) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
-    let mut found: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for &row in rows {
-        for (axis, value) in shown(world.dataset.row(row), &world.meanings) {
-            found.entry(axis).or_default().insert(value);
-        }
-    }
-    found
-}
-
-/// The value that a picture shows on each axis: what the classifier saw, else what the caption
-/// names. Where the classifier saw no value of the axis, the caption's doesn't stand in for it.
-pub(crate) fn shown<'a>(row: &'a PictureRow, meanings: &'a Meanings) -> BTreeMap<&'a str, &'a str> {
-    let named = row.axes.iter();
-    let mut shown: BTreeMap<&str, &str> = named.map(|(a, v)| (a.as_str(), v.as_str())).collect();
-    let seen = row.verdict.iter().flat_map(|seen| meanings.values(seen));
-    for (axis, value) in seen {
-        match value {
-            Some(value) => shown.insert(axis, value),
-            None => shown.remove(axis),
-        };
-    }
-    shown
 }

@@ -23,6 +23,23 @@ pub enum Error {
         /// Why, subject by subject (the first few).
         reasons: Vec<String>,
     },
+    /// Neutral pictures that no classifier has judged.
+    #[error(
+        "the data set {} is unfiltered: {unjudged} of {neutral} neutral pictures have no verdict{}, \
+         and verdicts decide which set of a draw wins",
+        dir.display(),
+        axes.as_ref().map(|axes| format!(" on {}", axes.join(", "))).unwrap_or_default()
+    )]
+    Unjudged {
+        /// The data set.
+        dir: PathBuf,
+        /// Its neutral pictures without a verdict.
+        unjudged: usize,
+        /// All that can lose a draw.
+        neutral: usize,
+        /// The axes of the axes file, if there is one.
+        axes: Option<Vec<String>>,
+    },
     /// The file of pairs.
     #[error(transparent)]
     File(#[from] fsio::Error),

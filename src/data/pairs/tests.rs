@@ -1,3 +1,5 @@
+mod rule;
+
 use serde_json::Map;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,6 +12,7 @@ use crate::data::dataset::{Kind, PictureRow};
 use crate::data::manifest::{DatasetManifest, Layout};
 use crate::data::pool::Pool;
 use crate::data::writer::{DatasetWriter, Finish, latents_name};
+use crate::judge::reading::Meanings;
 use crate::prompts::{Axes, caption_id};
 
 /// A picture of the test's data set: subject, named values, classifier's gender, dropped.
@@ -21,7 +24,11 @@ struct Shot(
 );
 
 fn dataset(dir: &Path, shots: &[Shot]) -> Pool {
-    let rows: Vec<PictureRow> = shots
+    pool(dir, &rows(shots))
+}
+
+fn rows(shots: &[Shot]) -> Vec<PictureRow> {
+    shots
         .iter()
         .zip(0u32..)
         .map(|(Shot(subject, axes, verdict, dropped), i)| {
@@ -62,7 +69,10 @@ fn dataset(dir: &Path, shots: &[Shot]) -> Pool {
                 dropped: dropped.then(|| "ambiguous".to_owned()),
             }
         })
-        .collect();
+        .collect()
+}
+
+fn pool(dir: &Path, rows: &[PictureRow]) -> Pool {
     let ids: BTreeSet<u32> = rows
         .iter()
         .flat_map(|r| [r.prompt_id, caption_id(&r.neutral_prompt)])
@@ -88,7 +98,7 @@ fn dataset(dir: &Path, shots: &[Shot]) -> Pool {
             Ok::<_, crate::data::dataset::Error>((vec![0.0], None))
         })
         .unwrap();
-    writer.write_unit(0, &rows, &vec![0.0; rows.len()]).unwrap();
+    writer.write_unit(0, rows, &vec![0.0; rows.len()]).unwrap();
     assert!(matches!(writer.finish().unwrap(), Finish::Complete(_)));
     Pool::open(&[dir.to_path_buf()]).unwrap()
 }
@@ -127,15 +137,12 @@ fn axes(target: &str) -> Axes {
     Axes::parse(&text, Path::new("axes.toml")).unwrap()
 }
 
+/// Of all winners, whoever drew them.
 fn share_of_women(dataset: &Pool, pairs: &Pairs) -> f64 {
-    let winners = pairs
-        .rows
-        .iter()
-        .zip(&pairs.list)
-        .filter(|(_, p)| !p.swapped);
-    let rows: Vec<&PictureRow> = winners.map(|([w, _], _)| dataset.row(*w)).collect();
-    let women = rows.iter().filter(|r| r.axes["gender"] == "female").count();
-    women as f64 / rows.len() as f64
+    let meanings = Meanings::default();
+    let winners = pairs.rows.iter().map(|[winner, _]| dataset.row(*winner));
+    let women = winners.filter(|row| shown(row, &meanings)["gender"] == Some("female"));
+    women.count() as f64 / pairs.rows.len() as f64
 }
 
 #[test]

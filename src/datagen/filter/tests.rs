@@ -119,7 +119,7 @@ fn readers(output: &str, labels: &[(&str, f32)], axis: &str) -> [Option<String>;
     let scored = scale.read(&attributes).ok();
     [
         passes.first().map(|value| (*value).clone()),
-        counted.get(axis.name.as_str()).map(|v| (*v).to_owned()),
+        counted[axis.name.as_str()].map(ToOwned::to_owned),
         scored.map(|standing| axis.values[standing.dominant].clone()),
     ]
 }
@@ -223,6 +223,10 @@ fn where_the_chain_saw_no_value_the_caption_does_not_stand_in() {
         ("age".to_owned(), "old".to_owned()),
     ]);
     // Nothing was asked about age: the caption's word counts.
-    let expected = BTreeMap::from([("age", "old"), ("hair", "grey")]);
+    let expected = BTreeMap::from([
+        ("age", Some("old")),
+        ("gender", None),
+        ("hair", Some("grey")),
+    ]);
     assert_eq!(shown(&row, &meanings), expected);
 }

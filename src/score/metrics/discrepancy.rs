@@ -15,6 +15,7 @@
 //! so that nobody chases a difference that isn't there.
 
 use super::metric::{Asked, Axes, Better, Metric, Shape, Unit};
+pub use crate::prompts::shares::distance;
 use crate::random::{Purpose, Stream};
 
 /// The metric.
@@ -47,12 +48,6 @@ const EXACT_OUTCOMES: u64 = 50_000;
 const DRAWS: u32 = 4000;
 /// The address of [`floor`]'s draws.
 const FLOOR_TAG: u32 = 0x00f1_0000;
-
-/// Euclidean distance of shares and target.
-pub fn distance(shares: &[f64], target: &[f64]) -> f64 {
-    let squares = shares.iter().zip(target).map(|(s, t)| (s - t).powi(2));
-    squares.sum::<f64>().sqrt()
-}
 
 /// The mean of D over populations of `n` pictures drawn from the target itself: exactly where
 /// there are few outcomes, else from `DRAWS` addressed draws. Nothing for no pictures.

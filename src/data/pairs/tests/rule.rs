@@ -105,7 +105,7 @@ fn uniform_targets_have_the_official_rule() {
         for ([a, b], swapped) in draws(&dataset, &pairs) {
             let keeps = |axis| distinct(&a, axis) >= distinct(&b, axis);
             let better = (races && keeps("race")) || keeps("gender");
-            assert_eq!(swapped, !better);
+            assert_eq!(swapped, !better, "{axes:?}");
             swaps += usize::from(swapped);
         }
         assert!(swaps > 10, "{swaps}");
@@ -189,13 +189,13 @@ fn only_the_file_s_axes_count() {
         for row in &mut rows {
             row.verdict.as_mut().unwrap().remove("race");
         }
-        assert_eq!(more, draw("gender", &rows), "{target}");
+        assert!(more == draw("gender", &rows), "{target}");
         assert!(more.list.iter().any(|pair| pair.swapped), "{target}");
         // Nor does an axis that captions name and nobody looks at.
         for row in rows.iter_mut().filter(|row| row.kind == Kind::Specific) {
             row.axes.insert("hat".to_owned(), "red".to_owned());
         }
-        assert_eq!(more, draw("hat", &rows), "{target}");
+        assert!(more == draw("hat", &rows), "{target}");
     }
 }
 

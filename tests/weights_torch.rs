@@ -13,7 +13,13 @@ fn fixture(name: &str) -> PathBuf {
 #[test]
 fn state_dicts_hold_what_safetensors_does() {
     let expected = Weights::open_files([fixture("state.safetensors")]).unwrap();
-    for name in ["state.pth", "training.ckpt"] {
+    for name in [
+        "state.pth",
+        "training.ckpt",
+        "lightning-2.ckpt",
+        "lightning-4.ckpt",
+        "lightning-5.ckpt",
+    ] {
         let found = Weights::open_files([fixture(name)]).unwrap();
         assert_eq!(found.iter().count(), expected.iter().count(), "{name}");
         for tensor in expected.iter() {
@@ -35,12 +41,14 @@ fn state_dicts_hold_what_safetensors_does() {
 
 #[test]
 fn a_pickle_with_code_is_refused_by_name_and_not_run() {
-    let error = Weights::open_files([fixture("code.pth")]).unwrap_err();
-    assert!(
-        matches!(&error, Error::Pickle { global, .. } if global.ends_with(".system")),
-        "{error}"
-    );
-    assert!(error.hint().is_some());
+    for name in ["code.pth", "code-inside.ckpt", "code-beside.ckpt"] {
+        let error = Weights::open_files([fixture(name)]).unwrap_err();
+        assert!(
+            matches!(&error, Error::Pickle { global, .. } if global.ends_with(".system")),
+            "{name}: {error}"
+        );
+        assert!(error.hint().is_some());
+    }
 }
 
 #[test]

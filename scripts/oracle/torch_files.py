@@ -7,6 +7,7 @@ import collections
 import os
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -18,6 +19,30 @@ class Evil:
 
     def __reduce__(self):
         return os.system, ("echo unpickled",)
+
+
+class State:
+    """An object of training, with attributes of its own."""
+
+    def __init__(self, items):
+        self.items = items
+
+
+def lightning(tensors):
+    """What Lightning and its like keep beside a state dict of parameters."""
+    moments = {i: {"step": torch.tensor(3.0), "exp_avg": torch.zeros(2, 2)} for i in range(2)}
+    return {
+        "epoch": 3,
+        "pytorch-lightning_version": "2.5.0",
+        "callbacks": {"ModelCheckpoint": {"best": torch.tensor(0.5), "dirpath": Path("runs"), "k": collections.deque([1])}},
+        "optimizer_states": [{"state": moments, "param_groups": [{"lr": 1e-4, "betas": (0.9, 0.99)}]}],
+        "hyper_parameters": State({1, 2, 2**80}),
+        "rng": {"numpy": np.random.RandomState(3).get_state(), "value": np.float64(1.5), "dtype": torch.float16},
+        "counts": collections.defaultdict(int, a=1),
+        "loss": torch.tensor([1 + 2j]),
+        "evil": Evil(),
+        "state_dict": tensors,
+    }
 
 
 def main():
@@ -40,6 +65,14 @@ def main():
     state._metadata = collections.OrderedDict(version=1)
     torch.save(state, OUT / "state.pth")
     torch.save({"epoch": 3, "lr": 1e-4, "notes": [1, "x", None, True], "state_dict": dict(tensors)}, OUT / "training.ckpt")
+    parameters = {
+        name: torch.nn.Parameter(value, requires_grad=value.is_floating_point()) for name, value in tensors.items()
+    }
+    parameters["a.half"].note = State([1])
+    for protocol in [2, 4, 5]:
+        torch.save(lightning(parameters), OUT / f"lightning-{protocol}.ckpt", pickle_protocol=protocol)
+    torch.save({"epoch": 1, "state_dict": {"a": values, "b": Evil()}}, OUT / "code-inside.ckpt")
+    torch.save({"epoch": Evil(), "model": {"a": values}}, OUT / "code-beside.ckpt")
     torch.save({"a": values, "b": Evil()}, OUT / "code.pth")
     torch.save({"a": values.T}, OUT / "transposed.pth")
     torch.save({"a": values}, OUT / "old.pth", _use_new_zipfile_serialization=False)

@@ -145,7 +145,14 @@ impl Error {
             Error::Lora {
                 source: lora::Error::NoModule { .. },
                 ..
-            } => Some("export with those modules in pa-export --lora-targets"),
+            } => Some(
+                "export with those modules in pa-export --lora-targets; if the model has none of \
+                 that name, the LoRA was made for another",
+            ),
+            Error::Lora {
+                source: lora::Error::TextEncoder { .. },
+                ..
+            } => Some("pa-export --lora FILE --merge adds it to the model's weights"),
             Error::Paint(error) => error.hint(),
             Error::Text(crate::diffusion::text::Error::NonFinite { found, .. }) => {
                 Some(found.hint())

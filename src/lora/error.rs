@@ -30,8 +30,32 @@ pub enum Error {
         /// What it belongs to.
         kind: &'static str,
     },
+    /// A setting of PEFT's configuration that can't be followed.
+    #[error("{}: `{key}` {problem}", file.display())]
+    Setting {
+        /// The file.
+        file: PathBuf,
+        /// The setting.
+        key: String,
+        /// What is wrong with it, and what was expected.
+        problem: String,
+    },
+    /// A text encoder's LoRA where only the UNet's can be fed.
+    #[error(
+        "{}: `{key}` belongs to a text encoder's LoRA, which can be merged but not fed while drawing",
+        file.display()
+    )]
+    TextEncoder {
+        /// The file.
+        file: PathBuf,
+        /// The key.
+        key: String,
+    },
     /// A key of no known format.
-    #[error("{}: `{key}` is not a LoRA key of PEFT, diffusers or kohya", file.display())]
+    #[error(
+        "{}: `{key}` is not a LoRA key of a UNet or text encoder as PEFT, diffusers, kohya or ComfyUI name them",
+        file.display()
+    )]
     Key {
         /// The file.
         file: PathBuf,

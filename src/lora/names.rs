@@ -64,7 +64,7 @@ pub(super) fn text_from_kohya(name: &str) -> Option<String> {
     Some(format!("text_model.encoder.layers.{layer}.{module}"))
 }
 
-/// Whether a kohya name is that of a layer outside the transformers: a convolution, or the residual
+/// Whether a kohya name, or another with its dots replaced, is that of a layer outside the transformers: a convolution, or the residual
 /// blocks' projection of time.
 pub(super) fn is_residual(name: &str) -> bool {
     let parts = [
@@ -82,6 +82,33 @@ pub(super) fn is_residual(name: &str) -> bool {
         "add_embedding",
     ];
     parts.iter().any(|part| name.contains(part))
+}
+
+/// Whether a dotted name has the original code's block names.
+pub(super) fn is_original(module: &str) -> bool {
+    let blocks = ["input_blocks.", "middle_block.", "output_blocks."];
+    blocks.iter().any(|block| module.starts_with(block))
+}
+
+/// Whether a dotted name begins as diffusers' names of a UNet's modules do.
+pub(super) fn is_unet(module: &str) -> bool {
+    let roots = [
+        "down_blocks.",
+        "mid_block.",
+        "up_blocks.",
+        "time_embedding.",
+        "add_embedding.",
+        "class_embedding.",
+        "conv_in",
+        "conv_out",
+    ];
+    roots.iter().any(|root| module.starts_with(root))
+}
+
+/// Whether a dotted name is one of a CLIP text encoder's modules.
+pub(super) fn is_text(module: &str) -> bool {
+    let plain = module.strip_prefix("text_model.").unwrap_or(module);
+    plain.starts_with("encoder.layers.") || plain == "text_projection"
 }
 
 /// Splits off the place of the transformer: `down_blocks.1.attentions.0`.

@@ -1,12 +1,11 @@
-//! Reading adapters of all three formats.
+//! Reading adapters of all formats.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use serde_json::{Map, Value};
-
+use super::config::{Config, Configs};
 use super::{Error, Factors, LoraAdapter, Result, names};
-use crate::tensors::{Tensor, Weights, metadata};
+use crate::tensors::{Tensor, Weights};
 
 /// What a key is to an adapter.
 #[derive(Clone, Copy)]
@@ -19,6 +18,8 @@ enum Role {
 /// Parts of one module as they are found.
 #[derive(Default)]
 struct Parts {
+    /// The module as PEFT names it, for the expressions in its configuration.
+    named: String,
     a: Option<(Vec<f32>, [usize; 2])>,
     b: Option<(Vec<f32>, [usize; 2])>,
     alpha: Option<f32>,
@@ -49,23 +50,25 @@ fn collect(path: &Path, text: bool) -> Result<Adapters> {
     let inside = [
         "pytorch_lora_weights.safetensors",
         "adapter_model.safetensors",
+        "adapter_model.bin",
+        "pytorch_lora_weights.bin",
     ]
     .map(|name| path.join(name))
     .into_iter()
     .find(|file| file.is_file());
     let file = inside.as_deref().unwrap_or(path);
+    let configs = Configs::of(file)?;
     let weights = Weights::open_files([file])?;
     let mut modules: BTreeMap<(&'static str, String), Parts> = BTreeMap::new();
     for tensor in weights.iter() {
-        let (network, module, role) = classify(file, &tensor.name)?;
-        if network != UNET && !text {
-            return Err(Error::Kind {
-                file: file.to_path_buf(),
-                key: tensor.name.clone(),
-                kind: "a text encoder's LoRA",
-            });
-        }
+        let Key {
+            network,
+            module,
+            named,
+            role,
+        } = classify(file, &tensor.name, text)?;
         let parts = modules.entry((network, module.clone())).or_default();
+        parts.named = named;
         let there = match role {
             Role::A => parts.a.replace(matrix(file, &module, tensor)?).is_some(),
             Role::B => parts.b.replace(matrix(file, &module, tensor)?).is_some(),
@@ -82,10 +85,10 @@ fn collect(path: &Path, text: bool) -> Result<Adapters> {
             });
         }
     }
-    let configs = Configs::of(file)?;
     let mut adapters = Adapters::new();
     for ((network, module), parts) in modules {
-        let factors = join(file, &module, parts, &configs.of_network(network))?;
+        let config = configs.of_network(network)?;
+        let factors = join(file, &module, parts, config.as_ref())?;
         let adapter = adapters.entry(network).or_default();
         adapter.modules.insert(module, factors);
     }
@@ -103,14 +106,13 @@ const TEXT: &str = "text_encoder";
 const TEXT_2: &str = "text_encoder_2";
 
 /// Parts of keys that tell what is not a plain LoRA.
-const OTHER_KINDS: [(&str, &str); 8] = [
+const OTHER_KINDS: [(&str, &str); 7] = [
     ("hada_", "a LoHa adapter"),
     ("lokr_", "a LoKr adapter"),
     ("dora_scale", "a DoRA adapter"),
     ("lora_magnitude_vector", "a DoRA adapter"),
     ("lora_mid", "a convolution LoRA (LoCon)"),
     ("oft_", "an OFT adapter"),
-    (".diff", "a full-difference adapter"),
     ("lora_embedding_", "an embedding LoRA"),
 ];
 /// How keys end, in all formats.
@@ -130,8 +132,16 @@ const ENDINGS: [(&str, Role); 13] = [
     (".alpha", Role::Alpha),
 ];
 
-/// The network, module and role of a key, or why it is refused.
-fn classify(file: &Path, key: &str) -> Result<(&'static str, String, Role)> {
+/// What a key says.
+struct Key {
+    network: &'static str,
+    module: String,
+    named: String,
+    role: Role,
+}
+
+/// What a key says, or why it is refused; a text encoder's where `text` isn't asked for.
+fn classify(file: &Path, key: &str, text: bool) -> Result<Key> {
     let refuse = |kind| Error::Kind {
         file: file.to_path_buf(),
         key: key.to_owned(),
@@ -144,6 +154,9 @@ fn classify(file: &Path, key: &str) -> Result<(&'static str, String, Role)> {
     if let Some((_, kind)) = OTHER_KINDS.iter().find(|(part, _)| key.contains(part)) {
         return Err(refuse(kind));
     }
+    if key.ends_with(".diff") || key.ends_with(".diff_b") {
+        return Err(refuse("a full-difference adapter"));
+    }
     if key.ends_with(".bias") {
         return Err(refuse("a LoRA with biases"));
     }
@@ -151,45 +164,90 @@ fn classify(file: &Path, key: &str) -> Result<(&'static str, String, Role)> {
         let module = key.strip_suffix(ending)?;
         Some((module, ending.starts_with('_'), role))
     };
-    let (module, old, role) = ENDINGS.iter().find_map(ended).ok_or_else(unknown)?;
-    if let Some(name) = module.strip_prefix("lora_unet_") {
-        return match names::from_kohya(name) {
-            Some(path) => Ok((UNET, path, role)),
-            None if names::is_residual(name) => {
-                Err(refuse("a LoRA of convolutions and residual blocks (LoCon)"))
-            }
-            None => Err(unknown()),
-        };
+    let (full, old, role) = ENDINGS.iter().find_map(ended).ok_or_else(unknown)?;
+    let (place, rest) = Place::of(full);
+    let module = match place {
+        Place::Kohya(UNET) => names::from_kohya(rest),
+        Place::Kohya(_) => names::text_from_kohya(rest),
+        Place::Dotted(UNET) => unet_path(rest, old),
+        Place::Dotted(_) => Some(text_path(rest, old)),
+    };
+    let network = match place {
+        Place::Kohya(network) | Place::Dotted(network) => network,
+    };
+    if !text && (network != UNET || names::is_text(rest)) {
+        return Err(Error::TextEncoder {
+            file: file.to_path_buf(),
+            key: key.to_owned(),
+        });
     }
-    for (prefix, network) in [
-        ("lora_te1_", TEXT),
-        ("lora_te2_", TEXT_2),
-        ("lora_te_", TEXT),
-    ] {
-        if let Some(name) = module.strip_prefix(prefix) {
-            let path = names::text_from_kohya(name).ok_or_else(unknown)?;
-            return Ok((network, path, role));
+    match module {
+        Some(module) => Ok(Key {
+            network,
+            named: full.strip_prefix(PEFT).unwrap_or(rest).to_owned(),
+            module,
+            role,
+        }),
+        None if network != UNET => Err(unknown()),
+        None if names::is_text(rest) => Err(refuse(
+            "a text encoder's LoRA that doesn't say of which encoder (`text_encoder.` or \
+             `text_encoder_2.` before its names)",
+        )),
+        None if names::is_residual(&rest.replace('.', "_")) => {
+            Err(refuse("a LoRA of convolutions and residual blocks (LoCon)"))
         }
+        None => Err(unknown()),
     }
-    for (prefix, network) in [("text_encoder.", TEXT), ("text_encoder_2.", TEXT_2)] {
-        if let Some(module) = module.strip_prefix(prefix) {
-            return Ok((network, text_path(module, old), role));
-        }
-    }
-    Ok((UNET, unet_path(module, old), role))
 }
 
-/// A UNet's module as diffusers names it today. Before PEFT, LoRA hung on attention processors and
-/// the output projection was named `to_out`.
-fn unet_path(module: &str, old: bool) -> String {
-    let module = module.strip_prefix("base_model.model.").unwrap_or(module);
-    let module = module.strip_prefix("unet.").unwrap_or(module);
-    let module = module.replace(".processor.", ".");
-    if old && module.ends_with(".to_out") {
-        format!("{module}.0")
-    } else {
-        module
+/// What PEFT puts before a module's name.
+const PEFT: &str = "base_model.model.";
+/// What stands before the modules' names of each network: kohya's, then those with dots, of diffusers and
+/// ComfyUI.
+const PLACES: [(&str, Place); 10] = [
+    ("lora_unet_", Place::Kohya(UNET)),
+    ("lora_te1_", Place::Kohya(TEXT)),
+    ("lora_te2_", Place::Kohya(TEXT_2)),
+    ("lora_te_", Place::Kohya(TEXT)),
+    ("text_encoder.", Place::Dotted(TEXT)),
+    ("text_encoder_2.", Place::Dotted(TEXT_2)),
+    ("text_encoders.clip_l.transformer.", Place::Dotted(TEXT)),
+    ("text_encoders.clip_g.transformer.", Place::Dotted(TEXT_2)),
+    ("model.diffusion_model.", Place::Dotted(UNET)),
+    ("diffusion_model.", Place::Dotted(UNET)),
+];
+
+/// A network, and how its modules are named.
+#[derive(Clone, Copy)]
+enum Place {
+    Kohya(&'static str),
+    Dotted(&'static str),
+}
+
+impl Place {
+    /// The place of a module, and its name there.
+    fn of(full: &str) -> (Self, &str) {
+        let plain = full.strip_prefix(PEFT).unwrap_or(full);
+        let placed = |&(prefix, place): &(&str, Self)| Some((place, plain.strip_prefix(prefix)?));
+        PLACES.iter().find_map(placed).unwrap_or((
+            Self::Dotted(UNET),
+            plain.strip_prefix("unet.").unwrap_or(plain),
+        ))
     }
+}
+
+/// A UNet's module as diffusers names it today; nothing for what is none. Before PEFT, LoRA hung on
+/// attention processors and the output projection was named `to_out`.
+fn unet_path(module: &str, old: bool) -> Option<String> {
+    if names::is_original(module) {
+        return names::from_kohya(&module.replace('.', "_"));
+    }
+    let module = module.replace(".processor.", ".");
+    let module = match old && module.ends_with(".to_out") {
+        true => format!("{module}.0"),
+        false => module,
+    };
+    names::is_unet(&module).then_some(module)
 }
 
 /// A text encoder's module as transformers names it: diffusers once named the projections as the
@@ -238,10 +296,10 @@ fn number(file: &Path, module: &str, tensor: &Tensor) -> Result<f32> {
         );
         return Err(Error::shape(file, module, problem));
     }
-    Ok(tensor.read_f32()?[0])
+    Ok(tensor.read_number()?)
 }
 
-fn join(file: &Path, module: &str, parts: Parts, config: &Config) -> Result<Factors> {
+fn join(file: &Path, module: &str, parts: Parts, config: Option<&Config>) -> Result<Factors> {
     let half = |missing| Error::Half {
         file: file.to_path_buf(),
         module: module.to_owned(),
@@ -253,110 +311,13 @@ fn join(file: &Path, module: &str, parts: Parts, config: &Config) -> Result<Fact
         let problem = format!("A has rank {rank}, B is [{outputs}, {b_rank}]");
         return Err(Error::shape(file, module, problem));
     }
-    let alpha = parts.alpha.or_else(|| config.alpha(module, rank));
-    Ok(Factors {
-        a,
-        b,
-        rank,
-        alpha: alpha.unwrap_or(rank as f32),
-    })
-}
-
-/// What a file says beside its factors: PEFT's configuration, from wherever it stands.
-#[derive(Default)]
-struct Configs(Map<String, Value>);
-
-impl Configs {
-    /// From `lora_adapter_metadata` in the header, or `adapter_config.json` beside the file.
-    fn of(file: &Path) -> Result<Self> {
-        let json = |what, source| Error::Json {
-            file: file.to_path_buf(),
-            what,
-            source,
-        };
-        let all: Map<String, Value> = if let Some(text) =
-            metadata(file)?.get("lora_adapter_metadata")
-        {
-            serde_json::from_str(text).map_err(|e| json("lora_adapter_metadata", e))?
-        } else if let Some(beside) = beside(file) {
-            let bytes = crate::base::fsio::read(&beside).map_err(crate::tensors::Error::from)?;
-            serde_json::from_slice(&bytes).map_err(|e| json("adapter_config.json", e))?
-        } else {
-            Map::new()
-        };
-        let configs = Self(all);
-        configs.refuse_other_kinds(file)?;
-        Ok(configs)
+    let stated = config.map(|c| c.alpha(&parts.named, rank)).transpose()?;
+    if let (Some(key), Some(setting)) = (parts.alpha, stated)
+        && key != setting
+    {
+        let problem = format!("its alpha is {key} by its key and {setting} by the configuration");
+        return Err(Error::shape(file, module, problem));
     }
-
-    /// An adapter whose factors look plain but count otherwise.
-    fn refuse_other_kinds(&self, file: &Path) -> Result<()> {
-        for (key, value) in &self.0 {
-            let kind = match key.rsplit('.').next() {
-                Some("use_dora") if value.as_bool() == Some(true) => "a DoRA adapter",
-                Some("peft_type") if value.as_str().is_some_and(|kind| kind != "LORA") => {
-                    "an adapter of PEFT's other kinds"
-                }
-                _ => continue,
-            };
-            return Err(Error::Kind {
-                file: file.to_path_buf(),
-                key: format!("{key}: {value}"),
-                kind,
-            });
-        }
-        Ok(())
-    }
-
-    /// What it says about one network.
-    fn of_network(&self, network: &str) -> Config {
-        let get = |key: &str| {
-            let named = self.0.get(&format!("{network}.{key}"));
-            named.or_else(|| self.0.get(key))
-        };
-        let number = |v: &Value| v.as_f64().map(|x| x as f32);
-        let pattern = get("alpha_pattern").and_then(Value::as_object);
-        Config {
-            root_rank: get("use_rslora").and_then(Value::as_bool) == Some(true),
-            alpha: get("lora_alpha").and_then(number),
-            pattern: pattern
-                .into_iter()
-                .flatten()
-                .filter_map(|(k, v)| Some((k.clone(), number(v)?)))
-                .collect(),
-        }
-    }
-}
-
-/// PEFT's configuration beside its weight file.
-fn beside(file: &Path) -> Option<PathBuf> {
-    let peft = file.file_name()? == "adapter_model.safetensors";
-    let path = file.with_file_name("adapter_config.json");
-    (peft && path.is_file()).then_some(path)
-}
-
-/// What is said about the alphas of one network.
-#[derive(Default)]
-struct Config {
-    alpha: Option<f32>,
-    pattern: BTreeMap<String, f32>,
-    /// Rank-stabilised LoRA counts alpha / sqrt(r).
-    root_rank: bool,
-}
-
-impl Config {
-    /// The alpha of a module of rank `rank`, as a plain LoRA would state it. Ranks may differ
-    /// (`rank_pattern`); the factors tell them.
-    fn alpha(&self, module: &str, rank: usize) -> Option<f32> {
-        let named = |(key, alpha): (&String, &f32)| {
-            (module == key || module.ends_with(&format!(".{key}"))).then_some(*alpha)
-        };
-        let alpha = self.pattern.iter().find_map(named).or(self.alpha)?;
-        let factor = if self.root_rank {
-            (rank as f32).sqrt()
-        } else {
-            1.0
-        };
-        Some(alpha * factor)
-    }
+    let alpha = parts.alpha.or(stated).unwrap_or(rank as f32);
+    Ok(Factors { a, b, rank, alpha })
 }

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::runtime::Feed;
-use crate::tensors::{NewTensor, write_safetensors};
+use crate::tensors::{DType, NewTensor, write_safetensors};
 
 fn adapter() -> LoraAdapter {
     let paths = [
@@ -174,10 +174,14 @@ fn what_is_not_plain_lora_is_refused_by_name() {
             .to_string();
         assert!(error.contains(expected) && error.contains(key), "{error}");
     }
-    let error = read(file(dir.path(), "unet.x.lora_A.weight", up, &[])).unwrap_err();
+    let error = read(file(dir.path(), "unet.mid_block.x.lora_A.weight", up, &[])).unwrap_err();
     assert!(matches!(error, Error::Half { .. }), "{error}");
     let wide = [0.0f32; 54];
-    let conv = [NewTensor::f32("unet.x.lora_A.weight", &[2, 3, 3, 3], &wide)];
+    let conv = [NewTensor::f32(
+        "unet.mid_block.x.lora_A.weight",
+        &[2, 3, 3, 3],
+        &wide,
+    )];
     let path = dir.path().join("conv.safetensors");
     write_safetensors(&path, &conv, &BTreeMap::new()).unwrap();
     assert!(read(&path).unwrap_err().to_string().contains("convolution"));
@@ -238,4 +242,164 @@ fn an_adapter_that_does_not_fit_is_an_error() {
         ),
         "{error}"
     );
+}
+
+/// A folder of PEFT's with the frozen factors and `config`.
+fn peft_folder(dir: &Path, config: &serde_json::Value) -> PathBuf {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/lora");
+    let name = "adapter_model.safetensors";
+    std::fs::copy(fixture.join(name), dir.join(name)).unwrap();
+    std::fs::write(dir.join("adapter_config.json"), config.to_string()).unwrap();
+    dir.to_path_buf()
+}
+
+fn peft_cases() -> serde_json::Value {
+    serde_json::from_str(include_str!("../../tests/fixtures/lora/peft.json")).unwrap()
+}
+
+/// What `PeftModel.from_pretrained(…).merge_and_unload()` adds: `scripts/oracle/lora_peft.py`.
+#[test]
+fn every_setting_counts_as_peft_counts_it() {
+    let all = peft_cases();
+    let modules = all["modules"].as_array().unwrap();
+    for (name, case) in all["cases"].as_object().unwrap() {
+        let dir = tempfile::tempdir().unwrap();
+        let adapter = read(peft_folder(dir.path(), &case["config"]))
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(adapter.modules.len(), modules.len());
+        for (module, scale) in modules.iter().zip(case["scales"].as_array().unwrap()) {
+            let factors = &adapter.modules[module.as_str().unwrap()];
+            let found = f64::from(factors.alpha) / factors.rank as f64;
+            let expected = scale.as_f64().unwrap();
+            assert!((found - expected).abs() < 1e-5, "{name} {module}: {found}");
+        }
+    }
+}
+
+#[test]
+fn a_setting_that_cant_be_followed_is_refused_by_name() {
+    let all = peft_cases();
+    let base = &all["cases"]["plain"]["config"];
+    let refused = all["refused"].as_object().unwrap().clone();
+    let other = [
+        ("modules_to_save", serde_json::json!(["conv_in"])),
+        ("bias", "lora_only".into()),
+        ("layer_replication", serde_json::json!([[0, 2]])),
+        ("kasa_config", serde_json::json!({"r": 1})),
+        ("a_new_setting", 3.into()),
+        ("use_rslora", "yes".into()),
+        ("lora_alpha", "8".into()),
+        ("rank_pattern", serde_json::json!(["to_q"])),
+        ("alpha_pattern", serde_json::json!({r"to_q\z": 1})),
+        ("peft_type", "LOHA".into()),
+    ];
+    let other = other.map(|(key, value)| {
+        let mut config = base.clone();
+        config[key] = value;
+        (key.to_owned(), config)
+    });
+    for (key, config) in refused.into_iter().chain(other) {
+        let dir = tempfile::tempdir().unwrap();
+        let error = read(peft_folder(dir.path(), &config)).unwrap_err();
+        let error = error.to_string();
+        assert!(
+            error.contains(&key) && error.contains("adapter_config.json"),
+            "{error}"
+        );
+    }
+}
+
+/// The original code's names with dots, and ComfyUI's prefix, before either kind of names.
+#[test]
+fn comfy_and_dotted_names_are_those_of_diffusers() {
+    let dir = tempfile::tempdir().unwrap();
+    let q = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q";
+    let mid = "mid_block.attentions.0.proj_in";
+    for (name, expected) in [
+        ("input_blocks.4.1.transformer_blocks.0.attn1.to_q", q),
+        (
+            "diffusion_model.input_blocks.4.1.transformer_blocks.0.attn1.to_q",
+            q,
+        ),
+        ("model.diffusion_model.middle_block.1.proj_in", mid),
+        ("diffusion_model.mid_block.attentions.0.proj_in", mid),
+        (
+            "base_model.model.input_blocks.4.1.transformer_blocks.0.attn1.to_q",
+            q,
+        ),
+        (q, q),
+    ] {
+        for (down, up) in [
+            ("lora_A", "lora_B"),
+            ("lora_down", "lora_up"),
+            ("lora.down", "lora.up"),
+        ] {
+            let keys = [down, up].map(|end| format!("{name}.{end}.weight"));
+            let adapter = read(file(dir.path(), &keys[0], &keys[1], &[])).unwrap();
+            assert_eq!(
+                adapter.modules.keys().collect::<Vec<_>>(),
+                [expected],
+                "{name}"
+            );
+        }
+    }
+    for (name, expected) in [
+        (
+            "diffusion_model.double_blocks.0.img_attn.qkv",
+            "not a LoRA key",
+        ),
+        ("transformer.blocks.0.attn1.to_q", "not a LoRA key"),
+        ("input_blocks.1.0.emb_layers.1", "LoCon"),
+        (
+            "base_model.model.text_model.encoder.layers.0.self_attn.q_proj",
+            "text encoder",
+        ),
+    ] {
+        let keys = ["lora_A", "lora_B"].map(|end| format!("{name}.{end}.weight"));
+        let error = read_all(file(dir.path(), &keys[0], &keys[1], &[])).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    let text = "text_encoders.clip_g.transformer.text_model.encoder.layers.0.mlp.fc1";
+    let keys = ["lora_A", "lora_B"].map(|end| format!("{text}.{end}.weight"));
+    let path = file(dir.path(), &keys[0], &keys[1], &[]);
+    assert_eq!(
+        read_all(&path).unwrap().keys().collect::<Vec<_>>(),
+        [&"text_encoder_2"]
+    );
+    assert!(matches!(
+        read(&path).unwrap_err(),
+        Error::TextEncoder { .. }
+    ));
+}
+
+#[test]
+fn an_alpha_may_be_an_integer() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("kohya.safetensors");
+    let name = "lora_unet_mid_block_attentions_0_proj_in";
+    let (a, b) = ([1.0f32; 6], [2.0f32; 10]);
+    for (dtype, bytes) in [
+        (DType::I64, 4i64.to_le_bytes().to_vec()),
+        (DType::I32, 4i32.to_le_bytes().to_vec()),
+        (DType::U8, vec![4]),
+        (DType::F64, 4f64.to_le_bytes().to_vec()),
+    ] {
+        let alpha = NewTensor {
+            name: format!("{name}.alpha").into(),
+            dtype,
+            shape: Vec::new().into(),
+            data: bytes.into(),
+        };
+        let tensors = [
+            alpha,
+            NewTensor::f32(format!("{name}.lora_down.weight"), &[2, 3], &a),
+            NewTensor::f32(format!("{name}.lora_up.weight"), &[5, 2], &b),
+        ];
+        write_safetensors(&path, &tensors, &BTreeMap::new()).unwrap();
+        let adapter = read(&path).unwrap();
+        assert_eq!(
+            adapter.modules["mid_block.attentions.0.proj_in"].alpha, 4.0,
+            "{dtype}"
+        );
+    }
 }

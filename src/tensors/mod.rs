@@ -23,4 +23,5 @@ pub use safetensors::{NewTensor, metadata, write_safetensors};
 pub(crate) use safetensors::{Planned, order, write_planned};
 pub(crate) use stored::Stored;
 pub use tensor::{Tensor, read_f32};
+pub(crate) use torch::is_torch;
 pub use weights::{Scope, Weights};

@@ -137,7 +137,7 @@ impl Weights {
         let mut tensors: BTreeMap<String, Entry> = BTreeMap::new();
         for path in paths {
             let file: Arc<Path> = path.as_ref().into();
-            let found = match torch::is_zip(&file) || torch::is_named_so(&file) {
+            let found = match torch::is_torch(&file) {
                 true => torch::read_tensors(&file)?,
                 false => safetensors::read_header(&file)?.tensors,
             };

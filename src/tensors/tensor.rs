@@ -78,6 +78,23 @@ impl Tensor {
         self.decode(&self.read_bytes()?)
     }
 
+    /// Reads its one number, of an integer type too: torch stores a Python `int` as int64.
+    pub(crate) fn read_number(&self) -> Result<f32> {
+        let bytes = self.read_bytes()?;
+        // Two's complement, widened by its sign.
+        let signed = || {
+            let negative = bytes.last().is_some_and(|b| b & 0x80 != 0);
+            let mut wide = [if negative { 0xff } else { 0 }; 8];
+            wide[..bytes.len()].copy_from_slice(&bytes);
+            i64::from_le_bytes(wide) as f32
+        };
+        match self.dtype {
+            DType::I64 | DType::I32 | DType::I16 | DType::I8 => Ok(signed()),
+            DType::U8 => Ok(bytes[0].into()),
+            _ => Ok(self.decode(&bytes)?[0]),
+        }
+    }
+
     /// Bytes of its type as fp32.
     pub(crate) fn decode(&self, bytes: &[u8]) -> Result<Vec<f32>> {
         use bytemuck::pod_collect_to_vec as collect;

@@ -22,15 +22,20 @@ const MAX_PICKLE: u64 = 16 << 20;
 /// What a zip file begins with.
 const ZIP: [u8; 4] = *b"PK\x03\x04";
 
+/// Whether a file is one of torch's, by its beginning or its name.
+pub(crate) fn is_torch(path: &Path) -> bool {
+    is_zip(path) || is_named_so(path)
+}
+
 /// Whether a file begins as torch's do.
-pub(super) fn is_zip(path: &Path) -> bool {
+fn is_zip(path: &Path) -> bool {
     let mut start = [0; 4];
     let read = File::open(path).and_then(|mut file| file.read_exact(&mut start));
     read.is_ok() && start == ZIP
 }
 
 /// Whether a file's name is one that torch's files have.
-pub(super) fn is_named_so(path: &Path) -> bool {
+fn is_named_so(path: &Path) -> bool {
     let extension = path.extension().and_then(|e| e.to_str());
     extension.is_some_and(|e| ["bin", "ckpt", "pt", "pth"].contains(&e))
 }

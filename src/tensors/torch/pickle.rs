@@ -1,8 +1,9 @@
 //! An interpreter of pickles that can only describe tensors.
 //!
 //! Pickle is a stack machine whose programs may call any function. This one knows the instructions
-//! that torch's own files use, three functions that it evaluates itself, and storages by name; the
-//! name of anything else ends it. Objects live in one list and refer to each other by index, so
+//! that torch's own files use, a few functions that it evaluates itself, and storages by name. Anything
+//! else that is named, called or built is kept as that name alone: a training checkpoint has much beside
+//! its state dict. Where it is the state dict or in it, or there is none, it is refused. Objects live in one list and refer to each other by index, so
 //! neither cycles nor depth can exhaust the machine's stack; every instruction makes at most one.
 //! Opcodes: CPython `Lib/pickletools.py`; their use: torch `torch/serialization.py`.
 
@@ -17,6 +18,9 @@ const MAX_OBJECTS: usize = 1 << 20;
 const MAX_AXES: usize = 8;
 const MAX_KEY: usize = 20;
 const MAX_ARGUMENTS: usize = 8;
+/// Most names that describe no tensor, and longest of them.
+const MAX_FOREIGN: usize = 1 << 10;
+const MAX_NAME: usize = 256;
 
 /// Why a pickle is refused.
 #[derive(Debug)]
@@ -47,6 +51,8 @@ pub(super) struct TensorInfo {
 enum Global {
     OrderedDict,
     RebuildTensor,
+    /// A parameter is its tensor, and what only training needs.
+    RebuildParameter,
     Storage(DType),
 }
 
@@ -67,6 +73,8 @@ enum Object {
     Global(Global),
     /// A storage: type and key.
     Storage(DType, String),
+    /// What describes no tensor: index of the name that it was made by.
+    Foreign(usize),
     /// Boxed: a byte of pickle can make an object, which should be small.
     Tensor(Box<TensorInfo>),
 }
@@ -79,22 +87,31 @@ pub(super) fn tensors(pickle: &[u8]) -> Result<Vec<(String, TensorInfo)>> {
         stack: Vec::new(),
         marks: Vec::new(),
         memo: BTreeMap::new(),
+        foreign: Vec::new(),
     };
     let root = machine.run()?;
     let mut dict = machine.dict(root)?;
-    if let Some(inner) = dict.iter().find_map(|&(key, value)| {
+    let inner = dict.iter().find(|&&(key, value)| {
         let named = matches!(machine.object(key), Object::Text(t) if t == "state_dict");
-        (named && matches!(machine.object(value), Object::Dict(_))).then_some(value)
-    }) {
-        dict = machine.dict(inner)?;
+        named && matches!(machine.object(value), Object::Dict(_) | Object::Foreign(_))
+    });
+    match (inner, machine.foreign.first()) {
+        (Some(&(_, inner)), _) => dict = machine.dict(inner)?,
+        (None, Some(global)) => return Err(Problem::Global(global.clone())),
+        (None, None) => {}
     }
     let mut named: BTreeMap<&str, &TensorInfo> = BTreeMap::new();
     for &(key, value) in dict {
-        if let (Object::Text(name), Object::Tensor(info)) =
-            (machine.object(key), machine.object(value))
-            && named.insert(name, info).is_some()
-        {
-            return bad(format!("it names `{name}` twice"));
+        match (machine.object(key), machine.object(value)) {
+            (Object::Text(name), Object::Tensor(info)) => {
+                if named.insert(name, info).is_some() {
+                    return bad(format!("it names `{name}` twice"));
+                }
+            }
+            (_, Object::Foreign(global)) | (Object::Foreign(global), _) => {
+                return Err(Problem::Global(machine.foreign[*global].clone()));
+            }
+            _ => {}
         }
     }
     let owned = |(name, info): (&str, &TensorInfo)| (name.to_owned(), info.clone());
@@ -118,6 +135,8 @@ struct Machine<'a> {
     marks: Vec<usize>,
     /// By the number it was stored under, which the pickle chooses.
     memo: BTreeMap<usize, Id>,
+    /// Names that describe no tensor, each once.
+    foreign: Vec<String>,
 }
 
 impl<'a> Machine<'a> {
@@ -139,8 +158,18 @@ impl<'a> Machine<'a> {
             0x95 => drop(self.array::<8>()?),
             b'(' => self.marks.push(self.stack.len()),
             b'0' => drop(self.pop()?),
+            b'1' => drop(self.marked()?),
+            b'2' => {
+                let top = self.pop()?;
+                self.stack.extend([top, top]);
+            }
             b'}' => self.push(Object::Dict(Vec::new()))?,
-            b']' => self.push(Object::List)?,
+            // Sets are as lists to us.
+            b']' | 0x8f => self.push(Object::List)?,
+            0x91 => {
+                self.marked()?;
+                self.push(Object::List)?;
+            }
             b')' => self.push(Object::Tuple(Vec::new()))?,
             b'N' => self.push(Object::None)?,
             0x88 => self.push(Object::Int(1))?,
@@ -149,14 +178,19 @@ impl<'a> Machine<'a> {
                 self.array::<8>()?;
                 self.push(Object::Other)?;
             }
-            b'K' | b'M' | b'J' | 0x8a => self.integer(op)?,
-            b'X' | 0x8c | 0x8d | b'U' | b'T' | b'B' | b'C' => self.text(op)?,
+            b'K' | b'M' | b'J' | 0x8a | 0x8b => self.integer(op)?,
+            b'X' | 0x8c | 0x8d | b'U' | b'T' | b'B' | b'C' | 0x8e | 0x96 => self.text(op)?,
             b'q' | b'r' | 0x94 | b'h' | b'j' => self.memory(op)?,
             b't' | 0x85..=0x87 => self.tuple(op)?,
-            b'a' | b'e' | b's' | b'u' => self.fill(op)?,
+            b'a' | b'e' | b's' | b'u' | 0x90 => self.fill(op)?,
             b'c' | 0x93 => self.global(op)?,
             b'Q' => self.persistent()?,
-            b'R' => self.call()?,
+            b'R' | 0x81 => self.call()?,
+            // Named arguments belong to no tensor.
+            0x92 => {
+                self.pop()?;
+                self.call()?;
+            }
             b'b' => self.build()?,
             _ => {
                 return bad(format!(
@@ -173,10 +207,14 @@ impl<'a> Machine<'a> {
             b'M' => u16::from_le_bytes(self.array()?).into(),
             b'J' => i32::from_le_bytes(self.array()?).into(),
             _ => {
-                let [length] = self.array()?;
-                let bytes = self.take(length.into())?;
+                let length = match op {
+                    0x8a => self.array::<1>()?[0].into(),
+                    _ => u32::from_le_bytes(self.array()?),
+                };
+                let bytes = self.take(length as usize)?;
+                // No count of a tensor is so large; a random generator's state is.
                 if bytes.len() > 8 {
-                    return bad("an integer of more than 8 bytes");
+                    return self.push(Object::Other);
                 }
                 // Two's complement, as short as it goes.
                 let negative = bytes.last().is_some_and(|b| b & 0x80 != 0);
@@ -191,7 +229,7 @@ impl<'a> Machine<'a> {
     fn text(&mut self, op: u8) -> Result<()> {
         let length = match op {
             0x8c | b'U' | b'C' => self.array::<1>()?[0].into(),
-            0x8d => u64::from_le_bytes(self.array()?),
+            0x8d | 0x8e | 0x96 => u64::from_le_bytes(self.array()?),
             _ => u32::from_le_bytes(self.array()?).into(),
         };
         let bytes = self.take(usize::try_from(length).unwrap_or(usize::MAX))?;
@@ -251,7 +289,7 @@ impl<'a> Machine<'a> {
         let target = self.pop()?;
         self.stack.push(target);
         match (&mut self.objects[target], op) {
-            (Object::List, b'a' | b'e') => Ok(()),
+            (Object::List, b'a' | b'e' | 0x90) | (Object::Foreign(_), _) => Ok(()),
             (Object::Dict(pairs), b's' | b'u') if items.len().is_multiple_of(2) => {
                 pairs.extend(items.as_chunks::<2>().0.iter().map(|&[k, v]| (k, v)));
                 Ok(())
@@ -273,13 +311,34 @@ impl<'a> Machine<'a> {
         let known = match (module.as_str(), name.as_str()) {
             ("collections", "OrderedDict") => Some(Global::OrderedDict),
             ("torch._utils", "_rebuild_tensor_v2") => Some(Global::RebuildTensor),
+            ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
+                Some(Global::RebuildParameter)
+            }
             ("torch", name) => storage(name).map(Global::Storage),
             _ => None,
         };
         match known {
             Some(global) => self.push(Object::Global(global)),
-            None => Err(Problem::Global(format!("{module}.{name}"))),
+            None => self.foreign(format!("{module}.{name}")),
         }
+    }
+
+    /// Keeps what a name stands for as that name.
+    fn foreign(&mut self, name: String) -> Result<()> {
+        let index = match self.foreign.iter().position(|known| *known == name) {
+            Some(index) => index,
+            None if name.len() > MAX_NAME => return bad("a name longer than any of Python's"),
+            None if self.foreign.len() == MAX_FOREIGN => {
+                return bad(format!(
+                    "more than {MAX_FOREIGN} names that describe no tensor"
+                ));
+            }
+            None => {
+                self.foreign.push(name);
+                self.foreign.len() - 1
+            }
+        };
+        self.push(Object::Foreign(index))
     }
 
     /// BINPERSID: `("storage", type, key, device, elements)`.
@@ -303,19 +362,34 @@ impl<'a> Machine<'a> {
                 let storage = Object::Storage(*dtype, key.clone());
                 self.push(storage)
             }
+            [Object::Text(_), Object::Foreign(global), ..] => {
+                let global = Object::Foreign(*global);
+                self.push(global)
+            }
             _ => bad("a persistent id that is no storage"),
         }
     }
 
-    /// REDUCE: calls a function with a tuple of arguments.
+    /// REDUCE and NEWOBJ: calls a function, or makes an object of a class, with a tuple of arguments.
     fn call(&mut self) -> Result<()> {
         let (arguments, function) = (self.pop()?, self.pop()?);
         let Object::Tuple(items) = self.object(arguments) else {
             return bad("a call without arguments");
         };
         let made = match self.object(function) {
+            Object::Foreign(global) => Object::Foreign(*global),
             Object::Global(Global::OrderedDict) if items.is_empty() => Object::Dict(Vec::new()),
-            Object::Global(Global::RebuildTensor) => Object::Tensor(Box::new(self.tensor(items)?)),
+            Object::Global(function) => match (function, items.first().map(|&i| self.object(i))) {
+                (
+                    Global::RebuildTensor | Global::RebuildParameter,
+                    Some(Object::Foreign(global)),
+                ) => Object::Foreign(*global),
+                (Global::RebuildTensor, _) => Object::Tensor(Box::new(self.tensor(items)?)),
+                (Global::RebuildParameter, Some(Object::Tensor(info))) => {
+                    Object::Tensor(info.clone())
+                }
+                _ => return bad("a call of what is no function of torch's tensors"),
+            },
             _ => return bad("a call of what is no function of torch's tensors"),
         };
         self.push(made)
@@ -366,7 +440,7 @@ impl<'a> Machine<'a> {
         let target = self.pop()?;
         self.stack.push(target);
         match self.object(target) {
-            Object::Dict(_) => Ok(()),
+            Object::Dict(_) | Object::Foreign(_) => Ok(()),
             _ => bad("attributes are set on what is no dictionary"),
         }
     }
@@ -374,6 +448,7 @@ impl<'a> Machine<'a> {
     fn dict(&self, id: Id) -> Result<&[(Id, Id)]> {
         match self.object(id) {
             Object::Dict(pairs) => Ok(pairs),
+            Object::Foreign(global) => Err(Problem::Global(self.foreign[*global].clone())),
             _ => bad("it holds no dictionary of tensors"),
         }
     }

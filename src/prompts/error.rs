@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use super::columns::ANY_COLUMN;
 use crate::base::fsio;
 
 /// Why a prompt list cannot be used.
@@ -52,7 +51,7 @@ pub enum Error {
         problem: String,
     },
     /// A table without a column that holds prompts.
-    #[error("{} has no column {ANY_COLUMN}; its columns are: {}", path.display(), columns.join(", "))]
+    #[error("{} has no `Prompt` column, nor `prompt`, `text` or `caption`; its columns are: {}", path.display(), columns.join(", "))]
     NoPromptColumn {
         /// The prompt file.
         path: PathBuf,

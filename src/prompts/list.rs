@@ -94,10 +94,7 @@ mod tests {
             matches!(&error, Error::NoPromptColumn { columns, .. } if columns == &["words", "id"])
         );
         let text = error.to_string();
-        assert!(
-            text.contains("no column `Prompt`, `prompt`, `text` or `caption`"),
-            "{text}"
-        );
+        assert!(text.contains("no `Prompt` column, nor `prompt`"), "{text}");
         // Tabs don't part a CSV's cells.
         assert!(matches!(
             parse("p.csv", b"Prompt\tid\nx\t1\n"),

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
-use super::fsio;
+use super::{fsio, text};
 
 /// Why a file of JSON can't be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +46,28 @@ pub(crate) fn parse<T: DeserializeOwned>(
     serde_json::from_slice(bytes).map_err(failed(path, what))
 }
 
+/// The values of JSON lines, each with the line on which it begins. A byte-order mark may stand in front,
+/// lines may end as they like, and a value may take several: Arrow, which reads them for Hugging Face,
+/// allows the same.
+///
+/// # Errors
+/// The line on which something begins that is no value, and the parser's reason.
+pub(crate) fn values(text: &str) -> Result<Vec<(usize, Value)>, (usize, serde_json::Error)> {
+    let text = text::unix_lines(text::without_bom(text));
+    let mut stream = serde_json::Deserializer::from_str(&text).into_iter();
+    let (mut values, mut line, mut rest) = (Vec::new(), 1, &*text);
+    loop {
+        let next = rest.trim_start();
+        line += text::line_ends(&rest[..rest.len() - next.len()]);
+        let Some(value) = stream.next() else {
+            return Ok(values);
+        };
+        values.push((line, value.map_err(|e| (line, e))?));
+        rest = &text[stream.byte_offset()..];
+        line += text::line_ends(&next[..next.len() - rest.len()]);
+    }
+}
+
 /// Writes a file of indented JSON.
 ///
 /// # Errors
@@ -71,5 +94,20 @@ fn failed(path: &Path, what: &'static str) -> impl FnOnce(serde_json::Error) -> 
         path: path.to_path_buf(),
         what,
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_lines_know_where_they_begin() {
+        let text = "\u{feff}{\"a\": 1}\r\n\r\n\"b\"\r[\n2\n]\n7";
+        let values = values(text).unwrap();
+        let values: Vec<String> = values.iter().map(|(l, v)| format!("{l} {v}")).collect();
+        assert_eq!(values, ["1 {\"a\":1}", "3 \"b\"", "4 [2]", "7 7"]);
+        let error = super::values("1\r\"open\r2\r").unwrap_err();
+        assert_eq!(error.0, 2);
     }
 }

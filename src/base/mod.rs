@@ -1,4 +1,4 @@
-//! What every room stands on and that knows nothing of this project: files, exact arithmetic,
+//! What every room stands on and that knows nothing of this project: files, tables, exact arithmetic,
 //! cache folders, element types, values of options, the token that asks a run to stop.
 
 pub(crate) mod cache;
@@ -10,6 +10,8 @@ pub mod hint;
 pub mod json;
 pub(crate) mod lock;
 pub mod stop;
+pub(crate) mod table;
+pub(crate) mod text;
 pub mod values;
 
 pub use dtype::DType;

@@ -39,7 +39,9 @@ struct Args {
     /// Bundle (pa-export)
     #[arg(long, value_name = "BUNDLE")]
     model: PathBuf,
-    /// Prompts: a CSV with a `Prompt` column, or lines of text
+    /// Prompts: .csv or .tsv with a column `Prompt`, `prompt`, `text` or `caption` (the first of these
+    /// that isn't blank counts), .json or .jsonl with texts or objects of these names, or .txt with one
+    /// on each line
     #[arg(long, value_name = "FILE")]
     prompts: PathBuf,
     /// Folder to write, or to go on with

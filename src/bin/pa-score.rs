@@ -22,7 +22,9 @@ use serde_json::json;
         pa-score photos --chain faces --out scores.json\n  \
         pa-score out/after --against out/before --metrics gender,gender+skin,recall\n\n\
         A folder of pictures may be a data set of pa-datagen, an imagefolder with metadata.jsonl \
-        or metadata.csv, pictures with a .json beside each, or folders named by their prompts."
+        or metadata.csv (captions under Prompt, prompt, text or caption, the first that isn't blank; \
+        in the folder or in those of its splits), pictures with a .json beside each, or folders \
+        named by their prompts."
 )]
 struct Args {
     /// Folders of pictures to score

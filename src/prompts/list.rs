@@ -1,52 +1,13 @@
-//! The list of prompts: a CSV with a `Prompt` column, or plain lines of text.
+//! The list of prompts: a table, JSON, or plain lines of text.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::base::fsio;
-
-/// The CSV column that holds the prompts (the name the PopAlign data files use).
-pub const COLUMN: &str = "Prompt";
-
-/// Why a prompt list cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The file can't be read.
-    #[error(transparent)]
-    File(#[from] fsio::Error),
-    /// The bytes are not UTF-8 or not CSV.
-    #[error("{} is not a readable CSV", path.display())]
-    Csv {
-        /// The prompt file.
-        path: PathBuf,
-        /// The parser's reason, with its line.
-        source: csv::Error,
-    },
-    /// A text file that is not UTF-8.
-    #[error("{} is not UTF-8 text (first bad byte at {offset})", path.display())]
-    NotText {
-        /// The prompt file.
-        path: PathBuf,
-        /// Offset of the first byte that is not UTF-8.
-        offset: usize,
-    },
-    /// A CSV without the column that holds the prompts.
-    #[error("{} has no `{COLUMN}` column; its columns are: {}", path.display(), columns.join(", "))]
-    NoPromptColumn {
-        /// The prompt file.
-        path: PathBuf,
-        /// The columns it does have.
-        columns: Vec<String>,
-    },
-    /// No prompt at all.
-    #[error("{} holds no prompts", path.display())]
-    Empty {
-        /// The prompt file.
-        path: PathBuf,
-    },
-}
+use super::Error;
+use super::formats::Format;
+use crate::base::{fsio, text};
 
 /// Prompts in the order of their file, each once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,26 +18,31 @@ pub struct Prompts {
     pub repeated: usize,
 }
 
-/// Reads `path`: a `.csv` file by its `Prompt` column, any other file line by line.
+/// Reads `path` as what its name says it is: `.csv` and `.tsv` are tables, `.json` is a list, `.jsonl` has
+/// a value on each line, and `.txt` or a name without an ending has a prompt on each line.
 ///
-/// Blank entries are skipped. A repeated prompt is kept once, as in the PopAlign scripts: noise is
-/// addressed by the prompt's text, so a second copy would only draw the same pictures again.
+/// In tables and objects the prompt stands under `Prompt`, `prompt`, `text` or `caption`: where there are
+/// several, under the first of them that isn't blank. Blank entries are skipped. A repeated prompt is
+/// kept once, as in the PopAlign scripts: noise is addressed by the prompt's text, so a second copy would
+/// only draw the same pictures again.
+///
+/// # Errors
+/// [`Error`] naming the file, and the line or the entry.
 pub fn read(path: &Path) -> Result<Prompts, Error> {
+    let format = Format::of(path)?;
     let bytes = fsio::read(path)?;
-    let is_csv = path
-        .extension()
-        .is_some_and(|e| e.eq_ignore_ascii_case("csv"));
-    let entries = if is_csv {
-        csv_column(&bytes, path)?
-    } else {
-        lines(&bytes, path)?
-    };
+    let text = std::str::from_utf8(&bytes).map_err(|e| Error::NotText {
+        path: path.to_path_buf(),
+        offset: e.valid_up_to(),
+    })?;
+    let entries = format.entries(text::without_bom(text), path)?;
+    let entries = entries.iter().map(|text| text.trim());
     let mut seen = HashSet::new();
     let mut texts = Vec::new();
     let mut repeated = 0;
-    for text in entries {
-        if seen.insert(text.clone()) {
-            texts.push(text);
+    for text in entries.filter(|text| !text.is_empty()) {
+        if seen.insert(text) {
+            texts.push(text.to_owned());
         } else {
             repeated += 1;
         }
@@ -94,59 +60,6 @@ pub fn read(path: &Path) -> Result<Prompts, Error> {
 pub fn caption_id(caption: &str) -> u32 {
     let hash = Sha256::digest(caption.as_bytes());
     u32::from_le_bytes([hash[0], hash[1], hash[2], hash[3]])
-}
-
-fn csv_column(bytes: &[u8], path: &Path) -> Result<Vec<String>, Error> {
-    let bad = |source| Error::Csv {
-        path: path.to_path_buf(),
-        source,
-    };
-    let mut reader = csv_reader(bytes);
-    let headers = reader.headers().map_err(bad)?.clone();
-    if headers.iter().all(str::is_empty) {
-        return Err(Error::Empty {
-            path: path.to_path_buf(),
-        });
-    }
-    let Some(column) = headers.iter().position(|h| h == COLUMN) else {
-        return Err(Error::NoPromptColumn {
-            path: path.to_path_buf(),
-            columns: headers.iter().map(str::to_owned).collect(),
-        });
-    };
-    let mut texts = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(bad)?;
-        if let Some(text) = record.get(column).filter(|t| !t.is_empty()) {
-            texts.push(text.to_owned());
-        }
-    }
-    Ok(texts)
-}
-
-fn lines(bytes: &[u8], path: &Path) -> Result<Vec<String>, Error> {
-    let text = std::str::from_utf8(without_bom(bytes)).map_err(|e| Error::NotText {
-        path: path.to_path_buf(),
-        offset: e.valid_up_to(),
-    })?;
-    Ok(text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .map(str::to_owned)
-        .collect())
-}
-
-/// Reads a table as people keep them: spaces around cells and a byte-order mark don't count.
-pub(crate) fn csv_reader(bytes: &[u8]) -> csv::Reader<&[u8]> {
-    csv::ReaderBuilder::new()
-        .trim(csv::Trim::All)
-        .from_reader(without_bom(bytes))
-}
-
-/// Spreadsheet programs put a byte-order mark first; it would become part of the column's name.
-fn without_bom(bytes: &[u8]) -> &[u8] {
-    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
 
 #[cfg(test)]
@@ -175,12 +88,111 @@ mod tests {
     }
 
     #[test]
-    fn a_csv_without_the_column_names_those_it_has() {
-        let error = parse("p.csv", b"prompt,id\ndoctor,1\n").unwrap_err();
+    fn a_table_without_the_column_names_those_it_has() {
+        let error = parse("p.csv", b"words,id\ndoctor,1\n").unwrap_err();
         assert!(
-            matches!(&error, Error::NoPromptColumn { columns, .. } if columns == &["prompt", "id"])
+            matches!(&error, Error::NoPromptColumn { columns, .. } if columns == &["words", "id"])
         );
-        assert!(error.to_string().contains("no `Prompt` column"));
+        let text = error.to_string();
+        assert!(text.contains("no `Prompt` column, nor `prompt`"), "{text}");
+        // Tabs don't part a CSV's cells.
+        assert!(matches!(
+            parse("p.csv", b"Prompt\tid\nx\t1\n"),
+            Err(Error::NoPromptColumn { .. })
+        ));
+    }
+
+    #[test]
+    fn every_format_is_read_as_what_it_is() {
+        for (name, text) in [
+            (
+                "p.tsv",
+                "Prompt\tid\ndoctor\t1\n\"chef, \"\"head\"\"\"\t2\n",
+            ),
+            ("P.TSV", "id\ttext\r1\tdoctor\r2\tchef, \"head\"\r"),
+            (
+                "p.tab",
+                "\u{feff}caption\r\ndoctor\r\n\"chef, \"\"head\"\"\"",
+            ),
+            ("p.csv", "id,prompt\r1,doctor\r2,\"chef, \"\"head\"\"\"\r"),
+            ("p.json", r#"["doctor", " chef, \"head\" ", ""]"#),
+            (
+                "p.json",
+                "\u{feff}[{\"prompt\": \"doctor\", \"id\": 1},\r{\"text\": \"chef, \\\"head\\\"\"}]",
+            ),
+            (
+                "p.jsonl",
+                "\u{feff}\"doctor\"\r\n\r\n\"chef, \\\"head\\\"\"\r\n",
+            ),
+            (
+                "p.ndjson",
+                "{\"caption\":\"doctor\"}\r{\"Prompt\":\"chef, \\\"head\\\"\",\"text\":\"x\"}\r{\"prompt\":\"\"}",
+            ),
+            ("p.txt", "\u{feff}doctor\rchef, \"head\"\r"),
+            ("p", "doctor\r\nchef, \"head\"\n"),
+        ] {
+            let prompts = parse(name, text.as_bytes()).unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert_eq!(prompts.texts, ["doctor", "chef, \"head\""], "{name}");
+        }
+    }
+
+    #[test]
+    fn of_several_columns_the_first_that_says_something_counts() {
+        let csv = b"caption,text,Prompt\nc,t,P\nc,t,\n,,\n";
+        assert_eq!(parse("p.csv", csv).unwrap().texts, ["P", "t"]);
+    }
+
+    #[test]
+    fn what_is_no_list_of_prompts_is_refused() {
+        for (name, text, expected) in [
+            (
+                "p.yaml",
+                "- doctor\n",
+                "p.yaml: prompts are not read from .yaml files; expected .csv",
+            ),
+            ("p.parquet", "PAR1", "not read from .parquet files"),
+            (
+                "p.csv",
+                "Prompt\n\"a doctor\nnurse\n",
+                "p.csv:2: the quote that opens here is never closed",
+            ),
+            (
+                "p.tsv",
+                "Prompt\rx\r\"a doctor\rnurse\r",
+                "p.tsv:3: the quote that opens here",
+            ),
+            (
+                "p.csv",
+                "Prompt\nchef, head\n",
+                "p.csv:2: 2 cells where the first row has 1",
+            ),
+            (
+                "p.json",
+                "{\"prompt\": \"x\"}",
+                "p.json:1: expected a list of texts, or of objects",
+            ),
+            ("p.json", "\"x\"\r\"y\"\r", "p.json:2: not one JSON value"),
+            (
+                "p.json",
+                "[\"x\", 3]",
+                "p.json, entry 2: expected a text, or an object",
+            ),
+            (
+                "p.json",
+                "[{\"name\": \"x\", \"id\": 1}]",
+                "entry 1: expected a text, or an object with a text under `Prompt`, `prompt`, `text` or `caption`; this one has: name, id",
+            ),
+            (
+                "p.jsonl",
+                "\"x\"\n\n[\"y\"]\n",
+                "p.jsonl:3: expected a text, or an object",
+            ),
+            ("p.jsonl", "\"x\"\ndoctor\n", "p.jsonl:2: not JSON"),
+            ("p.json", "[]", "holds no prompts"),
+        ] {
+            let error = parse(name, text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 
     #[test]
@@ -197,9 +209,7 @@ mod tests {
         }
         let error = parse("p.txt", b"ok\n\xff\xfe").unwrap_err();
         assert!(matches!(error, Error::NotText { offset: 3, .. }));
-        assert!(matches!(
-            parse("p.csv", b"Prompt\n\xff\n"),
-            Err(Error::Csv { .. })
-        ));
+        let error = parse("p.csv", b"Prompt\n\xff\n").unwrap_err();
+        assert!(matches!(error, Error::NotText { offset: 7, .. }));
     }
 }

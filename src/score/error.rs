@@ -56,6 +56,12 @@ pub enum Error {
         /// What is wrong and what was expected.
         problem: String,
     },
+    /// A table of pictures in a format that isn't read.
+    #[error("{}: tables of pictures are not read from Parquet", path.display())]
+    Parquet {
+        /// The table.
+        path: PathBuf,
+    },
     /// Folders can't be paired.
     #[error("--against names {against} folders for {scored} to score; they are paired in order")]
     Unequal {
@@ -166,6 +172,9 @@ impl Error {
                 ..
             } => Some("generate it without --format none"),
             Self::Empty { .. } => Some("PNG and JPEG files are looked for, in sub-folders too"),
+            Self::Parquet { .. } => {
+                Some("write it as metadata.jsonl or metadata.csv beside the pictures")
+            }
             Self::Unfinished { .. } => {
                 Some("run the same pa-datagen command again; it goes on where it stopped")
             }

@@ -37,6 +37,12 @@ fn prompts_that_are_none() {
     let prompts = world.path("prompts.csv");
     fs::write(&prompts, "Caption,id\nox,1\n").unwrap();
     refused(&world, &[], &["no `Prompt` column", "Caption, id"]);
+    fs::write(
+        &prompts,
+        "Prompt\n\"a photo of a doctor\nnurse\nchef\npilot\n",
+    )
+    .unwrap();
+    refused(&world, &[], &["prompts.csv:2: the quote that opens here"]);
     fs::write(&prompts, "Prompt\n").unwrap();
     refused(&world, &[], &["holds no prompts"]);
     fs::remove_file(&prompts).unwrap();
@@ -57,12 +63,30 @@ fn a_list_of_lines_is_read_and_text_that_is_none_is_refused() {
     let output = run("bad.txt");
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("not UTF-8"));
-    fs::write(world.path("good.txt"), "ox\n\n a hat \n").unwrap();
-    let output = run("good.txt");
-    assert!(output.status.success(), "{}", stderr(&output));
-    let rows = fs::read_to_string(world.path("out/metadata.jsonl")).unwrap();
-    assert_eq!(rows.lines().count(), 4);
-    assert!(rows.contains("\"prompt\":\"a hat\""));
+    fs::write(world.path("bad.yaml"), "- ox\n").unwrap();
+    let output = run("bad.yaml");
+    assert_eq!(output.status.code(), Some(1));
+    let text = stderr(&output);
+    assert!(
+        text.contains("bad.yaml: prompts are not read from .yaml"),
+        "{text}"
+    );
+    for (name, text) in [
+        ("good.txt", "ox\n\n a hat \n"),
+        ("mac.txt", "ox\ra hat\r"),
+        ("good.tsv", "Prompt\tid\nox\t1\na hat\t2\n"),
+        ("good.json", "[\"ox\", {\"prompt\": \"a hat\"}]"),
+        ("good.jsonl", "\u{feff}{\"text\": \"ox\"}\r\n\"a hat\"\r\n"),
+    ] {
+        let _ = fs::remove_dir_all(world.path("out"));
+        fs::write(world.path(name), text).unwrap();
+        let output = run(name);
+        assert!(output.status.success(), "{name}: {}", stderr(&output));
+        let rows = fs::read_to_string(world.path("out/metadata.jsonl")).unwrap();
+        assert_eq!(rows.lines().count(), 4, "{name}: {rows}");
+        assert!(rows.contains("\"prompt\":\"ox\""), "{name}: {rows}");
+        assert!(rows.contains("\"prompt\":\"a hat\""), "{name}: {rows}");
+    }
 }
 
 #[test]

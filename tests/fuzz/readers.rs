@@ -145,6 +145,32 @@ fn safetensors_files() {
     });
 }
 
+/// Tables and JSON by the readers of prompts, which imagefolders and sheets share.
+#[test]
+fn lists_of_prompts() {
+    for (name, text) in [
+        (
+            "x.csv",
+            "id,Prompt\r\n1,\"two\nlines, \"\"quoted\"\"\"\r\r\n 2 , \"a\"b \n3\n",
+        ),
+        ("x.tsv", "\u{feff}text\tid\n\"tab\tinside\"\t1\nx\t\"2\"\n"),
+        ("x.json", "[\"a\", {\"prompt\": \"b\", \"id\": [1, {}]}]"),
+        (
+            "x.jsonl",
+            "\u{feff}{\"text\": \"a\"}\r\n\r\"b\"\n{\n\"caption\": \"\\u00e4\"\n}",
+        ),
+    ] {
+        let files = vec![text.as_bytes().to_vec()];
+        fuzz(name, &file(files), |bytes, dir| {
+            let path = put(dir, name, &bytes);
+            match popalign::prompts::read(&path) {
+                Ok(prompts) => assert!(prompts.texts.iter().all(|text| text.trim() == text)),
+                Err(error) => assert!(error.to_string().contains(name), "{error}"),
+            }
+        });
+    }
+}
+
 #[test]
 fn single_file_checkpoints() {
     let (header, _) = header_of(&fixture("checkpoints/sdxl.safetensors"));

@@ -107,6 +107,41 @@ fn tables_and_files_beside_pictures_bring_captions() {
 }
 
 #[test]
+fn public_imagefolders_keep_their_own_meanings_and_their_splits() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("public");
+    for (split, row) in [
+        (
+            "train",
+            json!({"prompt": "a baker", "text": "y", "seed": -1}),
+        ),
+        (
+            "test",
+            json!({"text": "a house", "kind": "photo", "axes": [1], "image_id": "x"}),
+        ),
+    ] {
+        copy("male-light-old", &root.join(split).join("1.png"));
+        let mut row = row;
+        row["file_name"] = "1.png".into();
+        fs::write(
+            root.join(split).join("metadata.jsonl"),
+            format!("\u{feff}{row}\r"),
+        )
+        .unwrap();
+    }
+    let found = scores(pa_score().arg(&root), dir.path());
+    assert_eq!(found["inputs"]["scored"][0]["layout"], "imagefolder");
+    let texts: Vec<&str> = prompts(&found).into_iter().map(|(text, _)| text).collect();
+    assert_eq!(texts, ["a house", "a baker"]);
+    for prompt in found["prompts"].as_array().unwrap() {
+        assert_eq!(
+            prompt["pictures"]["scored"],
+            json!({"files": 1, "kept": 1, "dropped": {}})
+        );
+    }
+}
+
+#[test]
 fn without_a_bundle_the_chain_says_what_the_axes_are() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("p");

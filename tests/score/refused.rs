@@ -56,6 +56,20 @@ fn folders_that_hold_nothing_to_score() {
     assert!(text.contains("metadata.jsonl:1: not a row"), "{text}");
 }
 
+#[test]
+fn tables_with_an_open_quote() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = one_picture(dir.path());
+    let rows =
+        "file_name,text\na baker/1.png,\"a baker\na baker/2.png,a cook\na baker/3.png,a chef\n";
+    fs::write(root.join("metadata.csv"), rows).unwrap();
+    let text = refused(pa_score().arg(&root), 1, dir.path());
+    assert!(
+        text.contains("metadata.csv:2: the quote that opens here"),
+        "{text}"
+    );
+}
+
 fn one_picture(dir: &Path) -> std::path::PathBuf {
     let root = dir.join("pictures");
     fs::create_dir_all(root.join("a baker")).unwrap();

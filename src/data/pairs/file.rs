@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 use super::pair::{Error, Pair, Pairs, PictureId, Sets};
-use crate::base::fsio;
+use crate::base::{fsio, text};
 use crate::data::pool::Pool;
 
 /// Reads pairs from a file of JSON lines and finds their pictures in the data set.
@@ -20,14 +20,15 @@ pub fn read(path: &Path, dataset: &Pool, sets: Sets) -> Result<Pairs, Error> {
         left_out: Vec::new(),
     };
     let text = fsio::read_to_string(path)?;
+    let text = text::unix_lines(text::without_bom(&text));
     let bad = |line, problem| Error::Line {
         path: path.to_path_buf(),
         line,
         problem,
     };
     let lines = (1..).zip(text.lines());
-    for (line, text) in lines.filter(|(_, text)| !text.trim().is_empty()) {
-        let pair: Pair = serde_json::from_str(text).map_err(|source| Error::Json {
+    for (line, row) in lines.filter(|(_, row)| !row.trim().is_empty()) {
+        let pair: Pair = serde_json::from_str(row).map_err(|source| Error::Json {
             path: path.to_path_buf(),
             line,
             source,

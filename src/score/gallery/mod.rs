@@ -3,8 +3,9 @@
 //! What a folder says about its pictures is looked for in this order:
 //!
 //! 1. `metadata.jsonl` or `metadata.csv`, as in Hugging Face's imagefolders: `file_name`, and the
-//!    caption in `prompt`, `text` or `caption`. Our data sets are such folders, with more columns
-//!    (kind, axes, seed, image id).
+//!    caption in `Prompt`, `prompt`, `text` or `caption` (the first that isn't blank). They may stand in
+//!    sub-folders (`train`, `test`), and name files from there. Our data sets are such folders, with
+//!    more columns (kind, axes, seed, image id), which only their manifest gives a meaning.
 //! 2. A `.json` beside a picture (`{"file_path": …, "prompt": …}`), as PopAlign's scripts write.
 //! 3. The folder that a picture stands in: its name is the prompt. A flat folder is one group.
 //!
@@ -13,6 +14,7 @@
 mod folder;
 mod open;
 mod recognise;
+mod rows;
 mod table;
 mod walk;
 

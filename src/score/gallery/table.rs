@@ -1,104 +1,141 @@
 //! Folders whose pictures stand in a table: our data sets and other imagefolders.
 
-use std::collections::BTreeMap;
-use std::path::{Component, Path};
+use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::folder::{Gallery, Kind, Layout, Picture};
+use super::folder::{Gallery, Kind, Layout};
+use super::{rows, walk};
 use crate::base::fsio;
 use crate::data::manifest;
-use crate::prompts::csv_reader;
 use crate::score::{Error, Result};
 
 const JSONL: &str = "metadata.jsonl";
 const CSV: &str = "metadata.csv";
+/// Hugging Face reads it, we don't.
+const PARQUET: &str = "metadata.parquet";
 
-/// A row of any imagefolder; what only our data sets have is optional.
-#[derive(Debug, Default, Deserialize)]
-struct Row {
-    file_name: Option<String>,
-    #[serde(alias = "text", alias = "caption")]
-    prompt: Option<String>,
-    neutral_prompt: Option<String>,
-    kind: Option<Kind>,
-    axes: Option<BTreeMap<String, String>>,
-    seed: Option<u64>,
-    image_id: Option<u64>,
-}
+/// Words by which Hugging Face knows the folder of a split.
+const SPLITS: [&str; 10] = [
+    "train",
+    "training",
+    "validation",
+    "valid",
+    "dev",
+    "val",
+    "test",
+    "testing",
+    "eval",
+    "evaluation",
+];
 
-/// Reads the folder's table, if it has one.
+/// Reads the folder's tables, if there are any.
 pub(super) fn read(dir: &Path) -> Result<Option<Gallery>> {
     let config = dataset_config(dir)?;
-    let layout = match config {
-        Some(_) => Layout::Dataset,
-        None => Layout::Imagefolder,
-    };
-    // To a run without axes every caption was neutral, so that it was says nothing.
-    let undecided = config.as_ref().is_some_and(without_axes);
-    let (path, rows) = if dir.join(JSONL).is_file() {
-        let path = dir.join(JSONL);
-        let rows = json_rows(&path)?;
-        (path, rows)
-    } else if dir.join(CSV).is_file() {
-        let path = dir.join(CSV);
-        let rows = csv_rows(&path)?;
-        (path, rows)
-    } else {
-        return Ok(None);
+    let folders = match config {
+        // Our data sets have one table, and nothing but its pictures in their folders.
+        Some(_) => vec![PathBuf::new()],
+        None => folders(dir)?,
     };
     let mut gallery = Gallery {
         dir: dir.to_path_buf(),
-        layout,
-        pictures: Vec::with_capacity(rows.len()),
+        layout: match config {
+            Some(_) => Layout::Dataset,
+            None => Layout::Imagefolder,
+        },
+        pictures: Vec::new(),
         without_files: 0,
         config,
     };
-    for (index, row) in rows.into_iter().enumerate() {
-        let bad = |problem: &str| Error::Row {
-            path: path.clone(),
-            line: index + 1 + usize::from(path.ends_with(CSV)),
-            problem: problem.to_owned(),
-        };
-        match picture(row, undecided) {
-            Ok(Some(picture)) => gallery.pictures.push(picture),
-            Ok(None) => gallery.without_files += 1,
-            Err(problem) => return Err(bad(&problem)),
-        }
+    let mut any = false;
+    for folder in folders {
+        any |= add(&mut gallery, &folder)?;
     }
-    Ok(Some(gallery))
+    Ok(any.then_some(gallery))
 }
 
-fn picture(row: Row, undecided: bool) -> std::result::Result<Option<Picture>, String> {
-    let Some(name) = row.file_name else {
-        return Ok(None);
+/// Adds the pictures of the table in `folder`, a path from the gallery's. Says if there is a table.
+fn add(gallery: &mut Gallery, folder: &Path) -> Result<bool> {
+    let place = gallery.dir.join(folder);
+    let [jsonl, csv, parquet] = [JSONL, CSV, PARQUET].map(|name| place.join(name));
+    let (path, rows) = if jsonl.is_file() {
+        let rows = rows::of_json_lines(&jsonl)?;
+        (jsonl, rows)
+    } else if csv.is_file() {
+        let rows = rows::of_csv(&csv)?;
+        (csv, rows)
+    } else if parquet.is_file() {
+        return Err(Error::Parquet { path: parquet });
+    } else {
+        return Ok(false);
     };
-    let inside = |part: Component<'_>| matches!(part, Component::Normal(_));
-    if name.is_empty() || !Path::new(&name).components().all(inside) {
-        return Err(format!("`{name}` is not a path inside the folder"));
+    let config = dataset_config(&place)?;
+    let mut from = walk::slashed(folder);
+    if !from.is_empty() {
+        from.push('/');
     }
-    let prompt = row
-        .prompt
-        .ok_or("no caption: expected `prompt`, `text` or `caption`")?;
-    let axes = row.axes.unwrap_or_default();
-    let kind = match row.kind {
-        Some(Kind::Neutral) if undecided => None,
-        None if !axes.is_empty() => Some(Kind::Specific),
-        kind => kind,
+    for (line, row) in rows {
+        // Only the manifest makes a column's name ours.
+        let picture = match config {
+            Some(_) => rows::own(row, &from),
+            None => rows::picture(&row, &from),
+        };
+        let picture = picture.map_err(|problem| Error::Row {
+            path: path.clone(),
+            line,
+            problem,
+        })?;
+        match picture {
+            Some(mut picture) => {
+                // To a run without axes every caption was neutral, so that it was says nothing.
+                let undecided = config.as_ref().is_some_and(without_axes);
+                picture.kind = picture
+                    .kind
+                    .filter(|kind| !undecided || *kind != Kind::Neutral);
+                gallery.pictures.push(picture);
+            }
+            None => gallery.without_files += 1,
+        }
+    }
+    Ok(true)
+}
+
+/// The folders with tables, in the order of their names, as Hugging Face finds them: those of splits,
+/// if there are any, otherwise all.
+fn folders(dir: &Path) -> Result<Vec<PathBuf>> {
+    let is_table = |path: &Path| {
+        let name = path.file_name().unwrap_or_default();
+        [JSONL, CSV, PARQUET].iter().any(|table| name == *table)
     };
-    let key = match (row.seed, row.image_id) {
-        (Some(seed), Some(id)) => format!("seed {seed}, picture {id}"),
-        _ => name.clone(),
-    };
-    Ok(Some(Picture {
-        name,
-        prompt,
-        kind,
-        axes,
-        neutral: row.neutral_prompt,
-        key,
-    }))
+    let tables = walk::files(dir, &is_table)?;
+    let folder = |table: PathBuf| table.parent().map(Path::to_path_buf);
+    let mut folders: Vec<PathBuf> = tables.into_iter().filter_map(folder).collect();
+    folders.dedup();
+    folders.retain(|folder| !parts(folder).any(|part| part.starts_with("__")));
+    let (splits, others): (Vec<_>, Vec<_>) = folders
+        .into_iter()
+        .partition(|folder| parts(folder).any(|part| is_split(&part)));
+    if splits.is_empty() {
+        return Ok(others);
+    }
+    for folder in others {
+        let folder = dir.join(folder);
+        tracing::warn!(
+            "{}: its table is left out: beside splits, only they count",
+            folder.display()
+        );
+    }
+    Ok(splits)
+}
+
+fn parts(folder: &Path) -> impl Iterator<Item = std::borrow::Cow<'_, str>> {
+    folder.iter().map(std::ffi::OsStr::to_string_lossy)
+}
+
+/// Whether a folder's name has the word of a split in it, as `train`, `my-test set` and `val_2` have.
+fn is_split(name: &str) -> bool {
+    let between = |c: char| matches!(c, '-' | '.' | '_' | ' ') || c.is_ascii_digit();
+    name.split(between).any(|word| SPLITS.contains(&word))
 }
 
 /// The configuration in the manifest of one of our data sets.
@@ -129,138 +166,5 @@ fn without_axes(config: &Map<String, Value>) -> bool {
     config.get("axes").is_none_or(Value::is_null)
 }
 
-fn json_rows(path: &Path) -> Result<Vec<Row>> {
-    let text = fsio::read_to_string(path)?;
-    let lines = text.lines().enumerate();
-    let rows = lines.filter(|(_, line)| !line.trim().is_empty());
-    rows.map(|(index, line)| {
-        serde_json::from_str(line).map_err(|e| Error::Row {
-            path: path.to_path_buf(),
-            line: index + 1,
-            problem: format!("not a row of an imagefolder: {e}"),
-        })
-    })
-    .collect()
-}
-
-fn csv_rows(path: &Path) -> Result<Vec<Row>> {
-    let bad = |line: usize, problem: String| Error::Row {
-        path: path.to_path_buf(),
-        line,
-        problem,
-    };
-    let bytes = fsio::read(path)?;
-    let mut reader = csv_reader(&bytes);
-    let headers = reader.headers().map_err(|e| bad(1, e.to_string()))?.clone();
-    let column = |names: &[&str]| headers.iter().position(|header| names.contains(&header));
-    let has = || headers.iter().collect::<Vec<_>>().join(", ");
-    let file = column(&["file_name"])
-        .ok_or_else(|| bad(1, format!("no `file_name` column among {}", has())))?;
-    let prompt = column(&["prompt", "text", "caption"]).ok_or_else(|| {
-        let expected = "no `prompt`, `text` or `caption` column";
-        bad(1, format!("{expected} among {}", has()))
-    })?;
-    let mut rows = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(|e| {
-            let line = e.position().map_or(0, csv::Position::line);
-            bad(usize::try_from(line).unwrap_or(0), e.to_string())
-        })?;
-        let cell = |index: usize| record.get(index).unwrap_or_default().to_owned();
-        rows.push(Row {
-            file_name: Some(cell(file)),
-            prompt: Some(cell(prompt)),
-            ..Row::default()
-        });
-    }
-    Ok(rows)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        for (name, text) in files {
-            fsio::write(dir.path().join(name), text).unwrap();
-        }
-        dir
-    }
-
-    #[test]
-    fn our_rows_bring_kind_axes_and_seed() {
-        let rows = concat!(
-            r#"{"file_name":"images/a.png","prompt":"a photo of a chef","neutral_prompt":"a photo of a chef","kind":"neutral","axes":{},"seed":7,"image_id":3,"latents":{"file":"x","index":0}}"#,
-            "\n",
-            r#"{"file_name":null,"prompt":"a photo of a old chef","kind":"specific","axes":{"age":"old"},"seed":7,"image_id":0}"#,
-            "\n"
-        );
-        for (axes, kind) in [("{\"sha256\":\"x\"}", Some(Kind::Neutral)), ("null", None)] {
-            let manifest = format!(
-                r#"{{"format":"{}","config":{{"axes":{axes}}},"outcome":{{}}}}"#,
-                manifest::FORMAT
-            );
-            let dir = folder(&[(JSONL, rows), (manifest::FILE, &manifest)]);
-            let gallery = read(dir.path()).unwrap().unwrap();
-            assert_eq!(gallery.layout, Layout::Dataset);
-            assert_eq!(gallery.without_files, 1);
-            assert_eq!(gallery.pictures[0].kind, kind);
-            assert_eq!(gallery.pictures[0].key, "seed 7, picture 3");
-        }
-        let unfinished = format!(r#"{{"format":"{}","config":{{}}}}"#, manifest::FORMAT);
-        let dir = folder(&[(JSONL, rows), (manifest::FILE, &unfinished)]);
-        assert!(matches!(read(dir.path()), Err(Error::Unfinished { .. })));
-    }
-
-    #[test]
-    fn foreign_tables_are_read_by_their_column_names() {
-        let jsonl = folder(&[(JSONL, "{\"file_name\":\"a.jpg\",\"text\":\"a cat\"}\n\n")]);
-        let csv = folder(&[(CSV, "\u{feff}file_name,license,text\na.jpg,cc0,\"a cat\"\n")]);
-        for dir in [jsonl, csv] {
-            let gallery = read(dir.path()).unwrap().unwrap();
-            assert_eq!(gallery.layout, Layout::Imagefolder);
-            let picture = &gallery.pictures[0];
-            assert_eq!(
-                (picture.name.as_str(), picture.prompt.as_str()),
-                ("a.jpg", "a cat")
-            );
-            assert_eq!((picture.kind, picture.key.as_str()), (None, "a.jpg"));
-        }
-    }
-
-    #[test]
-    fn bad_rows_name_the_line() {
-        for (name, text, expected) in [
-            (
-                JSONL,
-                "{\"file_name\":\"a.png\",\"text\":\"x\"}\n{\"file_name\":",
-                ".jsonl:2: not a row",
-            ),
-            (JSONL, "{\"file_name\":\"a.png\"}", ".jsonl:1: no caption"),
-            (
-                JSONL,
-                "{\"file_name\":\"../a.png\",\"text\":\"x\"}",
-                "not a path inside",
-            ),
-            (
-                CSV,
-                "file,text\na,b\n",
-                "no `file_name` column among file, text",
-            ),
-            (
-                CSV,
-                "file_name,words\na,b\n",
-                "no `prompt`, `text` or `caption` column",
-            ),
-            (
-                CSV,
-                "file_name,text\na,b\n/etc/x,b\n",
-                ".csv:3: `/etc/x` is not a path inside",
-            ),
-        ] {
-            let error = read(folder(&[(name, text)]).path()).unwrap_err();
-            assert!(error.to_string().contains(expected), "{error}");
-        }
-    }
-}
+mod tests;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::folder::{Gallery, Layout, Picture};
-use crate::base::fsio;
+use crate::base::{fsio, text};
 use crate::score::Result;
 
 /// What counts as a picture by its name. Those that can't be decoded are counted as such later.
@@ -23,10 +23,7 @@ struct Sidecar {
 }
 
 pub(super) fn read(dir: &Path) -> Result<Gallery> {
-    let mut files = Vec::new();
-    collect(dir, dir, &mut files)?;
-    // The order in which a file system lists names is its own.
-    files.sort();
+    let files = files(dir, &is_picture)?;
     let sidecars: Vec<Option<String>> = files.iter().map(|f| sidecar(&dir.join(f))).collect();
     let layout = match sidecars.iter().any(Option::is_some) {
         true => Layout::Sidecars,
@@ -52,9 +49,22 @@ pub(super) fn read(dir: &Path) -> Result<Gallery> {
     })
 }
 
-/// Adds the pictures in `dir`, relative to `root`. Hidden files and folders are passed over, and
-/// links to folders are not followed: they may lead in a circle.
-fn collect(root: &Path, dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+/// The files in `dir` and its sub-folders that are `wanted`, relative to it, sorted: the order in which a
+/// file system lists names is its own. Hidden files and folders are passed over, and links to folders
+/// are not followed: they may lead in a circle.
+pub(super) fn files(dir: &Path, wanted: &dyn Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    collect(dir, dir, wanted, &mut files)?;
+    files.sort();
+    Ok(files)
+}
+
+fn collect(
+    root: &Path,
+    dir: &Path,
+    wanted: &dyn Fn(&Path) -> bool,
+    files: &mut Vec<PathBuf>,
+) -> Result<()> {
     let failed = fsio::at("read", dir);
     for entry in fs::read_dir(dir).map_err(failed)? {
         let entry = entry.map_err(failed)?;
@@ -64,8 +74,8 @@ fn collect(root: &Path, dir: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         }
         let kind = entry.file_type().map_err(failed)?;
         if kind.is_dir() {
-            collect(root, &path, files)?;
-        } else if is_picture(&path) && path.is_file() {
+            collect(root, &path, wanted, files)?;
+        } else if wanted(&path) && path.is_file() {
             files.extend(path.strip_prefix(root).map(Path::to_path_buf));
         }
     }
@@ -79,7 +89,8 @@ fn is_picture(path: &Path) -> bool {
 
 fn sidecar(picture: &Path) -> Option<String> {
     let text = fs::read_to_string(picture.with_extension("json")).ok()?;
-    serde_json::from_str(&text).ok().map(|s: Sidecar| s.prompt)
+    let text = text::without_bom(&text);
+    serde_json::from_str(text).ok().map(|s: Sidecar| s.prompt)
 }
 
 /// The prompt that a picture's place says: the folders between `root` and the picture, or the
@@ -95,7 +106,7 @@ fn folder_name(root: &Path, file: &Path) -> String {
     }
 }
 
-fn slashed(path: &Path) -> String {
+pub(super) fn slashed(path: &Path) -> String {
     let parts = path.components().map(|c| c.as_os_str().to_string_lossy());
     parts.collect::<Vec<_>>().join("/")
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::alpha::krippendorff_nominal;
 use super::questions::QUESTIONS;
 use crate::base::fsio;
-use crate::prompts::csv_reader;
+use crate::base::table::{self, Row, Table};
 use crate::score::{Error, Result};
 
 /// What raters said, and how far they agree.
@@ -42,11 +42,10 @@ const SCORED: usize = 0;
 const AGAINST: usize = 1;
 const TIE: usize = 2;
 
-/// A table with a header, and the lines its rows stand on.
-struct Table<'a> {
+/// A table and where it stands.
+struct Sheet<'a> {
     path: &'a Path,
-    headers: Vec<String>,
-    rows: Vec<(usize, Vec<String>)>,
+    table: Table,
 }
 
 /// Reads filled-in sheets, joined into one table, and the key that says which side was A.
@@ -55,23 +54,23 @@ struct Table<'a> {
 /// [`Error::Ratings`] naming the line.
 pub fn read_ratings(ratings: &Path, key: &Path) -> Result<Agreement> {
     let sides = read_key(key)?;
-    let table = Table::read(ratings)?;
-    let task = table.column("task")?;
-    let rater = table.column("rater")?;
+    let sheet = Sheet::read(ratings)?;
+    let task = sheet.column("task")?;
+    let rater = sheet.column("rater")?;
     let mut raters = BTreeSet::new();
     let mut tasks = BTreeSet::new();
     let mut questions = BTreeMap::new();
     for (question, _) in QUESTIONS {
-        let column = table.column(question)?;
+        let column = sheet.column(question)?;
         let mut units: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         let mut seen = BTreeSet::new();
-        for (line, cells) in &table.rows {
+        for Row { line, cells } in &sheet.table.rows {
             let (task, rater, cell) = (&cells[task], &cells[rater], &cells[column]);
             if cell.is_empty() {
                 continue;
             }
             let a = *sides.get(task).ok_or_else(|| {
-                table.bad(*line, format!("task `{task}` is not in {}", key.display()))
+                sheet.bad(*line, format!("task `{task}` is not in {}", key.display()))
             })?;
             let value = match cell.to_ascii_lowercase().as_str() {
                 "a" => a,
@@ -79,15 +78,15 @@ pub fn read_ratings(ratings: &Path, key: &Path) -> Result<Agreement> {
                 "tie" => TIE,
                 _ => {
                     let problem = format!("{question}: expected A, B or tie, got `{cell}`");
-                    return Err(table.bad(*line, problem));
+                    return Err(sheet.bad(*line, problem));
                 }
             };
             if rater.is_empty() {
-                return Err(table.bad(*line, "rater: expected a name".into()));
+                return Err(sheet.bad(*line, "rater: expected a name".into()));
             }
             if !seen.insert((task, rater)) {
                 let problem = format!("`{rater}` rated task `{task}` twice");
-                return Err(table.bad(*line, problem));
+                return Err(sheet.bad(*line, problem));
             }
             raters.insert(rater.clone());
             tasks.insert(task.clone());
@@ -97,7 +96,7 @@ pub fn read_ratings(ratings: &Path, key: &Path) -> Result<Agreement> {
         questions.insert(question.to_owned(), answer(&units));
     }
     if raters.is_empty() {
-        return Err(table.bad(1, "no row has an answer".into()));
+        return Err(sheet.bad(1, "no row has an answer".into()));
     }
     Ok(Agreement {
         raters: raters.len(),
@@ -123,50 +122,35 @@ fn answer(units: &[Vec<usize>]) -> Answer {
 
 /// The side that was A, by task.
 fn read_key(path: &Path) -> Result<BTreeMap<String, usize>> {
-    let table = Table::read(path)?;
-    let (task, a) = (table.column("task")?, table.column("a")?);
-    let side = |(line, cells): &(usize, Vec<String>)| {
+    let sheet = Sheet::read(path)?;
+    let (task, a) = (sheet.column("task")?, sheet.column("a")?);
+    let side = |Row { line, cells }: &Row| {
         let names = crate::score::assess::SIDE_NAMES;
         let side = names.iter().position(|name| *name == cells[a]);
         let side = side.ok_or_else(|| {
             let problem = format!("a: expected {}, got `{}`", names.join(" or "), cells[a]);
-            table.bad(*line, problem)
+            sheet.bad(*line, problem)
         })?;
         Ok((cells[task].clone(), side))
     };
-    table.rows.iter().map(side).collect()
+    sheet.table.rows.iter().map(side).collect()
 }
 
-impl<'a> Table<'a> {
+impl<'a> Sheet<'a> {
     fn read(path: &'a Path) -> Result<Self> {
-        let bad = |line: u64, problem: String| Error::Ratings {
+        let text = fsio::read_to_string(path)?;
+        let table = Table::parse(&text, table::delimiter(path)).map_err(|e| Error::Ratings {
             path: path.to_path_buf(),
-            line: usize::try_from(line).unwrap_or(0),
-            problem,
-        };
-        let bytes = fsio::read(path)?;
-        let mut reader = csv_reader(&bytes);
-        let headers = reader.headers().map_err(|e| bad(1, e.to_string()))?;
-        let headers = headers.iter().map(str::to_owned).collect();
-        let mut rows = Vec::new();
-        for record in reader.records() {
-            let record = record
-                .map_err(|e| bad(e.position().map_or(0, csv::Position::line), e.to_string()))?;
-            let line = record.position().map_or(0, csv::Position::line);
-            let cells = record.iter().map(str::to_owned).collect();
-            rows.push((usize::try_from(line).unwrap_or(0), cells));
-        }
-        Ok(Self {
-            path,
-            headers,
-            rows,
-        })
+            line: e.line,
+            problem: e.problem,
+        })?;
+        Ok(Self { path, table })
     }
 
     fn column(&self, name: &str) -> Result<usize> {
-        let column = self.headers.iter().position(|h| h == name);
-        column.ok_or_else(|| {
-            let has = self.headers.join(", ");
+        let columns = &self.table.columns;
+        columns.iter().position(|c| c == name).ok_or_else(|| {
+            let has = columns.join(", ");
             self.bad(1, format!("no column `{name}` among {has}"))
         })
     }
@@ -211,6 +195,14 @@ mod tests {
     }
 
     #[test]
+    fn sheets_are_read_with_a_mark_in_front_and_any_line_ends() {
+        let sheet = "\u{feff}task,rater,fairness,quality\r1,ann,A,tie\r\r2,ann,b,\r";
+        let agreement = read(sheet).unwrap();
+        assert_eq!(agreement.tasks, 2);
+        assert_eq!(agreement.questions["fairness"].scored, 1.0);
+    }
+
+    #[test]
     fn bad_tables_name_the_line() {
         for (text, expected) in [
             (
@@ -236,6 +228,10 @@ mod tests {
             (
                 "task,rater,fairness,quality\n1,ann,,\n",
                 "no row has an answer",
+            ),
+            (
+                "task,rater,fairness,quality\r\"1,ann,A,A\r2,ann,A,B\r",
+                "r.csv:2: the quote that opens here is never closed",
             ),
         ] {
             let error = read(text).unwrap_err().to_string();

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use maud::{Markup, html};
 
 use super::questions::{KEY, QUESTIONS, SHEET};
-use crate::base::fsio;
-use crate::random::{Purpose, Stream};
+use crate::base::{fsio, table};
+use crate::random::{Purpose, Stream, shuffle};
 use crate::score::assess::SIDE_NAMES;
 use crate::score::gallery::Kind;
 use crate::score::page::{data_uri, page};
@@ -50,19 +50,16 @@ pub fn write_sheets(scored: &Scored, tasks: usize, seed: u64, dir: &Path) -> Res
         dir.join("sheet.html"),
         sheet(population, &tasks)?.into_string(),
     )?;
-    let questions = QUESTIONS.map(|(name, _)| name).join(",");
-    let blank = ",".repeat(QUESTIONS.len());
-    let mut answers = format!("task,rater,{questions}\n");
-    let mut key = String::from("task,a,prompt\n");
-    for (index, task) in tasks.iter().enumerate() {
-        let number = index + 1;
-        answers += &format!("{number},{blank}\n");
-        let side = SIDE_NAMES[task.a];
-        let prompt = task.prompt.text.replace('"', "\"\"");
-        key += &format!("{number},{side},\"{prompt}\"\n");
+    let questions = QUESTIONS.map(|(name, _)| name);
+    let mut answers = vec![[&["task", "rater"][..], &questions].concat()];
+    let mut key = vec![["task", "a", "prompt"].to_vec()];
+    let numbers: Vec<String> = (1..=tasks.len()).map(|n| n.to_string()).collect();
+    for (number, task) in numbers.iter().zip(&tasks) {
+        answers.push([&[number.as_str(), ""][..], &[""; QUESTIONS.len()]].concat());
+        key.push(vec![number, SIDE_NAMES[task.a], &task.prompt.text]);
     }
-    fsio::write(dir.join(SHEET), answers)?;
-    fsio::write(dir.join(KEY), key)?;
+    fsio::write(dir.join(SHEET), table::csv(answers))?;
+    fsio::write(dir.join(KEY), table::csv(key))?;
     Ok(tasks.len())
 }
 
@@ -92,14 +89,6 @@ fn draw(population: &Population, tasks: usize, seed: u64) -> Vec<Task<'_>> {
         Task { prompt, a, sets }
     };
     prompts.into_iter().map(task).collect()
-}
-
-/// Fisher and Yates.
-fn shuffle<T>(items: &mut [T], stream: &mut Stream) {
-    for i in (1..items.len()).rev() {
-        let j = stream.below(i as u32 + 1) as usize;
-        items.swap(i, j);
-    }
 }
 
 fn sheet(population: &Population, tasks: &[Task<'_>]) -> Result<Markup> {

@@ -385,9 +385,9 @@ fn an_alpha_may_be_an_integer() {
         (DType::F64, 4f64.to_le_bytes().to_vec()),
     ] {
         let alpha = NewTensor {
-            name: format!("{name}.alpha").into(),
+            name: format!("{name}.alpha"),
             dtype,
-            shape: Vec::new().into(),
+            shape: Vec::new(),
             data: bytes.into(),
         };
         let tensors = [

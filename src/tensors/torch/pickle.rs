@@ -103,10 +103,8 @@ pub(super) fn tensors(pickle: &[u8]) -> Result<Vec<(String, TensorInfo)>> {
     let mut named: BTreeMap<&str, &TensorInfo> = BTreeMap::new();
     for &(key, value) in dict {
         match (machine.object(key), machine.object(value)) {
-            (Object::Text(name), Object::Tensor(info)) => {
-                if named.insert(name, info).is_some() {
-                    return bad(format!("it names `{name}` twice"));
-                }
+            (Object::Text(name), Object::Tensor(info)) if named.insert(name, info).is_some() => {
+                return bad(format!("it names `{name}` twice"));
             }
             (_, Object::Foreign(global)) | (Object::Foreign(global), _) => {
                 return Err(Problem::Global(machine.foreign[*global].clone()));

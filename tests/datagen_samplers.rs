@@ -137,14 +137,38 @@ fn steps_out_of_range_are_refused() {
 #[test]
 fn what_a_sampler_can_not_follow_is_refused_by_it_alone() {
     for (json, key, refusing) in [
-        (r#"{"thresholding":true}"#, "thresholding", &["ddim", "dpmpp_2m"][..]),
-        (r#"{"interpolation_type":"log_linear"}"#, "interpolation_type", &["euler"]),
+        (
+            r#"{"thresholding":true}"#,
+            "thresholding",
+            &["ddim", "dpmpp_2m"][..],
+        ),
+        (
+            r#"{"interpolation_type":"log_linear"}"#,
+            "interpolation_type",
+            &["euler"],
+        ),
         (r#"{"solver_order":3}"#, "solver_order", &["dpmpp_2m"]),
-        (r#"{"algorithm_type":"sde-dpmsolver++"}"#, "algorithm_type", &["dpmpp_2m"]),
+        (
+            r#"{"algorithm_type":"sde-dpmsolver++"}"#,
+            "algorithm_type",
+            &["dpmpp_2m"],
+        ),
         (r#"{"solver_type":"heun"}"#, "solver_type", &["dpmpp_2m"]),
-        (r#"{"use_lu_lambdas":true}"#, "use_lu_lambdas", &["dpmpp_2m"]),
-        (r#"{"lambda_min_clipped":-1.0}"#, "lambda_min_clipped", &["dpmpp_2m"]),
-        (r#"{"rescale_betas_zero_snr":true}"#, "rescale_betas_zero_snr", &["ddim"]),
+        (
+            r#"{"use_lu_lambdas":true}"#,
+            "use_lu_lambdas",
+            &["dpmpp_2m"],
+        ),
+        (
+            r#"{"lambda_min_clipped":-1.0}"#,
+            "lambda_min_clipped",
+            &["dpmpp_2m"],
+        ),
+        (
+            r#"{"rescale_betas_zero_snr":true}"#,
+            "rescale_betas_zero_snr",
+            &["ddim"],
+        ),
         (
             r#"{"use_karras_sigmas":true,"use_beta_sigmas":true}"#,
             "use_beta_sigmas",
@@ -154,7 +178,11 @@ fn what_a_sampler_can_not_follow_is_refused_by_it_alone() {
         let config = SchedulerConfig::parse(json.as_bytes(), Path::new("x")).unwrap();
         for kind in SAMPLERS {
             let found = kind.set_up(&config, 5);
-            assert_eq!(found.is_err(), refusing.contains(&kind.name()), "{kind:?} {json}");
+            assert_eq!(
+                found.is_err(),
+                refusing.contains(&kind.name()),
+                "{kind:?} {json}"
+            );
             if let Err(error) = found {
                 let text = error.to_string();
                 assert!(text.contains(key) && text.contains(kind.name()), "{text}");

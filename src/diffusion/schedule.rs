@@ -2,8 +2,8 @@
 //!
 //! What the model's configuration says is read in [`crate::family::schedule`].
 
-use crate::family::schedule::Betas;
 pub use crate::family::Prediction;
+use crate::family::schedule::Betas;
 pub use crate::family::schedule::{SchedulerConfig, Spacing};
 
 /// ᾱ that diffusers' samplers by noise level take for pure noise: the smallest number of half
@@ -94,11 +94,16 @@ fn rescaled(alphas: &[f32]) -> Vec<f32> {
     let mut roots: Vec<f32> = alphas.iter().map(|alpha| alpha.sqrt()).collect();
     if let (Some(&first), Some(&last)) = (roots.first(), roots.last()) {
         let scale = first / (first - last);
-        roots.iter_mut().for_each(|root| *root = (*root - last) * scale);
+        roots
+            .iter_mut()
+            .for_each(|root| *root = (*root - last) * scale);
     }
     let alphas = roots.iter().map(|root| root * root);
     let before = std::iter::once(1.0).chain(alphas.clone());
-    alphas.zip(before).map(|(alpha, before)| 1.0 - alpha / before).collect()
+    alphas
+        .zip(before)
+        .map(|(alpha, before)| 1.0 - alpha / before)
+        .collect()
 }
 
 /// `torch.linspace` in float32: from both ends towards the middle.

@@ -106,7 +106,10 @@ impl Source {
         let mut scheduler: Json = json::parse(&quoted, &path, "JSON")?;
         if let Json::Object(fields) = &mut scheduler {
             if checkpoint.v_prediction() {
-                fields.insert("prediction_type".into(), Prediction::VPrediction.name().into());
+                fields.insert(
+                    "prediction_type".into(),
+                    Prediction::VPrediction.name().into(),
+                );
             }
             if checkpoint.zero_terminal_snr() {
                 fields.insert("rescale_betas_zero_snr".into(), true.into());
@@ -138,7 +141,10 @@ impl Source {
     /// The scheduler's configuration that the bundle gets, and where it is from.
     fn schedule(&self) -> Result<Option<(PathBuf, Vec<u8>)>> {
         let has_folder = |dir: &&PathBuf| dir.join("scheduler").is_dir();
-        let file = self.folders().find(has_folder).map(|dir| dir.join(SCHEDULER));
+        let file = self
+            .folders()
+            .find(has_folder)
+            .map(|dir| dir.join(SCHEDULER));
         if let Some(path) = file.filter(|path| path.is_file()) {
             let bytes = fsio::read(&path)?;
             return Ok(Some((path, bytes)));

@@ -37,7 +37,10 @@ impl Ddim {
         }
         if config.zero_terminal_snr && config.prediction == Prediction::Epsilon {
             // Of pure noise the noise says nothing: the predicted picture is divided by zero.
-            let (key, supported) = ("rescale_betas_zero_snr", "false, or prediction_type v_prediction");
+            let (key, supported) = (
+                "rescale_betas_zero_snr",
+                "false, or prediction_type v_prediction",
+            );
             return Err(KIND.refuses(key, true, supported));
         }
         let timesteps = GRID.timesteps(config, steps)?;

@@ -71,7 +71,10 @@ fn check(config: &SchedulerConfig) -> Result<(), Error> {
     if !["midpoint", "logrho", "bh1", "bh2"].contains(&kind) {
         return Err(KIND.refuses("solver_type", kind, "midpoint, logrho, bh1, bh2"));
     }
-    let lowest = config.sigmas().last().map_or(0.0, |sigma| -f64::from(sigma.ln()));
+    let lowest = config
+        .sigmas()
+        .last()
+        .map_or(0.0, |sigma| -f64::from(sigma.ln()));
     if solver.lambda_min > lowest {
         let supported = "what is below every step, such as -Infinity";
         return Err(KIND.refuses("lambda_min_clipped", solver.lambda_min, supported));

@@ -162,7 +162,11 @@ mod tests {
     #[test]
     fn quantiles_are_scipys() {
         for (p, expected) in QUANTILES {
-            assert!((quantile(p) - expected).abs() < 1e-12, "{p}: {}", quantile(p));
+            assert!(
+                (quantile(p) - expected).abs() < 1e-12,
+                "{p}: {}",
+                quantile(p)
+            );
         }
     }
 }

@@ -115,9 +115,12 @@ pub const WITHOUT_EFFECT: [&str; 15] = [
     "tensor_format",
 ];
 
-/// What `num_train_timesteps` can be: networks are told a step as a single-precision number, and
-/// every one has an entry in a table.
-const TRAIN_TIMESTEPS: Values<usize> = Values::within("a number", 2, 1 << 20);
+/// Most training steps of a schedule: networks are told a step as a single-precision number, and
+/// every one has an entry in a table. Models have 1000.
+pub const MOST_TIMESTEPS: usize = 1 << 20;
+
+/// What `num_train_timesteps` can be.
+const TRAIN_TIMESTEPS: Values<usize> = Values::within("a number", 2, MOST_TIMESTEPS);
 /// What a variance added in one step can be.
 const BETA: Values<f64> = Values::below("a number", 0.0, 1.0);
 const SIGMA: Values<f64> = Values::above("a number", 0.0);
@@ -271,13 +274,17 @@ impl SchedulerConfig {
 /// [`Error::Unsupported`].
 pub fn check_class(class: &Value, key: &str, path: &Path) -> Result<()> {
     // Flax's classes have the same keys.
-    let name = class.as_str().map(|name| name.strip_prefix("Flax").unwrap_or(name));
+    let name = class
+        .as_str()
+        .map(|name| name.strip_prefix("Flax").unwrap_or(name));
     match name.is_some_and(|name| CLASSES.contains(&name)) {
         true => Ok(()),
         false => Err(Error::Unsupported {
             path: path.to_path_buf(),
             key: key.to_owned(),
-            value: class.as_str().map_or_else(|| class.to_string(), str::to_owned),
+            value: class
+                .as_str()
+                .map_or_else(|| class.to_string(), str::to_owned),
             supported: CLASSES.join(", "),
         }),
     }
@@ -287,7 +294,12 @@ pub fn check_class(class: &Value, key: &str, path: &Path) -> Result<()> {
 fn refuse_other_kinds(fields: &mut Fields) -> Result<()> {
     let no = [("false", Value::Bool(false))];
     let yes = [("true", Value::Bool(true))];
-    let fixed = ["fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"];
+    let fixed = [
+        "fixed_small",
+        "fixed_small_log",
+        "fixed_large",
+        "fixed_large_log",
+    ];
     let fixed = fixed.map(|name| (name, Value::from(name)));
     // A learned variance is a network's second half, which none here has.
     let ordinary: [(&str, &[(&str, Value)]); 7] = [
@@ -343,7 +355,9 @@ fn betas(fields: &mut Fields, count: usize) -> Result<Betas> {
         ("linear", Betas::Linear),
         ("scaled_linear", Betas::ScaledLinear),
     ];
-    let betas = fields.word("beta_schedule", &words)?.unwrap_or(Betas::Linear);
+    let betas = fields
+        .word("beta_schedule", &words)?
+        .unwrap_or(Betas::Linear);
     let Some(list) = fields.take("trained_betas") else {
         return Ok(betas([start, end]));
     };
@@ -381,7 +395,9 @@ fn sampling(fields: &mut Fields) -> Result<Sampling> {
         respacings,
         sigma_range,
         ends_at_lowest: fields.word("final_sigmas_type", &ends)?.unwrap_or(false),
-        log_linear: fields.word("interpolation_type", &interpolations)?.unwrap_or(false),
+        log_linear: fields
+            .word("interpolation_type", &interpolations)?
+            .unwrap_or(false),
         thresholding: fields.flag("thresholding", false)?,
         solver: solver(fields)?,
     })

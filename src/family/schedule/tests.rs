@@ -22,7 +22,10 @@ fn what_is_not_built_is_refused_by_name() {
         (r#"{"trained_betas":[0.1]}"#, "trained_betas"),
         (r#"{"final_sigmas_type":"end"}"#, "final_sigmas_type"),
         (r#"{"num_train_timesteps":1}"#, "num_train_timesteps"),
-        (r#"{"num_train_timesteps":99999999999}"#, "num_train_timesteps"),
+        (
+            r#"{"num_train_timesteps":99999999999}"#,
+            "num_train_timesteps",
+        ),
         (r#"{"steps_offset":1000}"#, "steps_offset"),
         (r#"{"predict_epsilon":false}"#, "predict_epsilon"),
         (r#"{"_class_name":"EDMEulerScheduler"}"#, "_class_name"),
@@ -47,7 +50,10 @@ fn keys_that_nobody_knows_are_refused_by_name() {
         (r#"{"rho":7.0}"#, "rho"),
     ] {
         let error = parse(json).unwrap_err();
-        assert!(matches!(&error, Error::Key { key: k, .. } if *k == key), "{error}");
+        assert!(
+            matches!(&error, Error::Key { key: k, .. } if *k == key),
+            "{error}"
+        );
     }
 }
 

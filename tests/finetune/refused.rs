@@ -58,7 +58,11 @@ fn options_that_cannot_be() {
     let world = World::new();
     for (option, value, expected) in [
         ("--batch", "7", "--batch 7: expected an even number"),
-        ("--steps", "16777215", "--steps 16777215: expected a run of up to 16777216 pairs"),
+        (
+            "--steps",
+            "16777215",
+            "--steps 16777215: expected a run of up to 16777216 pairs",
+        ),
         (
             "--min-timestep",
             "1000",

@@ -92,7 +92,7 @@ impl Fields {
     /// Refuses what nobody took: a key that isn't understood may be one that changes every number.
     pub(super) fn finish(self) -> Result<()> {
         let private = |key: &String| key.starts_with('_');
-        match self.fields.keys().find(|key| !private(key)) {
+        match self.fields.keys().filter(|key| !private(key)).min() {
             None => Ok(()),
             Some(key) => Err(Error::Key {
                 path: self.path.clone(),

@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::base::json;
 
 fn parse(json: &str) -> Result<SchedulerConfig> {
     SchedulerConfig::parse(json.as_bytes(), Path::new("scheduler_config.json"))

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use indicatif::{ProgressBar, ProgressStyle};
 use tracing_subscriber::EnvFilter;
 
-use crate::base::Stop;
+use crate::base::{Stop, Values};
 use crate::runtime::{Ep, SessionOptions};
 
 /// Exit code of a run that did its work.
@@ -15,6 +15,9 @@ pub const EXIT_DONE: u8 = 0;
 pub const EXIT_FAILED: u8 = 1;
 /// Exit code of a run that was interrupted and saved its state.
 pub const EXIT_INTERRUPTED: u8 = 130;
+
+/// What `--threads` can be: each has a stack of its own, and no machine has more cores.
+pub const THREADS: Values<usize> = Values::within("a number", 1, 1024);
 
 /// Options every command takes.
 #[derive(Debug, Clone, clap::Args)]
@@ -30,8 +33,8 @@ pub struct Common {
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub device: i32,
     /// Threads for CPU work [default: all cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub threads: Option<u16>,
+    #[arg(long, value_name = "N", value_parser = THREADS)]
+    pub threads: Option<usize>,
     /// Seed of all randomness
     #[arg(long, default_value_t = 0, value_name = "S")]
     pub seed: u64,
@@ -48,10 +51,8 @@ impl Common {
 
     /// Threads to use: `--threads`, or every core.
     pub fn threads(&self) -> usize {
-        self.threads.map_or_else(
-            || std::thread::available_parallelism().map_or(1, usize::from),
-            usize::from,
-        )
+        let all = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.unwrap_or_else(all)
     }
 }
 

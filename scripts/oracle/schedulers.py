@@ -6,7 +6,7 @@ standard deviation, and the whole trajectory of a toy denoiser on a fixed sample
 `output = 0.3 * input + 0.1 * sin(k) - t / 5000` with k the element's number: enough to make any
 mistake in scaling or step order visible, and the same in any language.
 
-Needs: torch, diffusers, safetensors. Run from the repository's root:
+Needs: torch, diffusers, safetensors, scipy. Run from the repository's root:
     python scripts/oracle/schedulers.py tests/fixtures/schedulers
 """
 
@@ -57,6 +57,29 @@ def cases():
             yield name, "epsilon", spacing, 7, {}
     yield "ddim", "epsilon", "leading", 10, {"clip_sample": True, "set_alpha_to_one": True}
     yield "euler", "epsilon", "leading", 10, {"beta_schedule": "linear"}
+    # What the two classes by noise level do with the same file, and the other two leave alone.
+    for name in CLASSES:
+        for key in ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas"):
+            yield name, "epsilon", "leading", 20, {key: True}
+        yield name, "v_prediction", "trailing", 1, {"use_karras_sigmas": True}
+        yield name, "epsilon", "linspace", 9, {"use_karras_sigmas": True, "sigma_min": 0.1, "sigma_max": 12.0}
+        yield name, "epsilon", "trailing", 20, {"final_sigmas_type": "sigma_min"}
+        yield name, "epsilon", "trailing", 8, {"final_sigmas_type": "sigma_min", "use_karras_sigmas": True}
+        for spacing in ("leading", "trailing", "linspace"):
+            yield name, "v_prediction", spacing, 12, {"rescale_betas_zero_snr": True}
+        yield name, "epsilon", "leading", 12, {
+            "num_train_timesteps": 40,
+            "trained_betas": [0.0005 + 0.0003 * i for i in range(40)],
+        }
+    for name in ("euler", "euler_a"):
+        yield name, "epsilon", "trailing", 12, {"rescale_betas_zero_snr": True}
+    for more in (
+        {"lower_order_final": False},
+        {"euler_at_final": True},
+        {"solver_type": "bh2", "algorithm_type": "deis"},
+        {"lambda_min_clipped": -5.1},
+    ):
+        yield "dpmpp_2m", "epsilon", "leading", 20, more | {"final_sigmas_type": "sigma_min"}
 
 
 def toy(x, t):

@@ -13,6 +13,7 @@ use super::{Error, Result};
 use crate::base::Values;
 use crate::data::pairs::{SET_SIZE, Sets};
 use crate::device::{AdamW, Layout, Moments, Term};
+use crate::lora::MOST_RANK;
 use crate::random::STEP_LIMIT;
 
 /// How the A factors start; B starts at zero.
@@ -46,7 +47,12 @@ impl Optimizer {
 }
 
 /// What `--lora` can be.
-pub const RANKS: Values<usize> = Values::from("a rank", 1);
+pub const RANKS: Values<usize> = Values::within("a rank", 1, MOST_RANK);
+/// What `--batch` and `--micro-batch` can be: a step's latents and noise are held at once, and four
+/// times Diffusion-DPO's 2048 is more than any recipe takes.
+pub const BATCHES: Values<usize> = Values::within("a number of pictures", 1, 8192);
+/// Most pairs that a run can draw: all are listed in memory and in `pairs.jsonl`.
+const MOST_PAIRS: usize = 1 << 24;
 /// What `--lr` and `--weight-decay` can be.
 pub const RATES: Values<f64> = Values::from("a number", 0.0);
 /// What `--steps` can be: every step has an address of its own noise.
@@ -169,8 +175,9 @@ impl Config {
     }
 
     /// What single options must be.
-    fn alone(&self) -> [Rule; 11] {
+    fn alone(&self) -> [Rule; 12] {
         [
+            Rule::values("batch", self.batch, BATCHES),
             Rule::values("lora", self.rank, RANKS),
             Rule::values("lr", self.lr, RATES),
             Rule::values("steps", self.steps, STEPS),
@@ -186,8 +193,9 @@ impl Config {
     }
 
     /// What options must be beside others.
-    fn beside(&self) -> [Rule; 2] {
+    fn beside(&self) -> [Rule; 3] {
         let (batch, sets) = (self.batch, 2 * self.together());
+        let drawn = self.pairs_per_step().saturating_mul(self.steps as usize);
         [
             Rule::beside(
                 "batch",
@@ -203,6 +211,12 @@ impl Config {
                     "whole sets with --loss {}: a multiple of twice --set-size",
                     self.loss.name
                 ),
+            ),
+            Rule::beside(
+                "steps",
+                self.steps as usize,
+                self.epochs.is_some() || drawn <= MOST_PAIRS,
+                format!("a run of up to {MOST_PAIRS} pairs, which --steps times --batch exceeds"),
             ),
         ]
     }
@@ -313,6 +327,9 @@ mod tests {
             config.check().unwrap_err().to_string()
         };
         assert!(with(|c| c.batch = 7).starts_with("--batch 7: expected an even"));
+        assert!(with(|c| c.batch = usize::MAX).starts_with("--batch 18446744073709551615"));
+        assert!(with(|c| c.rank = 1025).starts_with("--lora 1025: expected a rank from 1 to 1024"));
+        assert!(with(|c| (c.steps, c.batch) = (1 << 23, 8)).contains("up to 16777216 pairs"));
         assert!(with(|c| c.beta = f64::NAN).starts_with("--beta NaN"));
         assert!(with(|c| c.alpha = 1.5).starts_with("--alpha 1.5"));
         assert!(with(|c| c.ema = Some(1.0)).starts_with("--ema 1"));

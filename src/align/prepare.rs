@@ -14,7 +14,7 @@ use crate::data::dataset::{Dataset, Kind};
 use crate::data::pairs::{self, Pairs};
 use crate::data::pool::Pool;
 use crate::device::cuda::Cuda;
-use crate::diffusion::schedule::SchedulerConfig;
+use crate::diffusion::schedule::{self, SchedulerConfig};
 use crate::prompts::Axes;
 use crate::runtime::{self, Ep, Runtime, SessionOptions};
 
@@ -165,7 +165,8 @@ impl Loaded {
         let bundle = Bundle::open(&request.model)?;
         bundle.path(Part::UnetGrad)?;
         let factors = FactorSet::new(bundle.lora()?, request.config.rank)?;
-        let scheduler = SchedulerConfig::read(&bundle.dir().join(output::SCHEDULER))?;
+        let scheduler = SchedulerConfig::read(&bundle.dir().join(output::SCHEDULER));
+        let scheduler = scheduler.map_err(schedule::Error::from)?;
         let pool = Pool::open(&request.data)?;
         let (path, axes) = find_axes(request, &bundle, &pool.sets()[0])?;
         let (pairs, hash) = find_pairs(request, path.as_deref(), axes.as_ref(), &pool)?;

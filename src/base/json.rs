@@ -68,6 +68,38 @@ pub(crate) fn values(text: &str) -> Result<Vec<(usize, Value)>, (usize, serde_js
     }
 }
 
+/// JSON as Python writes it, which has bare words for what is no number: those become strings.
+///
+/// diffusers saves a `lambda_min_clipped` of -Infinity with every multistep solver.
+pub(crate) fn python_words_quoted(bytes: &[u8]) -> Vec<u8> {
+    const WORDS: [&[u8]; 3] = [b"-Infinity", b"Infinity", b"NaN"];
+    let mut quoted = Vec::with_capacity(bytes.len());
+    let (mut inside, mut at) = (false, 0);
+    while at < bytes.len() {
+        let rest = &bytes[at..];
+        let word = WORDS.iter().find(|word| !inside && rest.starts_with(word));
+        if let Some(word) = word {
+            quoted.extend([b"\"", *word, b"\""].concat());
+            at += word.len();
+            continue;
+        }
+        let taken = if inside && rest[0] == b'\\' { 2 } else { 1 };
+        inside ^= rest[0] == b'"';
+        quoted.extend(&rest[..taken.min(rest.len())]);
+        at += taken;
+    }
+    quoted
+}
+
+/// The same words as Python reads them, in JSON whose strings they were made.
+pub(crate) fn python_words_bare(text: &str) -> String {
+    ["-Infinity", "Infinity", "NaN"]
+        .iter()
+        .fold(text.to_owned(), |text, word| {
+            text.replace(&format!(": \"{word}\""), &format!(": {word}"))
+        })
+}
+
 /// Writes a file of indented JSON.
 ///
 /// # Errors
@@ -109,5 +141,19 @@ mod tests {
         assert_eq!(values, ["1 {\"a\":1}", "3 \"b\"", "4 [2]", "7 7"]);
         let error = super::values("1\r\"open\r2\r").unwrap_err();
         assert_eq!(error.0, 2);
+    }
+
+    #[test]
+    fn pythons_words_come_and_go() {
+        let text = r#"{"a": -Infinity, "b": NaN, "c\"": "Infinity \" -Infinity", "d": [Infinity]}"#;
+        let quoted = python_words_quoted(text.as_bytes());
+        let value: serde_json::Value = serde_json::from_slice(&quoted).unwrap();
+        assert_eq!(value["a"], "-Infinity");
+        assert_eq!(value["b"], "NaN");
+        assert_eq!(value["c\""], "Infinity \" -Infinity");
+        assert_eq!(value["d"][0], "Infinity");
+        let bare = python_words_bare(r#"{"a": "-Infinity", "b": "x"}"#);
+        assert_eq!(bare, r#"{"a": -Infinity, "b": "x"}"#);
+        assert_eq!(python_words_quoted(br#"{"a\"#), br#"{"a\"#);
     }
 }

@@ -31,6 +31,11 @@ impl Number for u32 {
     const MOST: Self = u32::MAX;
 }
 
+impl Number for u64 {
+    const LEAST: Self = u64::MIN;
+    const MOST: Self = u64::MAX;
+}
+
 impl Number for usize {
     const LEAST: Self = usize::MIN;
     const MOST: Self = usize::MAX;

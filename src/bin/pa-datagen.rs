@@ -10,7 +10,7 @@ use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 use popalign::base::Stop;
 use popalign::cli::{self, Common, Outcome};
-use popalign::datagen::config::{FACTORS, SCALES};
+use popalign::datagen::config::{BATCHES, FACTORS, PICTURES, SCALES, STEPS};
 use popalign::datagen::{Event, Finish, Format, Request, Shard, Size, UNIT, run};
 use popalign::diffusion::guidance::{Annealing, GuidanceKind};
 use popalign::diffusion::samplers::SamplerKind;
@@ -51,14 +51,14 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     axes: Option<PathBuf>,
     /// Pictures per neutral caption
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = PICTURES)]
     neutral: u32,
     /// Pictures per identity-specific caption [default: 10]
-    #[arg(long, value_name = "N", requires = "axes")]
+    #[arg(long, value_name = "N", requires = "axes", value_parser = PICTURES)]
     specific: Option<u32>,
     /// Sampling steps
-    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
-    steps: u32,
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = STEPS)]
+    steps: usize,
     /// Guidance scale; 1 or less for none
     #[arg(long, value_name = "SCALE", default_value_t = 5.0, value_parser = SCALES)]
     cfg: f32,
@@ -79,8 +79,8 @@ struct Args {
     #[arg(long, value_name = "WxH")]
     size: Option<Size>,
     /// Pictures drawn at once [default: 8, or 4 large ones]; on the CPU it changes no bit
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=UNIT as i64))]
-    batch: Option<u16>,
+    #[arg(long, value_name = "N", value_parser = BATCHES)]
+    batch: Option<usize>,
     /// LoRA file (PEFT, diffusers or kohya)
     #[arg(long, value_name = "F")]
     lora: Option<PathBuf>,
@@ -111,14 +111,14 @@ impl Args {
             axes: self.axes.clone(),
             neutral: self.neutral,
             specific: self.specific.unwrap_or(10),
-            steps: self.steps as usize,
+            steps: self.steps,
             cfg: self.cfg,
             sampler: self.sampler,
             guidance: self.guidance,
             annealing: self.annealing,
             negative: self.negative.clone(),
             size: self.size,
-            batch: self.batch.map(usize::from),
+            batch: self.batch,
             lora: self.lora.clone(),
             lora_scale: self.lora_scale,
             shard: self.shard,

@@ -5,13 +5,14 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use popalign::base::Stop;
+use popalign::bundle::options::{BATCHES, SCORES};
 use popalign::bundle::{
     self, Adapter, Bundle, Error, Event, Options, Part, Planned, Target, Verified,
 };
-use popalign::cli::{self, Outcome};
+use popalign::cli::{self, Outcome, THREADS};
 use popalign::datagen::Size;
 use popalign::graph::DType;
-use popalign::lora::LoraSpec;
+use popalign::lora::{LoraSpec, RANKS};
 use popalign::runtime::Runtime;
 use serde_json::json;
 
@@ -68,7 +69,7 @@ struct Args {
     target: Target,
     /// Rank of the LoRA inputs; adapters of lower rank fit too
     #[arg(long, value_name = "RANK", default_value_t = LoraSpec::default().rank,
-        value_parser = clap::value_parser!(u64).range(1..=1024))]
+        value_parser = RANKS)]
     lora_rank: u64,
     /// Linear layers that take LoRA, by the end of their name, separated by commas
     #[arg(long, value_name = "NAME", value_delimiter = ',', default_values_t = LoraSpec::default().targets)]
@@ -89,14 +90,14 @@ struct Args {
     checkpointing: bool,
     /// Cut attention so that at --size and --batch no matrix of its scores takes more MiB than this;
     /// on a CPU 8 is fastest for large pictures
-    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 24))]
+    #[arg(long, value_name = "MIB", value_parser = SCORES)]
     attention_memory: Option<u64>,
     /// Size of pictures to lay graphs out for; they run at others too [default: what the model was
     /// trained at]
     #[arg(long, value_name = "WxH")]
     size: Option<Size>,
     /// Pictures at once to lay graphs out for [default: 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 16))]
+    #[arg(long, value_name = "N", value_parser = BATCHES)]
     batch: Option<u64>,
     /// Print what each graph takes in memory, by size and batch, and write nothing
     #[arg(long, conflicts_with_all = ["out", "list", "verify", "lora"])]
@@ -105,8 +106,8 @@ struct Args {
     #[arg(long)]
     detached: bool,
     /// Threads for hashing the weights [default: all cores]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    threads: Option<u16>,
+    #[arg(long, value_name = "N", value_parser = THREADS)]
+    threads: Option<usize>,
     /// Print events as JSON lines on standard output
     #[arg(long)]
     json: bool,
@@ -305,7 +306,7 @@ fn options(args: &Args) -> Result<Options, Error> {
 /// Exports a checkpoint.
 fn write(args: &Args, src: &Path, out: &Path, stop: &Stop) -> anyhow::Result<Outcome> {
     if let Some(threads) = args.threads {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.into());
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
         pool.build_global()?;
     }
     let options = options(args)?;

@@ -81,14 +81,14 @@ struct Args {
     #[arg(long, value_name = "E", conflicts_with = "steps", value_parser = config::EPOCHS)]
     epochs: Option<u32>,
     /// Pictures of an update, winners and losers together: an even number
-    #[arg(long, value_name = "N", default_value_t = Config::default().batch)]
+    #[arg(long, value_name = "N", default_value_t = Config::default().batch, value_parser = config::BATCHES)]
     batch: usize,
     /// Pictures of each side of a draw, winners and losers
     #[arg(long, value_name = "N", default_value_t = Config::default().set_size, value_parser = config::SET_SIZES)]
     set_size: usize,
     /// Pictures the network takes at once [default: the batch]; the loss is that of the whole batch
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
-    micro_batch: Option<u32>,
+    #[arg(long, value_name = "N", value_parser = config::BATCHES)]
+    micro_batch: Option<usize>,
     /// Memory for gradients that wait for the errors of the whole batch, in MiB [default: as much as
     /// it takes]; the network runs twice for micro-batches whose gradients don't fit
     #[arg(long, value_name = "MIB", value_parser = mebibytes)]
@@ -276,7 +276,7 @@ impl Args {
             },
             environment: Environment {
                 session: self.session(),
-                micro_batch: self.micro_batch.map(|n| n as usize),
+                micro_batch: self.micro_batch,
                 grad_memory: self.grad_memory,
                 save_every: self.save_every,
                 keep: self.keep_checkpoints as usize,

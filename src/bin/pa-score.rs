@@ -9,6 +9,7 @@ use popalign::base::{Stop, fsio};
 use popalign::cli::{self, Common, Outcome};
 use popalign::runtime::SessionOptions;
 use popalign::score::report::{PICTURE_BUDGET, Report};
+use popalign::score::request::{COMPARISONS, RESAMPLES};
 use popalign::score::{self, Error, Event, Request, choice, human, training};
 use serde_json::json;
 
@@ -49,7 +50,7 @@ struct Args {
     #[arg(help = choice::help(), long_help = choice::long_help())]
     metrics: Option<Vec<String>>,
     /// Resamples for 95% intervals; 0 for no intervals
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = RESAMPLES)]
     bootstrap: u32,
     /// Write everything as JSON
     #[arg(long, value_name = "F")]
@@ -61,7 +62,7 @@ struct Args {
     #[arg(long, value_name = "DIR")]
     training: Option<PathBuf>,
     /// Write sheets for people to compare N pairs of picture sets
-    #[arg(long, value_name = "N", requires = "against", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", requires = "against", value_parser = COMPARISONS)]
     human_eval: Option<u32>,
     /// Folder of the sheets and their key [default: human-eval beside --out, --html or here]
     #[arg(long, value_name = "DIR")]

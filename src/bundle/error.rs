@@ -98,6 +98,17 @@ pub enum Error {
         /// Why not.
         source: Box<crate::nets::Error>,
     },
+    /// A single file whose UNet has more than its family's.
+    #[error(
+        "{}: no UNet of its family has `{name}`: it computes something else, which is not supported",
+        file.display()
+    )]
+    OtherUnet {
+        /// The file.
+        file: PathBuf,
+        /// The tensor, by diffusers' name.
+        name: String,
+    },
     /// The export was interrupted; what was there before is untouched.
     #[error("interrupted")]
     Interrupted,
@@ -170,6 +181,9 @@ pub enum Error {
     /// A single file that is no checkpoint of a family that can be built.
     #[error(transparent)]
     Family(#[from] crate::family::Error),
+    /// A noise schedule that nothing here could draw or train with.
+    #[error(transparent)]
+    Schedule(#[from] crate::family::schedule::Error),
     /// An adapter that can't be read or doesn't fit.
     #[error("cannot merge {}", file.display())]
     Lora {

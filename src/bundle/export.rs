@@ -34,6 +34,7 @@ pub fn export(
     let report = &mut Report { stop, observe };
     let source = Source::open(src, options, report)?;
     let parts = source.parts(options)?;
+    source.check_schedule()?;
     let out = output(out, &source.places())?;
     let adapters = Adapters::read(&options.merge, &parts)?;
     let staged = AtomicDir::create(&out)?;

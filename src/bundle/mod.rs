@@ -17,7 +17,7 @@ mod link;
 mod manifest;
 mod merge;
 mod open;
-mod options;
+pub mod options;
 mod part;
 mod place;
 mod plan;

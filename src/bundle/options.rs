@@ -3,8 +3,14 @@
 use std::path::PathBuf;
 
 use super::{Error, Part, Result, Target};
+use crate::base::Values;
 use crate::graph::DType;
 use crate::lora::LoraSpec;
+
+/// What `--batch` can be, to lay graphs out for: the estimates of larger ones would be of no machine.
+pub const BATCHES: Values<u64> = Values::within("a number of pictures", 1, 1024);
+/// What `--attention-memory` can be: up to 16 TiB, counted in bytes.
+pub const SCORES: Values<u64> = Values::within("MiB", 1, 1 << 24);
 
 /// What to export, and how.
 #[derive(Debug, Clone)]

@@ -40,6 +40,7 @@ pub fn plan(
 ) -> Result<Vec<Estimate>> {
     options.check()?;
     let source = Source::open(src, options, &mut Report { stop, observe })?;
+    source.check_schedule()?;
     let graphs = graph_options(&source, options)?;
     let factor = factor(&source)?;
     let tokens = source.family()?.descriptor().tokens;

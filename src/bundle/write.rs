@@ -109,7 +109,8 @@ impl<'a> Writer<'a> {
     }
 
     /// Reports tensors that no exported graph reads: a sign of a network that is not what its
-    /// configuration says.
+    /// configuration says. A single file has no configuration: there they are all that says that its
+    /// UNet is another one.
     pub(super) fn report_unused(&self, parts: &[Part], report: &mut Report<'_>) -> Result<()> {
         for (&folder, network) in &self.networks {
             // Half a VAE leaves the other half's tensors.
@@ -120,6 +121,12 @@ impl<'a> Writer<'a> {
             names.retain(|name| !buffer(name));
             if !half && !names.is_empty() {
                 let origin = &self.source.origin(folder);
+                if let Some(name) = self.source.unet_of_file(folder).and(names.first()) {
+                    return Err(Error::OtherUnet {
+                        file: origin.clone(),
+                        name: (*name).to_owned(),
+                    });
+                }
                 let names = &names;
                 report.step(Event::Unused { origin, names })?;
             }

@@ -7,15 +7,25 @@ use std::str::FromStr;
 
 use serde_json::{Map, Value, json};
 
-use super::Result;
+use super::{Result, UNIT};
 use crate::base::{Values, fsio};
 use crate::bundle::{Bundle, Part};
 use crate::diffusion::guidance::{Annealing, GuidanceKind};
 use crate::diffusion::samplers::SamplerKind;
+use crate::family::schedule::MOST_TIMESTEPS;
 use crate::runtime::{Ep, SessionOptions};
 
 /// What `--cfg` can be.
 pub const SCALES: Values<f32> = Values::from("a number", 0.0);
+/// What a side of `--size` can be, in pixels: sixteen times what SDXL was trained at.
+pub const SIDES: Values<usize> = Values::within("pixels", 1, 16_384);
+/// What `--neutral` and `--specific` can be: pictures of a caption are counted up to 2^31 (validation's
+/// come above), also where many prompts lead to one caption.
+pub const PICTURES: Values<u32> = Values::within("a number of pictures", 0, 1_000_000);
+/// What `--steps` can be: no more than a schedule can have.
+pub const STEPS: Values<usize> = Values::within("a number of steps", 1, MOST_TIMESTEPS);
+/// What `--batch` can be: a unit of the data set is drawn as a whole.
+pub const BATCHES: Values<usize> = Values::within("a number of pictures", 1, UNIT);
 /// What `--lora-scale` can be.
 pub const FACTORS: Values<f32> = Values::all("a number");
 
@@ -90,7 +100,12 @@ impl FromStr for Size {
             let (width, height) = (width.trim().parse().ok()?, height.trim().parse().ok()?);
             Some(Self { width, height }).filter(|size| width > 0 && size.height > 0)
         };
-        parse().ok_or_else(|| "expected WIDTHxHEIGHT in pixels, as 1024x1024".to_owned())
+        let size =
+            parse().ok_or_else(|| "expected WIDTHxHEIGHT in pixels, as 1024x1024".to_owned());
+        size.and_then(|size| match SIDES.contains(size.width.max(size.height)) {
+            true => Ok(size),
+            false => Err(format!("expected WIDTHxHEIGHT, each {SIDES}")),
+        })
     }
 }
 
@@ -251,7 +266,19 @@ mod tests {
         let size = |width, height| Ok(Size { width, height });
         assert_eq!("64x96".parse(), size(64, 96));
         assert_eq!("64".parse(), size(64, 64));
-        for bad in ["", "64x", "x64", "0x8", "-1x8", "64x64x3", "big"] {
+        assert_eq!("16384x8".parse(), size(16_384, 8));
+        for bad in [
+            "",
+            "64x",
+            "x64",
+            "0x8",
+            "-1x8",
+            "64x64x3",
+            "big",
+            "100000x100000",
+            "8x16385",
+            "18446744073709551616x8",
+        ] {
             assert!(bad.parse::<Size>().is_err(), "{bad}");
         }
         assert_eq!("1/4".parse(), Ok(Shard { index: 1, count: 4 }));

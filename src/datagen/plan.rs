@@ -7,6 +7,10 @@ use crate::data::dataset::Kind;
 use crate::prompts::Axes;
 use crate::prompts::caption_id;
 
+/// Most pictures of a data set: its units are listed in memory, and 1500 times the paper's 66,000 are
+/// enough.
+const MOST_PICTURES: usize = 100_000_000;
+
 /// Every picture of a run, in order.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
@@ -177,7 +181,17 @@ impl Building {
             first_image,
         });
         self.plan.pictures += count as usize;
-        Ok(())
+        match self.plan.pictures <= MOST_PICTURES {
+            true => Ok(()),
+            false => Err(Error::Option {
+                option: "neutral",
+                value: count.to_string(),
+                problem: format!(
+                    "with --specific and this list of prompts that is more than the {MOST_PICTURES} \
+                     pictures that a data set can hold"
+                ),
+            }),
+        }
     }
 }
 
@@ -247,6 +261,18 @@ mod tests {
             .map(|p| p.image_id)
             .collect();
         assert_eq!(places, [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_plan_of_more_pictures_than_a_data_set_holds_is_refused() {
+        let prompts: Vec<String> = (0..101).map(|i| format!("cook {i}")).collect();
+        let prompts: Vec<&str> = prompts.iter().map(String::as_str).collect();
+        let error = plan(&prompts, false, 1_000_000, 0).unwrap_err();
+        assert!(error.to_string().contains("100000000 pictures"), "{error}");
+        assert_eq!(
+            plan(&prompts[1..], false, 1_000_000, 0).unwrap().len(),
+            100_000_000
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::data::manifest::{DatasetManifest, Layout};
 use crate::diffusion::decode::Scaling;
 use crate::diffusion::guidance::{Guidance, GuidanceKind};
 use crate::diffusion::pipeline::Settings;
-use crate::diffusion::schedule::SchedulerConfig;
+use crate::diffusion::schedule::{self, SchedulerConfig};
 use crate::diffusion::share;
 use crate::diffusion::text::TextShape;
 use crate::family::ports::unet;
@@ -120,7 +120,8 @@ fn settings(request: &Request, bundle: &Bundle, guidance: Guidance) -> Result<(S
     let Geometry { size, latent } = Geometry::of(request, bundle)?;
     // Workers read it again when they load the VAE; bad keys are refused now.
     Scaling::of(bundle, latent[0])?;
-    let scheduler = SchedulerConfig::read(&bundle.dir().join("scheduler/scheduler_config.json"))?;
+    let scheduler = SchedulerConfig::read(&bundle.dir().join("scheduler/scheduler_config.json"));
+    let scheduler = scheduler.map_err(schedule::Error::from)?;
     let settings = Settings {
         seed: request.seed,
         sampler: request.sampler.set_up(&scheduler, request.steps)?,

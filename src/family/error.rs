@@ -32,6 +32,18 @@ pub enum Error {
         /// What it is.
         family: &'static str,
     },
+    /// A checkpoint with a tensor that may change what its networks mean.
+    #[error(
+        "{} has `{key}`, which no checkpoint of SDXL base or Stable Diffusion 1.x has: it may be of \
+         another kind (EDM, flow matching, motion, scaled weights), which is not supported",
+        file.display()
+    )]
+    Kind {
+        /// The file.
+        file: PathBuf,
+        /// The tensor.
+        key: String,
+    },
     /// A network that a checkpoint does not hold.
     #[error("{} holds no {network}", file.display())]
     NoNetwork {
@@ -50,7 +62,7 @@ impl Error {
             Error::NotCheckpoint { .. } => {
                 Some("to export one network in diffusers' names, give its folder with config.json")
             }
-            Error::Family { .. } | Error::NoNetwork { .. } => None,
+            Error::Family { .. } | Error::Kind { .. } | Error::NoNetwork { .. } => None,
         }
     }
 }

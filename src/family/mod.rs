@@ -11,6 +11,7 @@ mod descriptor;
 mod error;
 pub mod ports;
 mod prediction;
+pub mod schedule;
 
 pub use descriptor::{
     Descriptor, Family, HiddenState, REFINER_TIME_IDS, Slot, TEXT_TIME, TIME_IDS, TextEncoder,

@@ -84,7 +84,7 @@ impl Dim {
         let product = self
             .symbols
             .iter()
-            .try_fold(self.num, |n, &s| Some(n * value(s)?))?;
+            .try_fold(self.num, |n, &s| Some(n.saturating_mul(value(s)?)))?;
         Some(product / self.den)
     }
 

@@ -77,7 +77,8 @@ impl Graph {
                 Origin::Input { default, .. } => default.is_some(),
             })
             .collect();
-        read.iter().map(|v| bytes[v.index()]).sum()
+        let bytes = read.iter().map(|v| bytes[v.index()]);
+        bytes.fold(0, u64::saturating_add)
     }
 
     /// The most bytes alive at once, and the largest tensor.
@@ -97,7 +98,7 @@ impl Graph {
                     buffers.owner[output.index()] = owner;
                     buffers.uses[owner.index()] += readers[output.index()];
                 } else {
-                    alive += bytes[output.index()];
+                    alive = alive.saturating_add(bytes[output.index()]);
                     largest = largest.max(bytes[output.index()]);
                 }
             }
@@ -106,13 +107,13 @@ impl Graph {
                 let owner = buffers.owner[input.index()];
                 buffers.uses[owner.index()] -= 1;
                 if buffers.uses[owner.index()] == 0 && computed[owner.index()] {
-                    alive -= bytes[owner.index()];
+                    alive = alive.saturating_sub(bytes[owner.index()]);
                 }
             }
             for &output in &node.outputs {
                 let own = buffers.owner[output.index()] == output;
                 if own && readers[output.index()] == 0 {
-                    alive -= bytes[output.index()];
+                    alive = alive.saturating_sub(bytes[output.index()]);
                 }
             }
         }

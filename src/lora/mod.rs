@@ -30,7 +30,7 @@ mod write;
 pub use adapter::{Factors, Fitted, LoraAdapter};
 pub use error::{Error, Result};
 pub use merge::merge;
-pub use module::{LoraModule, LoraSpec};
+pub use module::{LoraModule, LoraSpec, MOST_RANK, RANKS};
 pub use names::targets;
 pub use read::{Adapters, read, read_all};
 pub use write::{KohyaNames, write_diffusers, write_kohya};

@@ -1,5 +1,12 @@
 //! Which layers have a LoRA, and how its inputs are named.
 
+use crate::base::Values;
+
+/// The highest rank: factors of more hold as many numbers as the layers that they change.
+pub const MOST_RANK: usize = 1024;
+/// What `--lora-rank` can be.
+pub const RANKS: Values<u64> = Values::within("a rank", 1, MOST_RANK as u64);
+
 /// What a LoRA is put on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoraSpec {

@@ -22,7 +22,7 @@ mod page;
 pub mod population;
 pub mod reference;
 pub mod report;
-mod request;
+pub mod request;
 mod run;
 pub mod scores;
 mod setup;

@@ -6,7 +6,14 @@ use super::choice::Metrics;
 use super::look::Looks;
 use super::population::Population;
 use super::scores::Scores;
+use crate::base::Values;
 use crate::runtime::SessionOptions;
+
+/// What `--bootstrap` can be: the ends of an interval are known to a thousandth of its width by then,
+/// and every resample is kept.
+pub const RESAMPLES: Values<u32> = Values::within("a number of resamples", 0, 1_000_000);
+/// What `--human-eval` can be: more pairs than a group of people looks at.
+pub const COMPARISONS: Values<u32> = Values::within("a number of pairs", 1, 100_000);
 
 /// What to score, and how.
 #[derive(Debug, Clone)]

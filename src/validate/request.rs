@@ -6,8 +6,8 @@ use crate::align::Result;
 use crate::align::rules::{self, Rule};
 use crate::base::Values;
 
-/// What `--validate` can be: the other half of picture numbers is the data sets'.
-pub const PICTURES: Values<u32> = Values::within("a number of pictures", 1, (1 << 31) - 1);
+/// What `--validate` can be: as many as a data set has of a caption at most.
+pub const PICTURES: Values<u32> = Values::within("a number of pictures", 1, 1_000_000);
 /// What `--validate-every` can be.
 pub const EVERY: Values<u32> = Values::from("a number of steps", 1);
 /// What `--validate-cfg` can be.

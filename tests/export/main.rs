@@ -8,6 +8,7 @@ mod folders;
 mod half;
 mod hub;
 mod hub_server;
+mod kinds;
 mod merged;
 mod outputs;
 mod planned;

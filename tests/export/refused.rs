@@ -259,6 +259,13 @@ fn usage_errors_have_their_own_exit_code() {
     for options in [
         &["--lora-rank", "0"][..],
         &["--lora-rank", "many"],
+        &["--lora-rank", "1025"],
+        &["--size", "100000x100000"],
+        &["--size", "16385x64"],
+        &["--batch", "65536"],
+        &["--batch", "18446744073709551616"],
+        &["--attention-memory", "18446744073709551615"],
+        &["--threads", "65535"],
         &["--parts", "unet,wheel"],
         &["--parts", "unet", "--no-grad"],
         &["--dtype", "fp8"],

@@ -160,9 +160,15 @@ fn the_familys_configuration_is_built_in() {
 
 /// Writes a safetensors file of small tensors with these names.
 fn with_names(path: &Path, names: &[&str]) {
-    let tensors: Vec<_> = names
+    let tensors: Vec<_> = names.iter().map(|name| (*name, 1)).collect();
+    with_tensors(path, &tensors);
+}
+
+/// Writes a safetensors file of tensors with these names and lengths.
+fn with_tensors(path: &Path, tensors: &[(&str, usize)]) {
+    let tensors: Vec<_> = tensors
         .iter()
-        .map(|n| NewTensor::f32(*n, &[1], &[0.0]))
+        .map(|(name, n)| NewTensor::f32(*name, &[*n], &[0.0; 32][..*n]))
         .collect();
     write_safetensors(path, &tensors, &BTreeMap::new()).unwrap();
 }
@@ -208,7 +214,10 @@ fn a_unet_alone_and_what_it_says_of_itself() {
         format!("{unet}time_embed.0.bias"),
         format!("{unet}label_emb.0.0.bias"),
     );
-    with_names(&file, &[&time, "v_pred", "ztsnr", "surprise"]);
+    with_tensors(
+        &file,
+        &[(&time, 1), ("v_pred", 1), ("ztsnr", 1), ("surprise", 17)],
+    );
     let checkpoint = Checkpoint::open(&file).unwrap();
     assert_eq!(checkpoint.family(), Family::Sd15);
     assert!(checkpoint.v_prediction() && checkpoint.zero_terminal_snr());
@@ -247,9 +256,17 @@ fn a_unet_alone_and_what_it_says_of_itself() {
         "first_stage_model.other.x",
     ]);
     with_names(&file, &names);
+    let text = Checkpoint::open(&file).unwrap_err().to_string();
+    assert!(
+        text.contains(unet) && text.contains("another kind"),
+        "{text}"
+    );
+    let mut names = names.split_off(odd.len());
+    names.push(&time);
+    with_names(&file, &names);
     let unknown = Checkpoint::open(&file).unwrap().unknown().len();
     assert!(
-        (names.len() - 2..=names.len()).contains(&unknown),
+        (names.len() - 3..names.len()).contains(&unknown),
         "{unknown}"
     );
 }

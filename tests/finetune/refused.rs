@@ -37,7 +37,8 @@ fn values_that_cannot_be() {
         ("--logit-std", "0", "a number above 0"),
         ("--mode-scale", "-1.5", "a number from -1 to 1.7519"),
         ("--ema", "1", "a number from 0 to below 1"),
-        ("--lora", "0", "a rank from 1"),
+        ("--lora", "0", "a rank from 1 to 1024"),
+        ("--batch", "0", "a number of pictures from 1 to 8192"),
     ] {
         let output = alone(&world, option, value);
         let text = stderr(&output);
@@ -57,7 +58,11 @@ fn options_that_cannot_be() {
     let world = World::new();
     for (option, value, expected) in [
         ("--batch", "7", "--batch 7: expected an even number"),
-        ("--batch", "0", "--batch 0: expected an even number"),
+        (
+            "--steps",
+            "16777215",
+            "--steps 16777215: expected a run of up to 16777216 pairs",
+        ),
         (
             "--min-timestep",
             "1000",
@@ -120,7 +125,14 @@ fn usage_errors_have_their_own_exit_code() {
     for options in [
         &["--loss", "best"][..],
         &["--batch", "many"],
+        &["--batch", "18446744073709551614"],
+        &["--batch", "1000000"],
         &["--micro-batch", "0"],
+        &["--micro-batch", "4294967295"],
+        &["--set-size", "5000"],
+        &["--lora", "1000000000000"],
+        &["--validate", "4294967295"],
+        &["--threads", "65535"],
         &["--grad-memory", "-1"],
         &["--save-every", "0"],
         &["--optimizer", "sgd"],

@@ -129,6 +129,16 @@ fn sides_that_do_not_belong_together() {
     let mut command = pa_score();
     command.arg(&root).args(["--human-eval", "3"]);
     refused(&mut command, 2, dir.path());
+    for (option, expected) in [
+        ("--bootstrap", "a number of resamples from 0 to 1000000"),
+        ("--human-eval", "a number of pairs from 1 to 100000"),
+        ("--threads", "a number from 1 to 1024"),
+    ] {
+        let mut command = pa_score();
+        command.arg(&root).args([option, "4294967295"]);
+        let text = refused(&mut command, 2, dir.path());
+        assert!(text.contains(expected), "{text}");
+    }
 }
 
 /// Interrupted, it ends at once with the code of that, and leaves nothing.

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 
 use super::builtin;
 use super::index::{FILES, FOLDERS, INDEX, NETWORK_FILES, OWN_FOLDERS};
 use super::open::{Layout, Place, Source};
-use crate::base::fsio;
+use crate::base::{fsio, json};
 use crate::bundle::{Part, Result};
 use crate::family::Prediction;
+use crate::family::schedule::{self, SchedulerConfig};
 
 /// The scheduler's configuration.
 const SCHEDULER: &str = "scheduler/scheduler_config.json";
@@ -48,7 +49,6 @@ impl Source {
     fn contents(&self, parts: &[Part]) -> Result<BTreeMap<String, Content>> {
         let mut contents = BTreeMap::new();
         let own = Some(&self.path).filter(|_| matches!(self.layout, Layout::Diffusers));
-        let places = || own.into_iter().chain(&self.base);
         if let Some(dir) = own {
             for name in FILES {
                 add(&mut contents, name.to_owned(), dir.join(name));
@@ -57,11 +57,11 @@ impl Source {
                 add_folder(&mut contents, folder, &dir.join(folder))?;
             }
         }
-        if let Some(dir) = places().find(|dir| dir.join(INDEX).is_file()) {
+        if let Some(dir) = self.folders().find(|dir| dir.join(INDEX).is_file()) {
             add(&mut contents, INDEX.to_owned(), dir.join(INDEX));
         }
         for folder in FOLDERS {
-            if let Some(dir) = places().find(|dir| dir.join(folder).is_dir()) {
+            if let Some(dir) = self.folders().find(|dir| dir.join(folder).is_dir()) {
                 add_folder(&mut contents, folder, &dir.join(folder))?;
             }
         }
@@ -99,19 +99,61 @@ impl Source {
         if !checkpoint.v_prediction() && !checkpoint.zero_terminal_snr() {
             return Ok(());
         }
-        let Some(mut scheduler) = self.read(SCHEDULER)? else {
+        let Some((path, bytes)) = self.schedule()? else {
             return Ok(());
         };
+        let quoted = json::python_words_quoted(&bytes);
+        let mut scheduler: Json = json::parse(&quoted, &path, "JSON")?;
         if let Json::Object(fields) = &mut scheduler {
             if checkpoint.v_prediction() {
-                fields.insert("prediction_type".into(), json!(Prediction::VPrediction));
+                fields.insert(
+                    "prediction_type".into(),
+                    Prediction::VPrediction.name().into(),
+                );
             }
             if checkpoint.zero_terminal_snr() {
-                fields.insert("rescale_betas_zero_snr".into(), json!(true));
+                fields.insert("rescale_betas_zero_snr".into(), true.into());
             }
         }
-        contents.insert(SCHEDULER.to_owned(), Content::Text(pretty(&scheduler)));
+        let text = json::python_words_bare(&pretty(&scheduler));
+        contents.insert(SCHEDULER.to_owned(), Content::Text(text));
         Ok(())
+    }
+
+    /// Refuses a schedule that nothing here could draw or train with: now, before weights are read.
+    ///
+    /// # Errors
+    /// [`Error::Schedule`], naming file and key.
+    pub(in crate::bundle) fn check_schedule(&self) -> Result<()> {
+        if let Some((path, bytes)) = self.schedule()? {
+            SchedulerConfig::parse(&bytes, &path)?;
+        }
+        // A pipeline makes the class that its index names, whatever the configuration's own says.
+        let entry = self.index.as_ref().and_then(|index| index.get("scheduler"));
+        if let Some(class) = entry.and_then(|e| e.get(1)).filter(|c| !c.is_null()) {
+            let folder = self.folders().find(|dir| dir.join(INDEX).is_file());
+            let path = folder.map_or_else(|| INDEX.into(), |dir| dir.join(INDEX));
+            schedule::check_class(class, "scheduler", &path)?;
+        }
+        Ok(())
+    }
+
+    /// The scheduler's configuration that the bundle gets, and where it is from.
+    fn schedule(&self) -> Result<Option<(PathBuf, Vec<u8>)>> {
+        let has_folder = |dir: &&PathBuf| dir.join("scheduler").is_dir();
+        let file = self
+            .folders()
+            .find(has_folder)
+            .map(|dir| dir.join(SCHEDULER));
+        if let Some(path) = file.filter(|path| path.is_file()) {
+            let bytes = fsio::read(&path)?;
+            return Ok(Some((path, bytes)));
+        }
+        let Layout::File(checkpoint) = &self.layout else {
+            return Ok(None);
+        };
+        let own = builtin::file(checkpoint.family(), SCHEDULER);
+        Ok(own.map(|text| (PathBuf::from(SCHEDULER), text.as_bytes().to_vec())))
     }
 }
 

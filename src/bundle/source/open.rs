@@ -27,7 +27,7 @@ pub(in crate::bundle) struct Source {
     /// Variant of the weight files, as `fp16`.
     variant: Option<String>,
     /// What `model_index.json` says, if there is one.
-    index: Option<Json>,
+    pub(super) index: Option<Json>,
 }
 
 /// How a checkpoint is laid out.
@@ -185,6 +185,12 @@ impl Source {
         }
     }
 
+    /// The single file, if `network` is a UNet out of one.
+    pub(in crate::bundle) fn unet_of_file(&self, network: &str) -> Option<&Path> {
+        let file = matches!(self.place(network), Some(Place::File(_)));
+        (file && network == "unet").then_some(&self.path)
+    }
+
     /// Names in a single file that belong to no network.
     pub(in crate::bundle) fn unknown(&self) -> &[String] {
         match &self.layout {
@@ -269,10 +275,15 @@ impl Source {
         there.then_some(Place::Folder(folder))
     }
 
+    /// The folders in diffusers' layout: the checkpoint itself, if it is one, and the base.
+    pub(super) fn folders(&self) -> impl Iterator<Item = &PathBuf> {
+        let own = Some(&self.path).filter(|_| matches!(self.layout, Layout::Diffusers));
+        own.into_iter().chain(&self.base)
+    }
+
     /// A JSON file of the model: the checkpoint's own, the base's, or the family's.
     pub(super) fn read(&self, name: &str) -> Result<Option<Json>> {
-        let own = Some(&self.path).filter(|_| matches!(self.layout, Layout::Diffusers));
-        for folder in own.into_iter().chain(&self.base) {
+        for folder in self.folders() {
             let path = folder.join(name);
             if path.is_file() {
                 return Ok(Some(json::read(&path, "JSON")?));

@@ -32,6 +32,17 @@ struct Ddim {
 
 impl Ddim {
     fn new(config: &SchedulerConfig, steps: usize) -> Result<Self, Error> {
+        if config.sampling.thresholding {
+            return Err(KIND.refuses("thresholding", true, "false"));
+        }
+        if config.zero_terminal_snr && config.prediction == Prediction::Epsilon {
+            // Of pure noise the noise says nothing: the predicted picture is divided by zero.
+            let (key, supported) = (
+                "rescale_betas_zero_snr",
+                "false, or prediction_type v_prediction",
+            );
+            return Err(KIND.refuses(key, true, supported));
+        }
         let timesteps = GRID.timesteps(config, steps)?;
         let table = config.alphas_cumprod();
         let last = match config.set_alpha_to_one {

@@ -1,10 +1,11 @@
 //! DPM-Solver++, second order multistep, midpoint (Lu et al., arXiv 2211.01095, algorithm 2), as
-//! `scheduling_dpmsolver_multistep.py`. The first step and the last are of first order.
+//! `scheduling_dpmsolver_multistep.py`. The first step is of first order, and so is one to no noise.
 
 use std::sync::Arc;
 
-use super::grid::{self, Grid};
+use super::grid::Grid;
 use super::sampler::{History, Sampler, SamplerKind};
+use super::spread::{Spread, levels};
 use crate::diffusion::schedule::{Error, Prediction, SchedulerConfig, Spacing};
 
 /// Its entry.
@@ -20,23 +21,65 @@ const GRID: Grid = Grid {
     open_end: true,
 };
 
+/// Fewer steps than this end with one of first order.
+const FEW: usize = 15;
+
 /// DPM-Solver++, set up.
 #[derive(Debug)]
 struct Dpmpp2m {
     prediction: Prediction,
+    /// Whether the last step is of first order.
+    first_order_final: bool,
     timesteps: Vec<f64>,
     sigmas: Vec<f32>,
 }
 
 impl Dpmpp2m {
     fn new(config: &SchedulerConfig, steps: usize) -> Result<Self, Error> {
+        check(config)?;
         let timesteps = GRID.timesteps(config, steps)?;
+        let (timesteps, sigmas) = levels(Spread::Schedule, KIND.name, config, timesteps)?;
+        let solver = &config.sampling.solver;
         Ok(Self {
             prediction: config.prediction,
-            sigmas: grid::sigmas(config, &timesteps),
+            first_order_final: !config.sampling.ends_at_lowest
+                || solver.euler_at_final
+                || solver.lower_order_final && steps < FEW,
+            sigmas,
             timesteps,
         })
     }
+}
+
+/// Refuses a configuration that makes another solver of diffusers' class.
+fn check(config: &SchedulerConfig) -> Result<(), Error> {
+    let solver = &config.sampling.solver;
+    let (algorithm, kind) = (solver.algorithm.as_str(), solver.kind.as_str());
+    if config.sampling.thresholding {
+        return Err(KIND.refuses("thresholding", true, "false"));
+    }
+    if solver.lu_lambdas {
+        return Err(KIND.refuses("use_lu_lambdas", true, "false"));
+    }
+    if solver.order != 2 {
+        return Err(KIND.refuses("solver_order", solver.order, "2"));
+    }
+    // What other solvers call theirs is this one in diffusers' class too.
+    if !["dpmsolver++", "deis"].contains(&algorithm) {
+        return Err(KIND.refuses("algorithm_type", algorithm, "dpmsolver++, deis"));
+    }
+    if !["midpoint", "logrho", "bh1", "bh2"].contains(&kind) {
+        return Err(KIND.refuses("solver_type", kind, "midpoint, logrho, bh1, bh2"));
+    }
+    let lowest = config
+        .sigmas()
+        .last()
+        .map_or(0.0, |sigma| -f64::from(sigma.ln()));
+    if solver.lambda_min > lowest {
+        let supported = "what is below every step, such as -Infinity";
+        return Err(KIND.refuses("lambda_min_clipped", solver.lambda_min, supported));
+    }
+    Ok(())
 }
 
 impl Sampler for Dpmpp2m {
@@ -72,7 +115,7 @@ impl Sampler for Dpmpp2m {
         let h = lambda((alpha_t, sigma_t)) - lambda((alpha_s, sigma_s));
         let keep = sigma_t / sigma_s;
         let pull = alpha_t * ((-h).exp() - 1.0);
-        let last = i + 1 == self.steps();
+        let last = self.first_order_final && i + 1 == self.steps();
         match history.kept.first().filter(|_| !last) {
             None => {
                 for (x, &x0) in sample.iter_mut().zip(&x0) {

@@ -3,15 +3,16 @@
 
 use std::sync::Arc;
 
-use super::grid::{self, Grid};
+use super::grid::Grid;
 use super::sampler::{History, Sampler, SamplerKind};
+use super::spread::{Spread, levels, plain_levels};
 use crate::diffusion::schedule::{Error, Prediction, SchedulerConfig, Spacing};
 
 /// Its entry.
 pub(super) const KIND: SamplerKind = SamplerKind {
     name: "euler",
     help: "Euler (`EulerDiscreteScheduler`), SDXL's own",
-    set_up: |config, steps| Ok(Arc::new(Euler::new(config, steps)?)),
+    set_up,
 };
 
 const GRID: Grid = Grid {
@@ -19,6 +20,15 @@ const GRID: Grid = Grid {
     whole: false,
     open_end: false,
 };
+
+fn set_up(config: &SchedulerConfig, steps: usize) -> Result<Arc<dyn Sampler>, Error> {
+    if config.sampling.log_linear {
+        return Err(KIND.refuses("interpolation_type", "log_linear", "linear"));
+    }
+    let timesteps = GRID.timesteps(config, steps)?;
+    let levels = levels(Spread::Steps, KIND.name, config, timesteps)?;
+    Ok(Arc::new(Euler::new(config, levels)))
+}
 
 /// Euler, set up.
 #[derive(Debug)]
@@ -30,12 +40,16 @@ pub(super) struct Euler {
 }
 
 impl Euler {
-    /// Sets up `steps` steps of the model's schedule.
-    pub(super) fn new(config: &SchedulerConfig, steps: usize) -> Result<Self, Error> {
+    /// Sets up steps at the schedule's own noise levels: of the classes here, only Euler's follows
+    /// a configuration that asks for others.
+    pub(super) fn plain(config: &SchedulerConfig, steps: usize) -> Result<Self, Error> {
         let timesteps = GRID.timesteps(config, steps)?;
-        let sigmas = grid::sigmas(config, &timesteps);
+        Ok(Self::new(config, plain_levels(config, timesteps)))
+    }
+
+    fn new(config: &SchedulerConfig, (timesteps, sigmas): (Vec<f64>, Vec<f32>)) -> Self {
         let most = sigmas.iter().copied().fold(0.0, f32::max);
-        Ok(Self {
+        Self {
             prediction: config.prediction,
             init_noise_sigma: match config.spacing.unwrap_or(GRID.spacing) {
                 Spacing::Leading => (most * most + 1.0).sqrt(),
@@ -43,7 +57,7 @@ impl Euler {
             },
             timesteps,
             sigmas,
-        })
+        }
     }
 
     /// Moves `sample` from step `i` to σ = `target`.

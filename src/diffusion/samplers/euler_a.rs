@@ -10,7 +10,7 @@ use super::sampler::{History, Sampler, SamplerKind};
 pub(super) const KIND: SamplerKind = SamplerKind {
     name: "euler_a",
     help: "Euler with fresh noise each step (`EulerAncestralDiscreteScheduler`)",
-    set_up: |config, steps| Ok(Arc::new(EulerA(Euler::new(config, steps)?))),
+    set_up: |config, steps| Ok(Arc::new(EulerA(Euler::plain(config, steps)?))),
 };
 
 /// Euler on the same grid, with noise.

@@ -1,4 +1,4 @@
-//! Which of the training's steps a sampler takes, and their σ.
+//! Which of the training's steps a sampler takes.
 
 use crate::diffusion::schedule::{Error, SchedulerConfig, Spacing, to_f32};
 
@@ -60,13 +60,6 @@ impl Grid {
     }
 }
 
-/// σ at each timestep, and 0 for the end.
-pub(super) fn sigmas(config: &SchedulerConfig, timesteps: &[f64]) -> Vec<f32> {
-    let table = config.sigmas();
-    let each = timesteps.iter().map(|&t| interpolate(&table, t));
-    each.chain([0.0]).collect()
-}
-
 /// The place of a timestep in a table of the training steps.
 #[expect(
     clippy::cast_possible_truncation,
@@ -78,9 +71,9 @@ pub(super) fn index(t: f64) -> usize {
 }
 
 /// `numpy.interp` of a table at its indices: clamped at both ends.
-fn interpolate(table: &[f32], t: f64) -> f32 {
+pub(super) fn interpolate(table: &[f32], t: f64) -> f64 {
     let low = index(t).min(table.len() - 1);
     let high = (low + 1).min(table.len() - 1);
     let (a, b) = (f64::from(table[low]), f64::from(table[high]));
-    to_f32(a + (b - a) * (t - t.floor()))
+    a + (b - a) * (t - t.floor())
 }

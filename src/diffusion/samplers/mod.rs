@@ -15,6 +15,7 @@ mod euler;
 mod euler_a;
 mod grid;
 mod sampler;
+mod spread;
 
 use clap::ValueEnum;
 use clap::builder::PossibleValue;

@@ -80,10 +80,27 @@ impl SamplerKind {
         self.name
     }
 
+    /// Why the model's configuration asks for what this sampler isn't.
+    pub(super) fn refuses(
+        self,
+        key: &'static str,
+        value: impl fmt::Display,
+        supported: &'static str,
+    ) -> Error {
+        Error::Sampler {
+            sampler: self.name,
+            key,
+            value: value.to_string(),
+            supported,
+        }
+    }
+
     /// Sets up `steps` steps of the model's schedule.
     ///
     /// # Errors
-    /// [`Error::Steps`] for none, or more than the sampler can make of the schedule.
+    /// [`Error::Steps`] for none, or more than the sampler can make of the schedule;
+    /// [`Error::Sampler`] for a configuration that diffusers' class of this name would follow in what
+    /// this one can't.
     pub fn set_up(self, config: &SchedulerConfig, steps: usize) -> Result<Arc<dyn Sampler>, Error> {
         (self.set_up)(config, steps)
     }

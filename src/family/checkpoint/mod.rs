@@ -32,7 +32,7 @@ const SDXL_TEXT: &str = "conditioner.embedders.0.transformer.";
 const SDXL_TEXT_2: &str = "conditioner.embedders.1.model.";
 
 /// What training leaves in a checkpoint and no network reads: schedules, moving averages, losses.
-const IGNORED: [&str; 13] = [
+const IGNORED: [&str; 12] = [
     "alphas_cumprod",
     "betas",
     "cond_stage_model.logit_scale",
@@ -45,8 +45,15 @@ const IGNORED: [&str; 13] = [
     "model_ema.",
     "posterior_",
     "sqrt_",
-    "v_pred",
 ];
+
+/// What a checkpoint says of itself by empty tensors, as trainers agreed: that it predicts velocity,
+const V_PREDICTION: &str = "v_pred";
+/// and that it was trained with a schedule that ends in pure noise.
+const ZERO_TERMINAL_SNR: &str = "ztsnr";
+/// Tensors of up to so many numbers outside the networks say something of the checkpoint (`edm_mean` has
+/// four): what isn't known may be another parametrization.
+const MARK: u64 = 16;
 
 /// A single-file checkpoint, opened: where each network's tensors lie.
 #[derive(Debug)]
@@ -72,11 +79,12 @@ impl Checkpoint {
             family,
             networks: BTreeMap::new(),
             unknown: Vec::new(),
-            v_prediction: file.tensor("v_pred").is_some(),
-            zero_terminal_snr: file.tensor("ztsnr").is_some(),
+            v_prediction: file.tensor(V_PREDICTION).is_some(),
+            zero_terminal_snr: file.tensor(ZERO_TERMINAL_SNR).is_some(),
             file,
         };
         checkpoint.sort();
+        checkpoint.refuse_other_kinds(path.as_ref())?;
         Ok(checkpoint)
     }
 
@@ -123,6 +131,26 @@ impl Checkpoint {
         Ok(Weights::from_tensors(files, tensors.iter().cloned())?)
     }
 
+    /// Refuses what is drawn otherwise than its networks alone tell: with marks that aren't known
+    /// (EDM's, flow matching's), or with more in its UNet than these families have (motion, guidance
+    /// embeddings, scales of weights).
+    fn refuse_other_kinds(&self, path: &Path) -> Result<()> {
+        let tells = |name: &&String| {
+            let tensor = self.file.tensor(name);
+            let small = tensor.is_some_and(|t| t.shape.iter().product::<u64>() <= MARK);
+            let network = [VAE, SD15_TEXT, SDXL_TEXT, SDXL_TEXT_2];
+            let inside = network.iter().any(|prefix| name.starts_with(prefix));
+            name.starts_with(UNET) || small && !inside
+        };
+        match self.unknown.iter().find(tells) {
+            None => Ok(()),
+            Some(key) => Err(Error::Kind {
+                file: path.to_path_buf(),
+                key: key.clone(),
+            }),
+        }
+    }
+
     fn sort(&mut self) {
         let names = self.file.iter().map(|tensor| tensor.name.as_str());
         let unet = unet::Names::new(names.clone().filter_map(|n| n.strip_prefix(UNET)));
@@ -148,7 +176,8 @@ impl Checkpoint {
             };
             match found {
                 Some(tensors) => self.networks.entry(network).or_default().extend(tensors),
-                None if IGNORED.iter().any(|p| name.starts_with(p)) || name == "ztsnr" => {}
+                None if IGNORED.iter().any(|p| name.starts_with(p)) => {}
+                None if [V_PREDICTION, ZERO_TERMINAL_SNR].contains(&name) => {}
                 None => self.unknown.push(name.to_owned()),
             }
         }

@@ -147,7 +147,7 @@ mod tests {
     fn pythons_words_come_and_go() {
         let text = r#"{"a": -Infinity, "b": NaN, "c\"": "Infinity \" -Infinity", "d": [Infinity]}"#;
         let quoted = python_words_quoted(text.as_bytes());
-        let value: serde_json::Value = serde_json::from_slice(&quoted).unwrap();
+        let value: Value = serde_json::from_slice(&quoted).unwrap();
         assert_eq!(value["a"], "-Infinity");
         assert_eq!(value["b"], "NaN");
         assert_eq!(value["c\""], "Infinity \" -Infinity");

@@ -292,7 +292,9 @@ fn clip_sample(fields: &mut Fields) -> Result<Option<f32>> {
 fn betas(fields: &mut Fields, count: usize) -> Result<Betas> {
     let start = fields.number("beta_start", BETA)?.unwrap_or(0.0001);
     let end = fields.number("beta_end", BETA)?.unwrap_or(0.02);
-    let words: [(&str, fn([f64; 2]) -> Betas); 2] = [
+    /// Betas between two ends.
+    type Between = fn([f64; 2]) -> Betas;
+    let words: [(&str, Between); 2] = [
         ("linear", Betas::Linear),
         ("scaled_linear", Betas::ScaledLinear),
     ];

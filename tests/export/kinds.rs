@@ -149,7 +149,7 @@ fn a_files_marks_are_added_to_what_diffusers_saved() {
     let marks = ["v_pred", "ztsnr"].map(|name| NewTensor::f32(name, &[0], &[]));
     let output = export_single(&world, &marks);
     assert!(output.status.success(), "{}", stderr(&output));
-    let bundle = Bundle::open(&world.out()).unwrap();
+    let bundle = Bundle::open(world.out()).unwrap();
     let path = bundle.dir().join(SCHEDULER);
     let text = fs::read_to_string(&path).unwrap();
     assert!(text.contains("\"lambda_min_clipped\": -Infinity"), "{text}");

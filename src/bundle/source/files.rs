@@ -123,7 +123,7 @@ impl Source {
     /// Refuses a schedule that nothing here could draw or train with: now, before weights are read.
     ///
     /// # Errors
-    /// [`Error::Schedule`], naming file and key.
+    /// [`Error::Schedule`](crate::bundle::Error::Schedule), naming file and key.
     pub(in crate::bundle) fn check_schedule(&self) -> Result<()> {
         if let Some((path, bytes)) = self.schedule()? {
             SchedulerConfig::parse(&bytes, &path)?;

@@ -10,34 +10,41 @@ use clap::builder::TypedValueParser;
 
 /// What an option can be a number of.
 pub trait Number: PartialOrd + Copy + Display + FromStr + Send + Sync + 'static {
-    /// The smallest one; a range that begins there has no begin worth a word.
+    /// The smallest one.
     const LEAST: Self;
-    /// The largest one, likewise.
+    /// Whether it counts: a count that begins at 0 says so, a number that begins nowhere doesn't.
+    const COUNTS: bool;
+    /// The largest one; a range that ends there has no end worth a word.
     const MOST: Self;
 }
 
 impl Number for f64 {
     const LEAST: Self = f64::MIN;
+    const COUNTS: bool = false;
     const MOST: Self = f64::MAX;
 }
 
 impl Number for f32 {
     const LEAST: Self = f32::MIN;
+    const COUNTS: bool = false;
     const MOST: Self = f32::MAX;
 }
 
 impl Number for u32 {
     const LEAST: Self = u32::MIN;
+    const COUNTS: bool = true;
     const MOST: Self = u32::MAX;
 }
 
 impl Number for u64 {
     const LEAST: Self = u64::MIN;
+    const COUNTS: bool = true;
     const MOST: Self = u64::MAX;
 }
 
 impl Number for usize {
     const LEAST: Self = usize::MIN;
+    const COUNTS: bool = true;
     const MOST: Self = usize::MAX;
 }
 
@@ -103,7 +110,7 @@ impl<T: Number> Display for Values<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.what)?;
         match self.low {
-            Bound::Included(low) if low > T::LEAST => write!(f, " from {low}")?,
+            Bound::Included(low) if T::COUNTS || low > T::LEAST => write!(f, " from {low}")?,
             Bound::Excluded(low) => write!(f, " above {low}")?,
             _ => {}
         }

@@ -134,7 +134,8 @@ fn sides_that_do_not_belong_together() {
         ("--human-eval", "a number of pairs from 1 to 100000"),
         ("--threads", "a number from 1 to 1024"),
     ] {
-        let mut command = pa_score();
+        // Without the world's own options: clap takes each once.
+        let mut command = crate::process::pa_score();
         command.arg(&root).args([option, "4294967295"]);
         let text = refused(&mut command, 2, dir.path());
         assert!(text.contains(expected), "{text}");

@@ -3,8 +3,9 @@
 //! Since torch 1.6 these are zip files: `NAME/data.pkl` is a pickle that describes the tensors, and
 //! `NAME/data/KEY` holds the bytes of one storage each, stored without compression. So tensors can
 //! be pointed at in the file like those of safetensors. A pickle is a program; [`pickle`] runs only
-//! the instructions that describe a dictionary of tensors and refuses all else by name.
+//! what describes tensors, and refuses by name a state dict that needs anything else.
 
+mod code;
 mod pickle;
 mod zip;
 
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 use super::{Error, Result, Tensor};
 use crate::base::fsio;
+use code::Problem;
 use pickle::TensorInfo;
 
 /// Longest pickle that is read: a state dict of thousands of tensors takes less than a megabyte.
@@ -90,11 +92,11 @@ pub(super) fn read_tensors(path: &Arc<Path>) -> Result<Vec<Tensor>> {
         return Err(malformed("its byte order is not little".into()));
     }
     let found = pickle::tensors(&take(pickle)?).map_err(|problem| match problem {
-        pickle::Problem::Global(global) => Error::Pickle {
+        Problem::Global(global) => Error::Pickle {
             file: path.to_path_buf(),
             global,
         },
-        pickle::Problem::Format(problem) => malformed(format!("data.pkl: {problem}")),
+        Problem::Format(problem) => malformed(format!("data.pkl: {problem}")),
     })?;
     found
         .into_iter()

@@ -3,12 +3,14 @@
 //! Pickle is a stack machine whose programs may call any function. This one knows the instructions
 //! that torch's own files use, a few functions that it evaluates itself, and storages by name. Anything
 //! else that is named, called or built is kept as that name alone: a training checkpoint has much beside
-//! its state dict. Where it is the state dict or in it, or there is none, it is refused. Objects live in one list and refer to each other by index, so
-//! neither cycles nor depth can exhaust the machine's stack; every instruction makes at most one.
+//! its state dict. Where it is the state dict or in it, or there is none, it is refused. Objects live in
+//! one list and refer to each other by index, so neither cycles nor depth can exhaust the machine's
+//! stack; every instruction makes at most one.
 //! Opcodes: CPython `Lib/pickletools.py`; their use: torch `torch/serialization.py`.
 
 use std::collections::BTreeMap;
 
+use super::code::{Code, Problem, Result, bad};
 use crate::tensors::DType;
 
 /// Most objects that a pickle may make.
@@ -21,20 +23,6 @@ const MAX_ARGUMENTS: usize = 8;
 /// Most names that describe no tensor, and longest of them.
 const MAX_FOREIGN: usize = 1 << 10;
 const MAX_NAME: usize = 256;
-
-/// Why a pickle is refused.
-#[derive(Debug)]
-pub(super) enum Problem {
-    /// It names something that does not describe tensors.
-    Global(String),
-    Format(String),
-}
-
-type Result<T> = std::result::Result<T, Problem>;
-
-fn bad<T>(problem: impl Into<String>) -> Result<T> {
-    Err(Problem::Format(problem.into()))
-}
 
 /// A tensor as the pickle describes it. Numbers count elements.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +70,7 @@ enum Object {
 /// The tensors that a pickled state dict names, or that of `state_dict` in a training checkpoint.
 pub(super) fn tensors(pickle: &[u8]) -> Result<Vec<(String, TensorInfo)>> {
     let mut machine = Machine {
-        code: pickle,
+        code: Code(pickle),
         objects: Vec::new(),
         stack: Vec::new(),
         marks: Vec::new(),
@@ -125,8 +113,7 @@ fn few(arguments: &[Id]) -> Result<()> {
 }
 
 struct Machine<'a> {
-    /// What is left of the program.
-    code: &'a [u8],
+    code: Code<'a>,
     objects: Vec<Object>,
     stack: Vec<Id>,
     /// Heights of the stack where MARK stood.
@@ -137,10 +124,10 @@ struct Machine<'a> {
     foreign: Vec<String>,
 }
 
-impl<'a> Machine<'a> {
+impl Machine<'_> {
     fn run(&mut self) -> Result<Id> {
         loop {
-            let [op] = self.array()?;
+            let [op] = self.code.array()?;
             if op == b'.' {
                 return self.pop();
             }
@@ -152,8 +139,8 @@ impl<'a> Machine<'a> {
     fn step(&mut self, op: u8) -> Result<()> {
         match op {
             // PROTO and FRAME only announce.
-            0x80 => drop(self.array::<1>()?),
-            0x95 => drop(self.array::<8>()?),
+            0x80 => drop(self.code.array::<1>()?),
+            0x95 => drop(self.code.array::<8>()?),
             b'(' => self.marks.push(self.stack.len()),
             b'0' => drop(self.pop()?),
             b'1' => drop(self.marked()?),
@@ -173,11 +160,17 @@ impl<'a> Machine<'a> {
             0x88 => self.push(Object::Int(1))?,
             0x89 => self.push(Object::Int(0))?,
             b'G' => {
-                self.array::<8>()?;
+                self.code.array::<8>()?;
                 self.push(Object::Other)?;
             }
-            b'K' | b'M' | b'J' | 0x8a | 0x8b => self.integer(op)?,
-            b'X' | 0x8c | 0x8d | b'U' | b'T' | b'B' | b'C' | 0x8e | 0x96 => self.text(op)?,
+            b'K' | b'M' | b'J' | 0x8a | 0x8b => {
+                let value = self.code.integer(op)?;
+                self.push(value.map_or(Object::Other, Object::Int))?;
+            }
+            b'X' | 0x8c | 0x8d | b'U' | b'T' | b'B' | b'C' | 0x8e | 0x96 => {
+                let text = self.code.text(op)?;
+                self.push(text.map_or(Object::Other, Object::Text))?;
+            }
             b'q' | b'r' | 0x94 | b'h' | b'j' => self.memory(op)?,
             b't' | 0x85..=0x87 => self.tuple(op)?,
             b'a' | b'e' | b's' | b'u' | 0x90 => self.fill(op)?,
@@ -199,50 +192,10 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn integer(&mut self, op: u8) -> Result<()> {
-        let value = match op {
-            b'K' => self.array::<1>()?[0].into(),
-            b'M' => u16::from_le_bytes(self.array()?).into(),
-            b'J' => i32::from_le_bytes(self.array()?).into(),
-            _ => {
-                let length = match op {
-                    0x8a => self.array::<1>()?[0].into(),
-                    _ => u32::from_le_bytes(self.array()?),
-                };
-                let bytes = self.take(length as usize)?;
-                // No count of a tensor is so large; a random generator's state is.
-                if bytes.len() > 8 {
-                    return self.push(Object::Other);
-                }
-                // Two's complement, as short as it goes.
-                let negative = bytes.last().is_some_and(|b| b & 0x80 != 0);
-                let mut wide = [if negative { 0xff } else { 0 }; 8];
-                wide[..bytes.len()].copy_from_slice(bytes);
-                i64::from_le_bytes(wide)
-            }
-        };
-        self.push(Object::Int(value))
-    }
-
-    fn text(&mut self, op: u8) -> Result<()> {
-        let length = match op {
-            0x8c | b'U' | b'C' => self.array::<1>()?[0].into(),
-            0x8d | 0x8e | 0x96 => u64::from_le_bytes(self.array()?),
-            _ => u32::from_le_bytes(self.array()?).into(),
-        };
-        let bytes = self.take(usize::try_from(length).unwrap_or(usize::MAX))?;
-        // Byte strings of old files are names too, where they are text.
-        match std::str::from_utf8(bytes) {
-            Ok(text) => self.push(Object::Text(text.to_owned())),
-            Err(_) if matches!(op, b'X' | 0x8c | 0x8d) => bad("a text that is not UTF-8"),
-            Err(_) => self.push(Object::Other),
-        }
-    }
-
     fn memory(&mut self, op: u8) -> Result<()> {
         let index = match op {
-            b'q' | b'h' => self.array::<1>()?[0] as usize,
-            b'r' | b'j' => u32::from_le_bytes(self.array()?) as usize,
+            b'q' | b'h' => self.code.array::<1>()?[0] as usize,
+            b'r' | b'j' => u32::from_le_bytes(self.code.array()?) as usize,
             _ => self.memo.len(),
         };
         if matches!(op, b'h' | b'j') {
@@ -298,7 +251,7 @@ impl<'a> Machine<'a> {
 
     fn global(&mut self, op: u8) -> Result<()> {
         let (module, name) = if op == b'c' {
-            (self.line()?, self.line()?)
+            (self.code.line()?, self.code.line()?)
         } else {
             let (name, module) = (self.pop()?, self.pop()?);
             match (self.object(module), self.object(name)) {
@@ -479,35 +432,6 @@ impl<'a> Machine<'a> {
             Some(mark) => Ok(self.stack.split_off(mark)),
             None => bad("items without a mark before them"),
         }
-    }
-
-    fn take(&mut self, length: usize) -> Result<&'a [u8]> {
-        match self.code.split_at_checked(length) {
-            Some((taken, rest)) => {
-                self.code = rest;
-                Ok(taken)
-            }
-            None => bad("it is truncated"),
-        }
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        match self.code.split_first_chunk::<N>() {
-            Some((taken, rest)) => {
-                self.code = rest;
-                Ok(*taken)
-            }
-            None => bad("it is truncated"),
-        }
-    }
-
-    fn line(&mut self) -> Result<String> {
-        let Some(end) = self.code.iter().position(|&b| b == b'\n') else {
-            return bad("it is truncated");
-        };
-        let bytes = self.take(end)?.to_vec();
-        self.take(1)?;
-        String::from_utf8(bytes).or_else(|_| bad("a name that is not UTF-8"))
     }
 }
 

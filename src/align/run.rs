@@ -117,6 +117,9 @@ fn run_on<D: Device>(
     for reason in &trainer.source.pairs().left_out {
         observe(Event::LeftOut(reason));
     }
+    for reason in &trainer.source.pairs().off_target {
+        observe(Event::OffTarget(reason));
+    }
     let finish = train(
         &mut trainer,
         validator.as_deref_mut(),

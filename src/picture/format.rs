@@ -1,5 +1,14 @@
 //! Which format a file has, by its first bytes: its name may say anything.
 
+use std::path::Path;
+
+/// The ends of pictures' names.
+const EXTENSIONS: [&str; 28] = [
+    "png", "apng", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "dib", "gif", "tif", "tiff",
+    "avif", "avifs", "heic", "heif", "hif", "jxl", "jxr", "jp2", "j2k", "psd", "ico", "exr", "hdr",
+    "qoi", "dds", "xcf",
+];
+
 /// The bytes that tell a file's format. The longest mark is that of an ISO media file with a few brands.
 pub const HEAD: usize = 64;
 
@@ -23,12 +32,15 @@ pub enum Format {
 }
 
 /// The marks that formats begin with, at their places.
-const MARKS: [(usize, &[u8], Format); 28] = [
+const MARKS: [(usize, &[u8], Format); 33] = [
     (0, b"\x89PNG\r\n\x1a\n", Format::Png),
     (0, b"\xff\xd8\xff", Format::Jpeg),
     (8, b"WEBP", Format::WebP),
     (0, b"GIF87a", Format::Gif),
     (0, b"GIF89a", Format::Gif),
+    // A TIFF whose first picture is a thumbnail.
+    (8, b"CR\x02", Format::Other("CR2")),
+    (0, b"FUJIFILMCCD-RAW", Format::Other("RAF")),
     (0, b"II*\0", Format::Tiff),
     (0, b"MM\0*", Format::Tiff),
     (0, b"II+\0", Format::Tiff),
@@ -50,12 +62,20 @@ const MARKS: [(usize, &[u8], Format); 28] = [
     (0, b"%PDF", Format::Other("PDF")),
     (0, b"%!PS", Format::Other("PostScript")),
     (0, b"<svg", Format::Other("SVG")),
+    // What stands in a picture's place where a download went wrong.
+    (
+        0,
+        b"version https://git-lfs",
+        Format::Other("Git LFS pointer"),
+    ),
+    (0, b"<!DOCTYPE html", Format::Other("HTML")),
+    (0, b"<html", Format::Other("HTML")),
     (0, b"P6\n", Format::Other("PPM")),
     (0, b"P5\n", Format::Other("PGM")),
 ];
 
 /// Brands of ISO media files that are pictures: what such a file begins with after its length and `ftyp`.
-const BRANDS: [(&[u8], &str); 11] = [
+const BRANDS: [(&[u8], &str); 12] = [
     (b"avif", "AVIF"),
     (b"avis", "AVIF"),
     (b"heic", "HEIC"),
@@ -65,9 +85,42 @@ const BRANDS: [(&[u8], &str); 11] = [
     (b"heim", "HEIC"),
     (b"heis", "HEIC"),
     (b"hevm", "HEIC"),
+    (b"crx ", "CR3"),
     (b"mif1", "HEIF"),
     (b"msf1", "HEIF"),
 ];
+
+/// Formats whose first bytes say nothing, by what their files' names end with.
+const NAMES: [(&str, &str); 8] = [
+    ("tga", "TGA"),
+    ("svg", "SVG"),
+    ("pcx", "PCX"),
+    ("pbm", "PBM"),
+    ("pgm", "PGM"),
+    ("ppm", "PPM"),
+    ("pnm", "PNM"),
+    ("cur", "CUR"),
+];
+
+/// Whether a file's name ends as a picture's does, of a format that is read or not.
+pub fn is_picture_name(name: &Path) -> bool {
+    let known = NAMES.iter().map(|(extension, _)| *extension);
+    ends_with_one(name, EXTENSIONS.iter().copied().chain(known)).is_some()
+}
+
+/// The name of a format that only a file's name tells.
+pub fn told_by_name(name: &Path) -> Option<&'static str> {
+    let extension = ends_with_one(name, NAMES.iter().map(|(extension, _)| *extension))?;
+    let mut names = NAMES.iter();
+    names
+        .find(|(own, _)| *own == extension)
+        .map(|(_, format)| *format)
+}
+
+fn ends_with_one<'a>(name: &Path, mut ends: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let extension = name.extension()?;
+    ends.find(|end| extension.eq_ignore_ascii_case(end))
+}
 
 impl Format {
     /// The format of a file that begins with these bytes, if it is one of pictures.
@@ -83,8 +136,8 @@ impl Format {
             .map(|(_, _, format)| *format)
     }
 
-    /// Whether a file is sure to be a picture that a camera or a program of pictures made, by its first
-    /// bytes alone: those of a bitmap may begin a text, and a PDF may be anything.
+    /// Whether these first bytes alone, under any name, make a file a picture: a bitmap's may begin a
+    /// text, and a PDF may be anything.
     pub fn is_told_by_bytes(self) -> bool {
         match self {
             Self::Png | Self::Jpeg | Self::WebP | Self::Gif | Self::Tiff => true,

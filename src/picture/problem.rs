@@ -1,11 +1,12 @@
 //! Why a file is no picture.
 
 use std::io;
+use std::path::Path;
 
 use image::ImageError;
 use image::error::UnsupportedErrorKind;
 
-use super::format::Format;
+use super::format::{Format, told_by_name};
 
 /// Why a file, or its bytes, are no picture.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -70,6 +71,15 @@ impl Problem {
         match error.kind() {
             io::ErrorKind::NotFound => Self::Missing,
             _ => Self::File(Reason(error.to_string())),
+        }
+    }
+
+    /// The same, of a file of this name, which may name a format that the bytes don't.
+    #[must_use]
+    pub fn of_name(self, name: &Path) -> Self {
+        match (&self, told_by_name(name)) {
+            (Self::Unknown, Some(format)) => Self::Format(format),
+            _ => self,
         }
     }
 

@@ -67,6 +67,10 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Turned, Problem> {
         ColorType::YCbCr(_) => (Colors::YCbCr, 3),
         other => return Err(unsupported(format!("{other:?}"))),
     };
+    let few = kind.bit_depth() < 8;
+    if (few && each > 1) || ![1, 2, 4, 8, 16, 32, 64].contains(&kind.bit_depth()) {
+        return Err(unsupported(format!("{kind:?}")));
+    }
     let extra = decoder.find_tag_unsigned_vec::<u16>(Tag::ExtraSamples);
     let associated = extra
         .map_err(problem)?

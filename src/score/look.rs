@@ -158,13 +158,14 @@ impl Looker<'_> {
 
     fn read(&self, shot: usize) -> Read {
         // A file that can't be read is counted, not an error: the others still say something.
-        let bytes = fs::read(&self.population.shots[shot].path);
+        let path = &self.population.shots[shot].path;
+        let bytes = fs::read(path);
         Read {
             shot,
             sha256: bytes.as_deref().ok().map(fsio::sha256_bytes),
             picture: bytes
                 .map_err(|error| Problem::of_file(&error))
-                .and_then(|bytes| decode(&bytes)),
+                .and_then(|bytes| decode(&bytes).map_err(|problem| problem.of_name(path))),
         }
     }
 }

@@ -45,6 +45,13 @@ fn every_reason_is_said_last_and_in_the_files() {
     fs::write(baker.join("6.jpg"), frozen("x.avif")).unwrap();
     fs::write(baker.join("7"), frozen("x.avif")).unwrap();
     fs::write(baker.join("8.webp"), "").unwrap();
+    fs::write(baker.join("A.TGA"), "\0\0\u{2}").unwrap();
+    fs::write(
+        baker.join("B.png"),
+        "version https://git-lfs.github.com/spec/v1\n",
+    )
+    .unwrap();
+    std::os::unix::fs::symlink(".", baker.join("round")).unwrap();
     std::os::unix::fs::symlink("nowhere.png", baker.join("9.png")).unwrap();
     fs::write(baker.join("notes.md"), "BM: no picture").unwrap();
     let out = dir.path().join("scores.json");
@@ -60,27 +67,33 @@ fn every_reason_is_said_last_and_in_the_files() {
         .unwrap();
     let said = stderr(&output);
     assert!(output.status.success(), "{said}");
+    assert!(
+        said.contains("links to folders are not followed: 1, such as "),
+        "{said}"
+    );
     let last = said.lines().last().unwrap();
     for part in [
-        "7 of 9 pictures left out: ",
+        "9 of 11 pictures left out: ",
         "1 empty file (",
         "1 missing file (",
         "1 no person (",
         "1 truncated PNG (",
         "2 unsupported format AVIF (",
         "1 unsupported format HEIC (",
+        "1 unsupported format TGA (",
+        "1 unsupported format Git LFS pointer (",
         "a baker/5.heic",
     ] {
         assert!(last.contains(part), "{part}: {last}");
     }
     let scores: Value = serde_json::from_str(&fs::read_to_string(out).unwrap()).unwrap();
     let left = &scores["left_out"]["scored"];
-    assert_eq!((at(left, "/pictures"), at(left, "/of")), (7.0, 9.0));
+    assert_eq!((at(left, "/pictures"), at(left, "/of")), (9.0, 11.0));
     assert_eq!(at(left, "/reasons/unsupported_format_AVIF/pictures"), 2.0);
     // As before, beside it.
     assert_eq!(
         scores["pictures"]["scored"],
-        json!({"files": 9, "kept": 2, "dropped": {"no_person": 1, "unreadable": 6}})
+        json!({"files": 11, "kept": 2, "dropped": {"no_person": 1, "unreadable": 8}})
     );
     assert_eq!(at(&scores, "/quality/0/pictures/scored"), 3.0);
     let problems: Vec<&str> = scores["rows"]
@@ -89,7 +102,7 @@ fn every_reason_is_said_last_and_in_the_files() {
         .iter()
         .filter_map(|row| row["problem"].as_str())
         .collect();
-    assert_eq!(problems.len(), 6);
+    assert_eq!(problems.len(), 8);
     assert!(problems[0].starts_with("truncated PNG: "), "{problems:?}");
     let events = String::from_utf8(output.stdout).unwrap();
     let done: Value = serde_json::from_str(events.lines().last().unwrap()).unwrap();
@@ -97,7 +110,7 @@ fn every_reason_is_said_last_and_in_the_files() {
     assert!(
         fs::read_to_string(html)
             .unwrap()
-            .contains("7 of 9 pictures left out")
+            .contains("9 of 11 pictures left out")
     );
 }
 

@@ -122,7 +122,7 @@ fn add(gallery: &mut Gallery, folder: &Path) -> Result<bool> {
 fn folders(dir: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
     let is_table = |path: &Path| {
         let name = path.file_name().unwrap_or_default();
-        [JSONL, CSV, PARQUET].iter().any(|table| name == *table)
+        path.is_file() && [JSONL, CSV, PARQUET].iter().any(|table| name == *table)
     };
     let tables = walk::files(dir, &is_table)?;
     let folder = |table: PathBuf| table.parent().map(Path::to_path_buf);

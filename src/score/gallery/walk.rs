@@ -9,14 +9,8 @@ use std::path::{Path, PathBuf};
 use super::captions;
 use super::folder::{Gallery, Layout, Picture};
 use crate::base::fsio;
-use crate::picture::format::{Format, HEAD};
+use crate::picture::format::{Format, HEAD, is_picture_name};
 use crate::score::Result;
-
-/// What counts as a picture by its name. Those that can't be read are counted as such later.
-const EXTENSIONS: [&str; 20] = [
-    "png", "apng", "jpg", "jpeg", "jpe", "jfif", "webp", "bmp", "dib", "gif", "tif", "tiff",
-    "avif", "avifs", "heic", "heif", "hif", "jxl", "jp2", "psd",
-];
 
 pub(super) fn read(dir: &Path) -> Result<Gallery> {
     let files = files(dir, &is_picture)?;
@@ -84,7 +78,7 @@ fn collect(
         let kind = entry.file_type().map_err(failed)?;
         if kind.is_dir() {
             collect(root, &path, wanted, files)?;
-        } else if wanted(&path) && (path.is_file() || leads_nowhere(&path)) {
+        } else if wanted(&path) {
             files.extend(path.strip_prefix(root).map(Path::to_path_buf));
         }
     }
@@ -96,13 +90,15 @@ fn leads_nowhere(path: &Path) -> bool {
     path.is_symlink() && !path.exists()
 }
 
-/// Whether a file is a picture: by its name, or else by its first bytes.
+/// Whether a file is a picture: by its name, or else by its first bytes. Those that can't be read are
+/// counted as such later.
 pub(super) fn is_picture(path: &Path) -> bool {
-    let extension = path.extension().unwrap_or_default();
-    EXTENSIONS.iter().any(|e| extension.eq_ignore_ascii_case(e)) || begins_as_picture(path)
+    if !path.is_file() && !leads_nowhere(path) {
+        return false;
+    }
+    is_picture_name(path) || begins_as_picture(path)
 }
 
-/// Pipes and the like would be waited for, so only files are opened.
 fn begins_as_picture(path: &Path) -> bool {
     let read = || {
         let mut head = Vec::new();
@@ -110,7 +106,7 @@ fn begins_as_picture(path: &Path) -> bool {
         std::io::BufReader::new(file).read_to_end(&mut head).ok()?;
         Format::of(&head)
     };
-    path.is_file() && read().is_some_and(Format::is_told_by_bytes)
+    read().is_some_and(Format::is_told_by_bytes)
 }
 
 /// The prompt that a picture's place says: the folders between `root` and the picture, or the

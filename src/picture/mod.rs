@@ -16,7 +16,7 @@ use image::codecs::bmp::BmpDecoder;
 use image::codecs::png::PngDecoder;
 use image::codecs::webp::WebPDecoder;
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageResult, RgbImage};
+use image::{DynamicImage, ImageDecoder, ImageResult, Limits, RgbImage};
 
 use crate::base::fsio;
 
@@ -76,7 +76,10 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage, Problem> {
         None => return Err(Problem::Unknown),
         Some(Format::Other(name)) => return Err(Problem::Format(name)),
         Some(Format::Jpeg) => whole_jpeg(bytes)?,
-        Some(Format::Png) => decoded(Format::Png, PngDecoder::new(source()))?,
+        Some(Format::Png) => decoded(
+            Format::Png,
+            PngDecoder::with_limits(source(), Limits::default()),
+        )?,
         Some(Format::Bmp) => decoded(Format::Bmp, BmpDecoder::new(source()))?,
         Some(Format::WebP) => {
             whole_riff(bytes)?;
@@ -114,6 +117,9 @@ fn decoded<D: ImageDecoder>(format: Format, decoder: ImageResult<D>) -> Result<T
     let mut decoder = decoder.map_err(problem)?;
     let (width, height) = decoder.dimensions();
     limits::check(format, width, height)?;
+    let mut limits = Limits::default();
+    limits.reserve(decoder.total_bytes()).map_err(problem)?;
+    decoder.set_limits(limits).map_err(problem)?;
     // A damaged note about the orientation doesn't make a picture unreadable.
     let orientation = decoder.orientation().ok();
     let picture = DynamicImage::from_decoder(decoder).map_err(problem)?;

@@ -91,6 +91,31 @@ fn damaged_files_never_crash() {
     }
 }
 
+/// A small file may say that it is a large picture; it is refused before memory is taken.
+#[test]
+fn headers_of_giants_are_refused() {
+    let mut checked = 0;
+    for case in frozen().read {
+        let mut file = STANDARD.decode(&case.file).unwrap();
+        match &case.name[..] {
+            // Width and height of 2^16.
+            "rgb16.png" => file[16..24].copy_from_slice(&[0, 1, 0, 0, 0, 1, 0, 0]),
+            "rgb.bmp" => file[18..26].copy_from_slice(&[0, 0, 1, 0, 0, 0, 1, 0]),
+            // Of almost as much.
+            "palette.gif" => file[6..10].fill(0xFF),
+            _ => continue,
+        }
+        checked += 1;
+        // A checksum may be found wrong first.
+        let problem = decode(&file).unwrap_err().to_string();
+        let refused = ["too large", "damaged"]
+            .iter()
+            .any(|kind| problem.starts_with(kind));
+        assert!(refused, "{}: {problem}", case.name);
+    }
+    assert_eq!(checked, 3);
+}
+
 /// Pillow makes all but the darkest of 16 bits of grey white; the upper byte is what OpenCV has.
 #[test]
 fn wide_grey_keeps_its_upper_byte() {

@@ -236,3 +236,38 @@ fn captions_stand_beside_pictures() {
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("1.txt:1: no caption"));
 }
+
+/// Likeness is of the places whose pictures can be read on both sides, and shares a size.
+#[test]
+fn places_that_make_no_pair_are_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let sides = ["after", "before"].map(|side| dir.path().join(side));
+    for side in &sides {
+        let house = folder(side, "a house");
+        for name in ["1.png", "2.png", "3.png"] {
+            fs::copy(portrait("house"), house.join(name)).unwrap();
+        }
+    }
+    fs::write(sides[1].join("a house/2.png"), "").unwrap();
+    fs::copy(portrait("wide"), sides[0].join("a house/3.png")).unwrap();
+    let mut command = pa_score();
+    command.arg(&sides[0]).arg("--against").arg(&sides[1]);
+    let all = scores(&mut command, dir.path());
+    let alike = &all["similarity"]["other"];
+    assert_eq!((at(alike, "/pairs"), at(alike, "/unpaired")), (2.0, 1.0));
+    assert_eq!(
+        alike["pairs_of"],
+        json!({"clip_cosine": 2, "pixel_difference": 1})
+    );
+    assert_eq!(
+        all["quality"][0]["pictures"],
+        json!({"scored": 3, "against": 2})
+    );
+    let left = |side: &str| {
+        at(
+            &all,
+            &format!("/left_out/{side}/reasons/no_person/pictures"),
+        )
+    };
+    assert_eq!(left("against"), 2.0);
+}

@@ -7,6 +7,7 @@ use super::checkpoint::{SavePlan, Skipped};
 use super::config::Config;
 use super::log::Line;
 use super::validation::{Record, Validation};
+use crate::base::LeftOut;
 use crate::runtime::SessionOptions;
 
 /// Where pairs come from.
@@ -83,6 +84,8 @@ pub enum Event<'a> {
     LeftOut(&'a str),
     /// An axis whose target the winners can't follow, and why.
     OffTarget(&'a str),
+    /// Pictures of the data sets that the filter dropped, and that don't train.
+    Dropped(&'a LeftOut),
     /// A checkpoint that was passed over.
     Skipped(&'a Skipped),
     /// A step is done.

@@ -114,6 +114,7 @@ fn run_on<D: Device>(
         out.begin(trainer.done(), &request.config, trainer.source.pairs())?;
         checkpoint::prune(&request.out, trainer.done(), request.plan())?;
     }
+    observe(Event::Dropped(&trainer.source.pool().left_out()));
     for reason in &trainer.source.pairs().left_out {
         observe(Event::LeftOut(reason));
     }

@@ -1,5 +1,6 @@
 //! What every room stands on and that knows nothing of this project: files, tables, exact arithmetic,
-//! cache folders, element types, values of options, the token that asks a run to stop.
+//! cache folders, element types, values of options, what was left out, the token that asks a run to
+//! stop.
 
 pub(crate) mod cache;
 mod dtype;
@@ -8,6 +9,7 @@ pub(crate) mod facts;
 pub mod fsio;
 pub mod hint;
 pub mod json;
+pub mod left_out;
 pub(crate) mod lock;
 pub mod stop;
 pub(crate) mod table;
@@ -15,5 +17,6 @@ pub(crate) mod text;
 pub mod values;
 
 pub use dtype::DType;
+pub use left_out::LeftOut;
 pub use stop::Stop;
 pub use values::Values;

@@ -253,30 +253,42 @@ impl Shown {
 
     fn finish(&self, out: &std::path::Path, finish: Finish) -> Outcome {
         let (drawn, rate, shown) = (self.drawn, self.rate(), out.display());
+        let own = reasons(&self.dropped);
         let mut event = json!({"event": "done", "out": out, "drawn": drawn,
-            "pictures_per_second": rate});
+            "pictures_per_second": rate, "dropped": self.dropped});
         let outcome = match finish {
             Finish::Complete(outcome) => {
                 let (kept, lost) = (outcome.kept, reasons(&outcome.dropped));
                 tracing::info!("{shown}: complete, {kept} pictures kept{lost}; {drawn} drawn now");
+                if kept == 0 {
+                    tracing::warn!(
+                        "the filter kept none: there is nothing to train on or to score"
+                    );
+                }
                 event["kept"] = outcome.kept.into();
                 event["dropped"] = json!(outcome.dropped);
                 event["complete"] = true.into();
                 Outcome::Done
             }
             Finish::UnitsLeft(units) => {
-                tracing::info!("{shown}: this shard is done; {units} units are left for others");
+                tracing::info!(
+                    "{shown}: this shard is done{own}; {units} units are left for others"
+                );
                 event["complete"] = false.into();
                 event["units_left"] = units.into();
                 Outcome::Done
             }
             Finish::LeftToOthers => {
-                tracing::info!("{shown}: this shard is done; another one will complete the set");
+                tracing::info!(
+                    "{shown}: this shard is done{own}; another one will complete the set"
+                );
                 event["complete"] = false.into();
                 Outcome::Done
             }
             Finish::Interrupted(units) => {
-                tracing::info!("{shown}: stopped; the same command goes on with {units} units");
+                tracing::info!(
+                    "{shown}: stopped{own}; the same command goes on with {units} units"
+                );
                 event["event"] = "interrupted".into();
                 event["units_left"] = units.into();
                 Outcome::Interrupted

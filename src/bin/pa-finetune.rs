@@ -1,5 +1,6 @@
 //! `pa-finetune`: trains a LoRA on preference pairs.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use popalign::align::schedule::LrSchedule;
 use popalign::align::timesteps::{self, Sampling, Timesteps};
 use popalign::align::validation::{Record, Validation};
 use popalign::align::{Config, Environment, Event, Finish, LossKind, PairSource, Request, run};
-use popalign::base::Stop;
+use popalign::base::{LeftOut, Stop};
 use popalign::cli::{self, Common, Outcome};
 use popalign::runtime::SessionOptions;
 use popalign::validate::request::{self, Request as ValidationRequest};
@@ -324,6 +325,8 @@ fn train(args: &Args, ranks: Box<dyn Ranks>, stop: &Stop) -> anyhow::Result<Outc
             false => ProgressBar::hidden(),
         },
         steps: args.steps,
+        dropped: LeftOut::default(),
+        subjects: Vec::new(),
     };
     let mut observe = |event: Event<'_>| {
         if first {
@@ -346,6 +349,9 @@ struct Shown {
     json: bool,
     bar: ProgressBar,
     steps: u32,
+    /// What doesn't train: pictures that the filter dropped, and subjects without pairs.
+    dropped: LeftOut,
+    subjects: Vec<String>,
 }
 
 impl Shown {
@@ -355,18 +361,26 @@ impl Shown {
                 let dir = out.display();
                 tracing::info!("{dir}: the target is met after step {step}, the LoRA is written");
                 let ended = "target_discrepancy";
-                let done = json!({"event": "done", "out": out, "step": step, "ended": ended});
-                cli::event(self.json, &done);
+                self.left_out(json!({"event": "done", "out": out, "step": step, "ended": ended}));
             }
             Finish::Done => {
                 tracing::info!("{}: the LoRA is written", out.display());
-                cli::event(self.json, &json!({"event": "done", "out": out}));
+                self.left_out(json!({"event": "done", "out": out}));
             }
             Finish::Interrupted(step) => {
                 tracing::info!("stopped after step {step}; --resume goes on from there");
-                cli::event(self.json, &json!({"event": "interrupted", "step": step}));
+                self.left_out(json!({"event": "interrupted", "step": step}));
             }
         }
+    }
+
+    /// Says last, and in the last event, what didn't train.
+    fn left_out(&self, mut event: serde_json::Value) {
+        let subjects = self.subjects.len();
+        tracing::info!("{}; {subjects} subjects without pairs", self.dropped);
+        event["left_out"] = json!(self.dropped);
+        event["subjects_left_out"] = json!(self.subjects);
+        cli::event(self.json, &event);
     }
 
     fn show(&mut self, event: &Event<'_>) {
@@ -401,8 +415,12 @@ impl Shown {
                         "parameters": parameters, "pairs": pairs, "device": device, "ranks": ranks}),
                 );
             }
-            Event::LeftOut(reason) => tracing::warn!("left out: {reason}"),
             Event::OffTarget(reason) => tracing::warn!("off target: {reason}"),
+            Event::LeftOut(reason) => {
+                tracing::warn!("left out: {reason}");
+                self.subjects.push((*reason).to_owned());
+            }
+            Event::Dropped(dropped) => self.dropped = (*dropped).clone(),
             Event::Skipped(skipped) => {
                 tracing::warn!("passed over {}: {}", skipped.dir.display(), skipped.reason);
             }
@@ -448,5 +466,18 @@ fn validated(record: &Record) -> String {
         .collect();
     let (step, mean, each) = (record.step, number(record.discrepancy), each.join(", "));
     let (kept, pictures) = (record.kept, record.pictures);
-    format!("after step {step}: discrepancy {mean} ({each}), {kept} of {pictures} pictures count")
+    format!(
+        "after step {step}: discrepancy, mean over prompts, {mean} ({each}), {kept} of {pictures} \
+         pictures count{}",
+        reasons(&record.dropped)
+    )
+}
+
+/// ", dropped: 3 ambiguous, 1 unsure_age", or nothing.
+fn reasons(dropped: &BTreeMap<String, usize>) -> String {
+    let list: Vec<String> = dropped.iter().map(|(r, n)| format!("{n} {r}")).collect();
+    match list.is_empty() {
+        true => String::new(),
+        false => format!(", dropped: {}", list.join(", ")),
+    }
 }

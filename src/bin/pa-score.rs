@@ -24,8 +24,11 @@ use serde_json::json;
         pa-score out/after --against out/before --metrics gender,gender+skin,recall\n\n\
         A folder of pictures may be a data set of pa-datagen, an imagefolder with metadata.jsonl \
         or metadata.csv (captions under Prompt, prompt, text or caption, the first that isn't blank; \
-        in the folder or in those of its splits), pictures with a .json beside each, or folders \
-        named by their prompts."
+        in the folder or in those of its splits), or folders \
+        named by their prompts. A picture may have its caption beside it instead: x.json with a \
+        prompt, or the first line of x.caption or x.txt. PNG, JPEG, WebP, BMP, GIF and TIFF are read, \
+        whatever the files' names. The last lines say which pictures were left out, and why; \
+        nothing left to score is a failure."
 )]
 struct Args {
     /// Folders of pictures to score
@@ -162,11 +165,26 @@ fn score_all(args: &Args, stop: &Stop) -> anyhow::Result<Outcome> {
     if let Some(tasks) = args.human_eval {
         let dir = args.human_dir();
         let written = human::write_sheets(&scored, tasks as usize, args.common.seed, &dir)?;
-        tracing::info!("{}: {written} comparisons for people", dir.display());
+        tracing::info!(
+            "{}: {written} comparisons for people, of {tasks} asked for",
+            dir.display()
+        );
     }
+    if let Some(ratings) = &ratings {
+        tracing::info!(
+            "people: {} tasks left out without an answer, {} questions unanswered",
+            ratings.tasks_left_out,
+            ratings.unanswered
+        );
+    }
+    for line in scored.scores.left_out_lines() {
+        tracing::info!("{line}");
+    }
+    let scores = &scored.scores;
     cli::event(
         json,
-        &json!({"event": "done", "out": args.out, "html": args.html, "axes": scored.scores.axes}),
+        &json!({"event": "done", "out": args.out, "html": args.html, "axes": scores.axes,
+            "left_out": scores.left_out}),
     );
     Ok(Outcome::Done)
 }

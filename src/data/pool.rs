@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::dataset::{Dataset, Embeddings, Error, PictureRow, Shape};
+use crate::base::LeftOut;
 
 /// Data sets of one model.
 #[derive(Debug)]
@@ -68,6 +69,23 @@ impl Pool {
     pub fn kept(&self) -> impl Iterator<Item = (usize, &PictureRow)> {
         let all = self.rows().enumerate();
         all.filter(|(_, row)| row.dropped.is_none())
+    }
+
+    /// What the sanity filter dropped, by reason.
+    pub fn left_out(&self) -> LeftOut {
+        let mut left = LeftOut::default();
+        for (index, row) in self.rows().enumerate() {
+            left.of += 1;
+            let Some(reason) = &row.dropped else { continue };
+            match &row.file_name {
+                None => left.count(reason, 1),
+                Some(name) => {
+                    let dir = self.sets[self.place(index).0].dir();
+                    left.add(reason, dir.join(name).display().to_string());
+                }
+            }
+        }
+        left
     }
 
     /// The number of a row's set, and the row's number there.

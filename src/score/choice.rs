@@ -98,7 +98,7 @@ impl Metrics {
             }
         }
         let mut metrics = Self::named(table, &others, axes);
-        let of_axes = |m: &Metric| !m.is_headline() && matches!(m.shape, Shape::Axes(_));
+        let of_axes = |m: &Metric| m.name().is_some() && matches!(m.shape, Shape::Axes(_));
         if metrics.scales.is_empty() && metrics.list.iter().any(|m| of_axes(m)) {
             metrics.scales = scales.to_vec();
         }
@@ -159,7 +159,7 @@ pub fn long_help() -> String {
             true => String::new(),
             false => format!(" (needs {})", needs.join(", ")),
         };
-        format!("\n  {name}: {}{needs}", metric.about)
+        format!("\n  {name}: {}{needs}", metric.meaning())
     };
     let lines: String = METRICS.iter().map(line).collect();
     format!("{}\n{lines}", help())

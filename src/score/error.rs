@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::base::LeftOut;
+
 /// Why pictures could not be scored.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -39,6 +41,14 @@ pub enum Error {
         dir: PathBuf,
         /// Whether it has rows that stand for pictures that were not kept.
         without_files: bool,
+    },
+    /// Pictures of which none, or none that a metric asks for, can be scored.
+    #[error("nothing is left to score{}: {left_out}", if *against { " of --against" } else { "" })]
+    NothingLeft {
+        /// Whether the pictures are those to compare with.
+        against: bool,
+        /// What was left out, and why.
+        left_out: LeftOut,
     },
     /// A data set whose generation has not ended.
     #[error("the data set {} is unfinished", dir.display())]
@@ -158,6 +168,10 @@ impl From<crate::judge::Error> for Error {
     }
 }
 
+/// What is read.
+const READ: &str =
+    "PNG, JPEG, WebP, BMP, GIF and TIFF files are read, in sub-folders too, whatever their names";
+
 impl Error {
     /// Advice for the person at the keyboard, where there is any.
     pub fn hint(&self) -> Option<&'static str> {
@@ -171,7 +185,9 @@ impl Error {
                 without_files: true,
                 ..
             } => Some("generate it without --format none"),
-            Self::Empty { .. } => Some("PNG and JPEG files are looked for, in sub-folders too"),
+            Self::Empty { .. } => Some(READ),
+            Self::NothingLeft { left_out, .. } if left_out.pictures > 0 => Some(READ),
+            Self::NothingLeft { .. } => Some("ask for metrics that these pictures' captions have"),
             Self::Parquet { .. } => {
                 Some("write it as metadata.jsonl or metadata.csv beside the pictures")
             }

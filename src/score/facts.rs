@@ -38,6 +38,7 @@ pub(super) fn inputs(
                 layout: gallery.layout,
                 pictures: gallery.pictures.len(),
                 without_files: gallery.without_files,
+                unlisted: gallery.unlisted.len(),
                 sha256: fsio::sha256_bytes(list.as_bytes()),
             })
             .collect::<Vec<_>>()

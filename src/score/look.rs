@@ -14,7 +14,7 @@ use super::{Error, Result};
 use crate::base::{Stop, fsio};
 use crate::judge::chain::{Attributes, Chain, DropReason, Verdict};
 use crate::judge::clip::{Clip, cosine};
-use crate::picture::decode;
+use crate::picture::{Problem, decode};
 
 /// Slots looked at together.
 const TOGETHER: usize = 8;
@@ -24,6 +24,8 @@ const TOGETHER: usize = 8;
 pub struct Look {
     /// SHA-256 of its file; nothing if there is no such file.
     pub sha256: Option<String>,
+    /// Why it can't be read, if it can't.
+    pub problem: Option<Problem>,
     /// Who is in it, or why it doesn't count.
     pub verdict: Verdict,
     /// CLIP's embedding, where asked for and the picture can be read.
@@ -95,7 +97,7 @@ struct Looker<'a> {
 struct Read {
     shot: usize,
     sha256: Option<String>,
-    picture: Option<RgbImage>,
+    picture: std::result::Result<RgbImage, Problem>,
 }
 
 impl Looker<'_> {
@@ -108,12 +110,17 @@ impl Looker<'_> {
         let read: Vec<Read> = shots.par_iter().map(|&shot| self.read(shot)).collect();
         let (mut pictures, mut readable) = (Vec::new(), Vec::new());
         for read in read {
-            if let Some(picture) = read.picture {
-                pictures.push(picture);
-                readable.push(read.shot);
-            }
+            let problem = match read.picture {
+                Err(problem) => Some(problem),
+                Ok(picture) => {
+                    pictures.push(picture);
+                    readable.push(read.shot);
+                    None
+                }
+            };
             self.shots[read.shot] = Some(Look {
                 sha256: read.sha256,
+                problem,
                 verdict: Verdict::Dropped(DropReason::Unreadable),
                 embedding: None,
             });
@@ -150,12 +157,15 @@ impl Looker<'_> {
     }
 
     fn read(&self, shot: usize) -> Read {
-        // Why a file can't be read doesn't matter to the score: it is counted as unreadable.
-        let bytes = fs::read(&self.population.shots[shot].path).ok();
+        // A file that can't be read is counted, not an error: the others still say something.
+        let path = &self.population.shots[shot].path;
+        let bytes = fs::read(path);
         Read {
             shot,
-            sha256: bytes.as_deref().map(fsio::sha256_bytes),
-            picture: bytes.and_then(|bytes| decode(&bytes).ok()),
+            sha256: bytes.as_deref().ok().map(fsio::sha256_bytes),
+            picture: bytes
+                .map_err(|error| Problem::of_file(&error))
+                .and_then(|bytes| decode(&bytes).map_err(|problem| problem.of_name(path))),
         }
     }
 }

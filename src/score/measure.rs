@@ -2,8 +2,9 @@
 //! difference from the same resamples.
 //!
 //! A measure gives each picture a few numbers (its axis values as 0 and 1, its agreement with the
-//! caption …) or nothing, if the picture was dropped. It is read in one of two ways: as the mean
-//! over pictures, or as a function of each prompt's mean and a target, averaged over prompts.
+//! caption …) or nothing, if the picture was dropped. It is read in one of three ways: as the mean
+//! over pictures, or as a function of means and a target: of each prompt's, averaged over prompts,
+//! or of those over all prompts' pictures.
 
 use super::bootstrap::{Estimate, Population, Sample, estimate};
 
@@ -20,6 +21,13 @@ pub enum Reading {
     Mean,
     /// A function of a prompt's mean numbers and the target, averaged over prompts.
     Shares {
+        /// The function.
+        of: OfShares,
+        /// The target.
+        target: Vec<f64>,
+    },
+    /// A function of the mean numbers of all prompts' pictures and the target.
+    Pooled {
         /// The function.
         of: OfShares,
         /// The target.
@@ -54,7 +62,7 @@ impl Measure {
     pub fn new(reading: Reading, slots: usize, paired: bool) -> Self {
         let width = match &reading {
             Reading::Mean => 1,
-            Reading::Shares { target, .. } => target.len(),
+            Reading::Shares { target, .. } | Reading::Pooled { target, .. } => target.len(),
         };
         Self {
             reading,
@@ -64,13 +72,9 @@ impl Measure {
         }
     }
 
-    /// The same numbers, of which another function is read.
+    /// The same numbers, read in another way of the same width.
     #[must_use]
-    pub fn read_as(&self, of: OfShares, target: &[f64]) -> Self {
-        let reading = Reading::Shares {
-            of,
-            target: target.to_vec(),
-        };
+    pub fn read_as(&self, reading: Reading) -> Self {
         Self {
             reading,
             ..self.clone()
@@ -114,6 +118,7 @@ impl Measure {
                 sum / count as f64
             }),
             Reading::Shares { of, target } => self.mean_of_shares(sample, *of, target),
+            Reading::Pooled { of, target } => self.of_pooled_shares(sample, *of, target),
         }
     }
 
@@ -150,7 +155,31 @@ impl Measure {
         [0, 1].map(|side| sums[side] / counts[side] as f64)
     }
 
-    fn sum(&self, side: usize, slots: &[u32]) -> (Vec<f64>, usize) {
+    /// Pooled are the same prompts as are averaged over.
+    fn of_pooled_shares(&self, sample: &Sample, of: OfShares, target: &[f64]) -> [f64; SIDES] {
+        let mut sums = [(); SIDES].map(|()| vec![0.0; self.width]);
+        let mut counts = [0; SIDES];
+        for slots in sample {
+            let parts = [self.sum(0, slots), self.sum(1, slots)];
+            if self.paired && parts.iter().any(|(_, n)| *n == 0) {
+                continue;
+            }
+            for (side, (sum, count)) in parts.iter().enumerate() {
+                sums[side].iter_mut().zip(sum).for_each(|(a, b)| *a += b);
+                counts[side] += count;
+            }
+        }
+        [0, 1].map(|side| {
+            let shares: Vec<f64> = sums[side].iter().map(|s| s / counts[side] as f64).collect();
+            match counts[side] {
+                0 => f64::NAN,
+                _ => of(&shares, target),
+            }
+        })
+    }
+
+    /// The sum of a side's numbers over the pictures of a prompt, and how many there are.
+    pub fn sum(&self, side: usize, slots: &[u32]) -> (Vec<f64>, usize) {
         let mut sums = vec![0.0; self.width];
         let mut count = 0;
         for numbers in slots.iter().filter_map(|&slot| self.at(side, slot)) {
@@ -241,6 +270,39 @@ mod tests {
         assert_eq!(compared.difference.map(|e| e.value), Some(-(0.5f64.sqrt())));
         assert_eq!(prompts.map(|p| measure.counts(p)), [true, false]);
         assert_eq!(measure.mean(0, prompts[0]), (vec![0.5, 0.5], 2));
+    }
+
+    #[test]
+    fn pooled_prompts_are_one_population() {
+        let target = vec![0.5, 0.5];
+        let reading = Reading::Pooled {
+            of: distance,
+            target: target.clone(),
+        };
+        let mut measure = Measure::new(reading, 4, true);
+        // Three of one value beside one of the other on one side, one each on the other; the second
+        // prompt's last picture was dropped.
+        for (slot, first) in [1.0, 1.0, 1.0, 0.0].into_iter().enumerate() {
+            measure.set(0, slot, &[first, 1.0 - first]);
+        }
+        for (slot, first) in [(0, 1.0), (2, 0.0)] {
+            measure.set(1, slot, &[first, 1.0 - first]);
+        }
+        let prompts: [&[u32]; 2] = [&[0, 1], &[2, 3]];
+        let sides = |measure: &Measure, prompts: &[&[u32]]| {
+            let compared = measure.estimate(&population(prompts), 0);
+            compared.sides.map(|side| side.map(|e| e.value))
+        };
+        let quarter = 0.25 * 2f64.sqrt();
+        assert_eq!(sides(&measure, &prompts), [Some(quarter), Some(0.0)]);
+        let of = distance;
+        let mean = measure.read_as(Reading::Shares { of, target });
+        let half = 0.5 * 0.5f64.sqrt();
+        assert_eq!(sides(&mean, &prompts), [Some(half), Some(0.5f64.sqrt())]);
+        // A prompt of one side only is in neither.
+        let alone: [&[u32]; 2] = [&[0, 2], &[3]];
+        assert_eq!(sides(&measure, &alone)[0], Some(0.5f64.sqrt()));
+        assert_eq!(sides(&measure, &[&[1], &[3]]), [None, None]);
     }
 
     #[test]

@@ -237,6 +237,8 @@ mod tests {
             layout: Layout::Folders,
             pictures: pictures.iter().map(picture).collect(),
             without_files: 0,
+            unlisted: Vec::new(),
+            notes: Vec::new(),
             config: None,
         }
     }

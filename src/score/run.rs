@@ -7,16 +7,22 @@ use std::collections::BTreeMap;
 
 use super::assess::{Evidence, Qualities};
 use super::facts;
-use super::gallery::Kind;
+use super::gallery::{Gallery, Kind};
 use super::look::{Looks, look};
+use super::measure::SIDES;
 use super::metrics::metric::Instruments;
 use super::population::Population;
 use super::request::{Event, Request, Scored};
-use super::scores::{ChainFacts, FORMAT, Scores};
+use super::scores::{ChainFacts, FORMAT, Scores, Sided};
 use super::setup::Setup;
 use super::{Error, Result};
-use crate::base::Stop;
+use crate::base::{LeftOut, Stop};
 use crate::runtime::Runtime;
+
+/// Why rows of a table bring no picture: they name no file.
+const NO_FILE: &str = "row_without_file";
+/// Why pictures beside a table are no part of it: no row names them.
+const UNLISTED: &str = "in_no_row";
 
 /// Scores some folders of pictures. `observe` hears events; `stop` is looked at after every few
 /// pictures, and ends the run before anything is written.
@@ -34,6 +40,12 @@ pub fn run(request: &Request, stop: &Stop, observe: &mut dyn FnMut(Event<'_>)) -
         chain: &setup.manifest.name,
         metrics: &setup.metrics.names(),
     });
+    for gallery in setup.galleries.iter().flatten() {
+        gallery
+            .notes
+            .iter()
+            .for_each(|note| observe(Event::Note(note)));
+    }
     one_sided(&population, observe);
     let (chain, clip) = (&mut networks.chain, networks.clip.as_mut());
     let looks = look(&population, chain, clip, stop, &mut |count| {
@@ -64,6 +76,7 @@ pub fn run(request: &Request, stop: &Stop, observe: &mut dyn FnMut(Event<'_>)) -
         sha256: networks.chain.sha256().to_owned(),
     };
     let scores = scores(request, &setup, &runtime, chain, &evidence)?;
+    something_left(&scores, &population, &looks)?;
     Ok(Scored {
         scores,
         metrics: setup.metrics,
@@ -92,7 +105,11 @@ fn scores(
         ]),
         chain,
         pictures: evidence.counts(&evidence.population.prompts),
+        left_out: left_out(&setup.galleries, evidence),
         pictures_by_kind: by_kind.collect(),
+        metrics: (setup.metrics.list.iter())
+            .map(|metric| (metric.key, metric.meaning()))
+            .collect(),
         axes: evidence.axes(),
         over_axes: evidence.over_axes(),
         named: evidence.named(),
@@ -103,6 +120,44 @@ fn scores(
         human: None,
         rows: evidence.pictures(),
     })
+}
+
+/// What is left out of the folders: files, rows without one, and files without a row.
+fn left_out(galleries: &[Vec<Gallery>; SIDES], evidence: &Evidence<'_>) -> Sided<LeftOut> {
+    let mut left_out = evidence.left_out();
+    let sides = [&mut left_out.scored, &mut left_out.against];
+    for (left, galleries) in sides.into_iter().zip(galleries) {
+        let Some(left) = left else { continue };
+        for gallery in galleries {
+            left.of += gallery.without_files + gallery.unlisted.len();
+            left.count(NO_FILE, gallery.without_files);
+            for name in &gallery.unlisted {
+                left.add(UNLISTED, gallery.dir.join(name).display().to_string());
+            }
+        }
+    }
+    left_out
+}
+
+/// A side of which nothing can be read, or on which no number was computed, is a failure: its report
+/// would look like one on pictures.
+fn something_left(scores: &Scores, population: &Population, looks: &Looks) -> Result<()> {
+    let sides = if population.compared { SIDES } else { 1 };
+    for side in 0..sides {
+        let mut own = population.shots.iter().zip(&looks.shots);
+        let readable = own.any(|(shot, look)| shot.side == side && look.problem.is_none());
+        let mut figures = scores.figures().into_iter();
+        let said = figures.any(|figure| figure.sided.side(side).is_some());
+        // Likeness is of both sides.
+        let alike = scores.similarity.iter().any(|kinds| !kinds.is_empty());
+        if !readable || !(said || alike) {
+            return Err(Error::NothingLeft {
+                against: side == 1,
+                left_out: scores.left_out.side(side).cloned().unwrap_or_default(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Says which captions only one side has.

@@ -15,7 +15,7 @@ use super::gallery::{Kind, Layout};
 use super::measure::{Compared, SIDES};
 use super::metrics::metric::{Metric, Shape};
 use super::{Error, Result};
-use crate::base::fsio;
+use crate::base::{LeftOut, fsio};
 
 /// The version of the file's format.
 pub const FORMAT: &str = "popalign-scores-1";
@@ -37,6 +37,10 @@ pub struct Scores {
     pub pictures: Sided<Counts>,
     /// The same by kind of prompt.
     pub pictures_by_kind: BTreeMap<&'static str, Sided<Counts>>,
+    /// What was left out of who is drawn, why, and the first files.
+    pub left_out: Sided<LeftOut>,
+    /// What the numbers are, by the metrics' keys.
+    pub metrics: BTreeMap<&'static str, String>,
     /// Who is drawn for neutral prompts, axis by axis.
     pub axes: Vec<AxisScore>,
     /// One number of all axes, by its key.
@@ -183,6 +187,8 @@ pub struct Input {
     pub pictures: usize,
     /// Rows of pictures that were not kept as files.
     pub without_files: usize,
+    /// Pictures in the folder that no row of its table names.
+    pub unlisted: usize,
     /// SHA-256 over a line `SHA-256  name` for each picture, in order.
     pub sha256: String,
 }
@@ -222,10 +228,10 @@ pub struct AxisScore {
     pub prompts: usize,
     /// Neutral prompts that don't.
     pub prompts_left_out: usize,
-    /// The metrics of its shares: means over prompts.
+    /// The metrics of its shares: means over prompts, or pooled where the key says so.
     #[serde(flatten)]
     pub numbers: AxisNumbers,
-    /// The share of each value over all neutral pictures that count.
+    /// The share of each value over all neutral pictures that count, of all prompts.
     pub shares: Sided<Vec<f64>>,
 }
 
@@ -257,6 +263,8 @@ pub struct Quality {
     /// Its key, what it is, and whether more is better.
     #[serde(flatten)]
     pub metric: &'static Metric,
+    /// How many pictures it is over: those that can be read.
+    pub pictures: Sided<usize>,
     /// Over all readable pictures.
     pub all: Sided<Estimate>,
     /// By kind of prompt.
@@ -268,6 +276,10 @@ pub struct Quality {
 pub struct Similarity {
     /// How many pairs there are.
     pub pairs: usize,
+    /// Places that make no pair: those of which one side has no picture or none that can be read.
+    pub unpaired: usize,
+    /// How many pairs each metric has a value for.
+    pub pairs_of: BTreeMap<&'static str, usize>,
     /// The metrics of pairs that have a value.
     #[serde(flatten)]
     pub numbers: ByMetric<Estimate>,
@@ -315,7 +327,7 @@ pub struct PromptAxis {
 pub struct AxisNumbers(pub Vec<AxisNumber>);
 
 /// A metric of an axis' shares: in `scores.json` as `KEY`, `soft_KEY` and, if it
-/// has one, `KEY_floor`; the headline's is `floor`.
+/// has them, `KEY_floor` (the headline's is `floor`) and `KEY_bounds`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AxisNumber {
     /// The metric.
@@ -327,6 +339,20 @@ pub struct AxisNumber {
     /// What a population that meets the target would score with as many pictures, where the
     /// metric can say.
     pub floor: Option<Sided<f64>>,
+    /// What the number from most probable values could be if dropped pictures counted, where the
+    /// metric can say.
+    pub bounds: Option<Sided<Bounded>>,
+}
+
+/// Between which numbers a metric is, whatever dropped pictures show.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct Bounded {
+    /// The lowest.
+    pub low: f64,
+    /// The highest.
+    pub high: f64,
+    /// How many pictures were dropped. Prompts of which all were count here.
+    pub dropped: usize,
 }
 
 impl AxisNumbers {
@@ -342,6 +368,11 @@ impl AxisNumbers {
 }
 
 impl AxisNumber {
+    /// The bounds of a side.
+    pub fn bounds_of(&self, side: usize) -> Option<&Bounded> {
+        self.bounds.as_ref()?.side(side)
+    }
+
     /// The floor of a side.
     pub fn floor_of(&self, side: usize) -> Option<f64> {
         self.floor.as_ref()?.side(side).copied()
@@ -362,6 +393,9 @@ impl Serialize for AxisNumbers {
                 }
                 Some(floor) => map.serialize_entry(&format!("{key}_floor"), floor)?,
             }
+            if let Some(bounds) = &number.bounds {
+                map.serialize_entry(&format!("{key}_bounds"), bounds)?;
+            }
         }
         map.end()
     }
@@ -381,6 +415,9 @@ pub struct PictureScore {
     /// Why it doesn't count; absent if it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dropped: Option<String>,
+    /// Why it can't be read; absent if it can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
     /// The most probable value of each axis, and its probability.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub axes: BTreeMap<String, (String, f32)>,

@@ -92,6 +92,7 @@ impl Loaded {
     fn score(&self, step: u32, verdicts: Vec<Verdict>) -> Record {
         let look = |verdict| Look {
             sha256: None,
+            problem: None,
             verdict,
             embedding: None,
         };

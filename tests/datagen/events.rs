@@ -50,6 +50,7 @@ fn a_run_tells_its_start_its_units_and_its_end() {
         (&done["complete"], &done["units_left"], &done["drawn"]),
         (&false.into(), &1.into(), &16.into())
     );
+    assert_eq!(done["dropped"], serde_json::json!({}));
 }
 
 #[test]

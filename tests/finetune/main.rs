@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod half;
+mod left_out;
 mod mixed;
 #[path = "../process/mod.rs"]
 mod process;

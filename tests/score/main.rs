@@ -4,6 +4,7 @@
 
 mod compared;
 mod folders;
+mod left_out;
 mod oracle;
 mod people;
 #[path = "../process/mod.rs"]

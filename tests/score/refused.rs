@@ -32,7 +32,7 @@ fn folders_that_hold_nothing_to_score() {
     fs::write(path("empty/notes.txt"), "x").unwrap();
     let text = refused(pa_score().arg(path("empty")), 1, dir.path());
     assert!(text.contains("empty holds no pictures"), "{text}");
-    assert!(text.contains("hint: PNG and JPEG"), "{text}");
+    assert!(text.contains("hint: PNG, JPEG, WebP"), "{text}");
     let text = refused(pa_score().arg(path("nowhere")), 1, dir.path());
     assert!(text.contains("there is no folder"), "{text}");
 

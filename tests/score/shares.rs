@@ -5,11 +5,15 @@ use std::fs;
 
 use popalign::score::bootstrap::{Estimate, Population, Strata};
 use popalign::score::measure::{Compared, Measure, Reading};
-use popalign::score::metrics::metric::{Axes, Metric, Shape};
-use popalign::score::metrics::{entropy, parity_gap};
+use popalign::score::metrics::discrepancy::{self, bounds};
+use popalign::score::metrics::metric::{Axes, Metric, Over, Shape};
+use popalign::score::metrics::{entropy, parity_gap, pooled_discrepancy};
 use serde_json::{Value, json};
 
-use crate::world::{at, bare, before_and_after, compare, frozen, scores};
+use crate::process::stderr;
+use crate::world::{
+    at, bare, before_and_after, compare, dataset, frozen, neutral, pa_score, scores, specific,
+};
 
 const RESAMPLES: u32 = 20_000;
 /// As in `oracle.rs`: the ends of both bootstraps have errors of Monte Carlo, together 0.11 of the
@@ -32,9 +36,10 @@ fn labelled(axis: &Value, metric: &'static Metric) -> (Measure, Population) {
     let labels: Vec<Vec<usize>> = serde_json::from_value(axis["labels"].clone()).unwrap();
     let values = at(axis, "/values") as usize;
     let pictures: usize = labels.iter().map(Vec::len).sum();
-    let reading = Reading::Shares {
-        of: axes(metric).of,
-        target: vec![1.0 / values as f64; values],
+    let (of, target) = (axes(metric).of, vec![1.0 / values as f64; values]);
+    let reading = match axes(metric).over {
+        Over::Prompts => Reading::Shares { of, target },
+        Over::Pool => Reading::Pooled { of, target },
     };
     let mut measure = Measure::new(reading, pictures, false);
     let mut prompts = Vec::new();
@@ -76,9 +81,14 @@ fn check(name: &str, ours: Compared, theirs: &Value, step: f64) {
 }
 
 #[test]
-fn entropies_gaps_and_id_are_scipys() {
+fn metrics_of_shares_are_scipys() {
     let frozen = frozen("shares.json");
-    for (metric, step) in [(&entropy::METRIC, 0.0), (&parity_gap::METRIC, STEP)] {
+    for (metric, step) in [
+        (&entropy::METRIC, 0.0),
+        (&parity_gap::METRIC, STEP),
+        (&discrepancy::METRIC, STEP),
+        (&pooled_discrepancy::METRIC, STEP),
+    ] {
         let mut measures = Vec::new();
         let mut prompts = None;
         for (index, axis) in frozen["axes"].as_array().unwrap().iter().enumerate() {
@@ -99,6 +109,105 @@ fn entropies_gaps_and_id_are_scipys() {
             let ours = Measure::estimate_joined(&measures, joined.of, &population, RESAMPLES);
             check(joined.key, ours, &frozen[joined.key][0], step);
         }
+    }
+}
+
+#[test]
+fn bounds_are_numpys_over_every_outcome() {
+    for case in frozen("shares.json")["bounds"].as_array().unwrap() {
+        let numbers =
+            |key: &str| -> Vec<f64> { serde_json::from_value(case[key].clone()).unwrap() };
+        let dropped = at(case, "/dropped") as usize;
+        let [low, high] = bounds(&numbers("target"), &numbers("counts"), dropped).unwrap();
+        assert!((low - at(case, "/low")).abs() < ROUNDING, "{low}, {case}");
+        assert!(
+            (high - at(case, "/high")).abs() < ROUNDING,
+            "{high}, {case}"
+        );
+    }
+}
+
+/// Bakers are all men, tailors all women: each prompt is far from half, all together are half. Of the
+/// bakers two pictures are dropped, of whom one is a file that can't be read.
+#[test]
+fn means_pools_bounds_and_strict_recall_stand_beside_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("set");
+    let (man, woman) = ("male-light-old", "female-light-old");
+    dataset(
+        &root,
+        true,
+        &[
+            neutral("baker", &[man, man, man, "ambiguous", man]),
+            neutral("tailor", &[woman, woman, woman]),
+            neutral("nurse", &["ambiguous"]),
+            specific("cook", "male-light-old", &[man, woman, "ambiguous", man]),
+        ],
+    );
+    fs::write(root.join("images/0-4.png"), "").unwrap();
+    let html = dir.path().join("report.html");
+    let mut command = pa_score();
+    command.arg(&root).arg("--html").arg(&html);
+    let all = scores(&mut command, dir.path());
+    let gender = &all["axes"][0];
+    let half = 0.5f64.sqrt();
+    let near = |pointer: &str, expected: f64| {
+        let found = at(gender, pointer);
+        assert!(
+            (found - expected).abs() < 1e-12,
+            "{pointer}: {found}, {expected}"
+        );
+    };
+    near("/discrepancy/scored/value", half);
+    near("/pooled_discrepancy/scored/value", 0.0);
+    // Bakers: of 3 + 2, of which the two may be women. The nurse may be either.
+    let baker = 2f64.sqrt() * 0.1;
+    near(
+        "/discrepancy_bounds/scored/low",
+        (baker + half + half) / 3.0,
+    );
+    near("/discrepancy_bounds/scored/high", half);
+    // Together: 3 men, 3 women and 3 of either: 5 of 9 or 6 of 9.
+    near("/pooled_discrepancy_bounds/scored/low", 2f64.sqrt() / 18.0);
+    near("/pooled_discrepancy_bounds/scored/high", 2f64.sqrt() / 6.0);
+    near("/pooled_discrepancy_bounds/scored/dropped", 3.0);
+    near("/prompts", 2.0);
+    near("/prompts_left_out", 1.0);
+    let baker = &all["prompts"][0]["axes"][0];
+    assert_eq!(at(baker, "/discrepancy_bounds/scored/dropped"), 2.0);
+    assert!(baker["pooled_discrepancy"].is_null());
+
+    assert!((at(&all, "/recall/all/scored/value") - 2.0 / 3.0).abs() < 1e-12);
+    assert_eq!(at(&all, "/strict_recall/all/scored/value"), 0.5);
+    assert_eq!(at(&all, "/strict_recall/axes/gender/scored/value"), 0.5);
+    assert_eq!(
+        all["strict_recall"]["values"]["age"]["old"]["scored"],
+        json!({"share": 0.75, "pictures": 4})
+    );
+    let words = |key: &str| all["metrics"][key].as_str().unwrap().to_owned();
+    assert!(words("discrepancy").ends_with("mean over prompts"));
+    assert!(words("pooled_discrepancy").ends_with("pooled over prompts"));
+    let page = fs::read_to_string(html).unwrap();
+    for part in [
+        "<h2>Discrepancy, mean over prompts</h2>",
+        "<h2>Discrepancy, pooled over prompts</h2>",
+        "Pooled over prompts, the discrepancy of gender is 0.00",
+        "If dropped pictures counted",
+        "every picture counted",
+        "Gender discrepancy, mean over prompts",
+    ] {
+        assert!(page.contains(part), "the page lacks: {part}");
+    }
+    let output = pa_score().arg(&root).output().unwrap();
+    let said = stderr(&output);
+    for part in [
+        "discrepancy of gender, mean over prompts: 0.707",
+        "if the 3 dropped counted",
+        "pooled_discrepancy of gender, pooled over prompts: 0.000",
+        "strict_recall: 0.500",
+        "1 of 3 neutral prompts left out",
+    ] {
+        assert!(said.contains(part), "it doesn't say: {part}\n{said}");
     }
 }
 

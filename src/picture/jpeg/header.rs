@@ -1,9 +1,8 @@
 //! The segments of a JPEG file.
 
+use super::fault::{Fault, Kind};
 use super::huffman::Huffman;
-
-/// Pillow refuses larger pictures too: at some size a header is an attack, not a photograph.
-const MOST_PIXELS: usize = 1 << 27;
+use crate::picture::limits::MOST_PIXELS;
 
 /// Order in which a block's coefficients are stored.
 const ZIGZAG: [u8; 64] = [
@@ -92,13 +91,12 @@ pub(super) enum ColorSpace {
 
 impl Component {
     /// By how much it must be widened and heightened.
-    pub(super) fn expand(&self, frame: &Frame) -> Result<[usize; 2], String> {
+    pub(super) fn expand(&self, frame: &Frame) -> Result<[usize; 2], Fault> {
         let [h, v] = self.sampling;
         let [most_h, most_v] = frame.most;
         if most_h % h != 0 || most_v % v != 0 {
-            return Err(format!(
-                "sampling {h}x{v} beside {most_h}x{most_v} isn't supported"
-            ));
+            let text = format!("sampling {h}x{v} beside {most_h}x{most_v} isn't supported");
+            return Err(Fault::unsupported(text));
         }
         Ok([most_h / h, most_v / v])
     }
@@ -113,7 +111,7 @@ impl Frame {
 
 impl Header {
     /// As libjpeg guesses it.
-    pub(super) fn color_space(&self, frame: &Frame) -> Result<ColorSpace, String> {
+    pub(super) fn color_space(&self, frame: &Frame) -> Result<ColorSpace, Fault> {
         let ids: Vec<u8> = frame.components.iter().map(|c| c.id).collect();
         Ok(match (&ids[..], self.adobe) {
             ([_], _) => ColorSpace::Grey,
@@ -122,7 +120,10 @@ impl Header {
             ([_, _, _], _) => ColorSpace::YCbCr,
             ([_, _, _, _], None | Some(0)) => ColorSpace::Cmyk,
             ([_, _, _, _], _) => ColorSpace::Ycck,
-            _ => return Err(format!("{} colours aren't supported", ids.len())),
+            _ => {
+                let text = format!("{} colours aren't supported", ids.len());
+                return Err(Fault::unsupported(text));
+            }
         })
     }
 }
@@ -137,7 +138,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Result<Self, String> {
+    pub(super) fn new(bytes: &'a [u8]) -> Result<Self, Fault> {
         if !bytes.starts_with(&[0xFF, 0xD8]) {
             return Err("no start marker".into());
         }
@@ -158,7 +159,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads segments up to the next scan's data; nothing at the end of the file.
-    pub(super) fn until_scan(&mut self, header: &mut Header) -> Result<Option<Scan>, String> {
+    pub(super) fn until_scan(&mut self, header: &mut Header) -> Result<Option<Scan>, Fault> {
         while let Some(kind) = self.marker() {
             match kind {
                 0xD9 => {
@@ -173,7 +174,7 @@ impl<'a> Reader<'a> {
             match kind {
                 0xC0..=0xC2 => header.frame(segment, kind == 0xC2)?,
                 0xC4 => header.tables.huffman(segment)?,
-                0xC3 | 0xC5..=0xCF => return Err(unsupported(kind).into()),
+                0xC3 | 0xC5..=0xCF => return Err(Fault::unsupported(unsupported(kind))),
                 0xDB => header.tables.quantization(segment)?,
                 0xDD => match *segment {
                     [high, low] => {
@@ -211,8 +212,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn segment(&mut self) -> Result<&'a [u8], String> {
-        let cut = || "the file is cut short within a segment".to_owned();
+    fn segment(&mut self) -> Result<&'a [u8], Fault> {
+        let cut = || Fault::cut("the file is cut short within a segment");
         let rest = self.rest();
         let length = rest
             .first_chunk()
@@ -234,7 +235,7 @@ fn unsupported(kind: u8) -> &'static str {
 }
 
 impl Header {
-    fn frame(&mut self, segment: &[u8], progressive: bool) -> Result<(), String> {
+    fn frame(&mut self, segment: &[u8], progressive: bool) -> Result<(), Fault> {
         if self.frame.is_some() {
             return Err("a second frame".into());
         }
@@ -242,7 +243,8 @@ impl Header {
             return Err("a damaged frame".into());
         };
         if bits != 8 {
-            return Err(format!("{bits} bits for a sample aren't supported"));
+            let text = format!("{bits} bits for a sample aren't supported");
+            return Err(Fault::unsupported(text));
         }
         let height = usize::from(u16::from_be_bytes([h1, h0]));
         let width = usize::from(u16::from_be_bytes([w1, w0]));
@@ -250,9 +252,8 @@ impl Header {
             return Err("a damaged frame".into());
         }
         if width * height > MOST_PIXELS || count > 4 {
-            return Err(format!(
-                "{width}x{height} pixels of {count} colours are too many"
-            ));
+            let text = format!("{width}x{height} pixels of {count} colours are too many");
+            return Err(Fault::of(Kind::TooLarge, text));
         }
         let factors = |part: &[u8]| [usize::from(part[1] >> 4), usize::from(part[1] & 15)];
         let mut most = [1, 1];
@@ -290,8 +291,8 @@ impl Header {
         Ok(())
     }
 
-    fn scan(&mut self, segment: &[u8]) -> Result<Scan, String> {
-        let damaged = || "a damaged scan".to_owned();
+    fn scan(&mut self, segment: &[u8]) -> Result<Scan, Fault> {
+        let damaged = || Fault::from("a damaged scan");
         let frame = self.frame.as_mut().ok_or("a scan before its frame")?;
         let (&count, rest) = segment.split_first().ok_or_else(damaged)?;
         let parts = rest.get(..2 * usize::from(count)).ok_or_else(damaged)?;
@@ -343,8 +344,8 @@ impl Header {
 }
 
 impl Tables {
-    fn quantization(&mut self, mut segment: &[u8]) -> Result<(), String> {
-        let damaged = || "a damaged quantization table".to_owned();
+    fn quantization(&mut self, mut segment: &[u8]) -> Result<(), Fault> {
+        let damaged = || Fault::from("a damaged quantization table");
         while let Some((&info, rest)) = segment.split_first() {
             let wide = match info >> 4 {
                 0 => false,
@@ -370,8 +371,8 @@ impl Tables {
         Ok(())
     }
 
-    fn huffman(&mut self, mut segment: &[u8]) -> Result<(), String> {
-        let damaged = || "a damaged Huffman table".to_owned();
+    fn huffman(&mut self, mut segment: &[u8]) -> Result<(), Fault> {
+        let damaged = || Fault::from("a damaged Huffman table");
         while let Some((&info, rest)) = segment.split_first() {
             let (counts, rest) = rest.split_first_chunk::<16>().ok_or_else(damaged)?;
             let total = counts.iter().copied().map(usize::from).sum();

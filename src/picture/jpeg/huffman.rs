@@ -1,5 +1,7 @@
 //! Huffman codes and the bits they are made of.
 
+use super::fault::Fault;
+
 /// Codes of up to this many bits are looked up.
 const FAST: u32 = 9;
 
@@ -88,9 +90,14 @@ impl<'a> Bits<'a> {
         }
     }
 
-    fn take(&mut self, count: u32) -> Result<(), String> {
+    fn take(&mut self, count: u32) -> Result<(), Fault> {
         if count > self.filled {
-            return Err("the picture's data ends early".into());
+            let text = "the picture's data ends early";
+            // Before a marker it is damage; a lone byte can be half of one.
+            return Err(match self.bytes.len() <= self.at + 1 {
+                true => Fault::cut(text),
+                false => text.into(),
+            });
         }
         self.buffer <<= count;
         self.filled -= count;
@@ -98,7 +105,7 @@ impl<'a> Bits<'a> {
     }
 
     /// The next `count` bits, 0 to 16.
-    pub(super) fn bits(&mut self, count: u32) -> Result<i32, String> {
+    pub(super) fn bits(&mut self, count: u32) -> Result<i32, Fault> {
         if count == 0 {
             return Ok(0);
         }
@@ -111,7 +118,7 @@ impl<'a> Bits<'a> {
     }
 
     /// The next symbol of a code.
-    pub(super) fn symbol(&mut self, code: &Huffman) -> Result<u8, String> {
+    pub(super) fn symbol(&mut self, code: &Huffman) -> Result<u8, Fault> {
         if self.filled < 16 {
             self.fill();
         }
@@ -133,7 +140,7 @@ impl<'a> Bits<'a> {
     }
 
     /// The value of `count` bits in which numbers below the half are negative.
-    pub(super) fn signed(&mut self, count: u32) -> Result<i32, String> {
+    pub(super) fn signed(&mut self, count: u32) -> Result<i32, Fault> {
         let value = self.bits(count)?;
         let negative = count > 0 && value < 1 << (count - 1);
         Ok(if negative {
@@ -144,7 +151,7 @@ impl<'a> Bits<'a> {
     }
 
     /// Goes over the restart marker of this number.
-    pub(super) fn restart(&mut self, number: u8) -> Result<(), String> {
+    pub(super) fn restart(&mut self, number: u8) -> Result<(), Fault> {
         self.buffer = 0;
         self.filled = 0;
         while self.bytes.get(self.at + 1) == Some(&0xFF) {
@@ -155,6 +162,7 @@ impl<'a> Bits<'a> {
                 self.at += 2;
                 Ok(())
             }
+            Some([] | [_]) | None => Err(Fault::cut("the file ends before a restart marker")),
             _ => Err("a restart marker is missing".into()),
         }
     }

@@ -9,6 +9,7 @@
 //! Baseline, extended and progressive files of 8 bits with Huffman codes are read; others, and
 //! files that are damaged or cut short, are refused with the reason.
 
+mod fault;
 mod header;
 mod huffman;
 mod idct;
@@ -17,6 +18,7 @@ mod upsample;
 
 use image::RgbImage;
 
+pub(super) use fault::{Fault, Kind};
 use header::{ColorSpace, Header, Reader};
 use upsample::Plane;
 
@@ -30,7 +32,7 @@ pub(super) struct Jpeg {
 }
 
 /// Decodes a file; the error says what is wrong with it.
-pub(super) fn decode(bytes: &[u8]) -> Result<Jpeg, String> {
+pub(super) fn decode(bytes: &[u8]) -> Result<Jpeg, Fault> {
     let mut reader = Reader::new(bytes)?;
     let mut header = Header::default();
     while let Some(scan) = reader.until_scan(&mut header)? {
@@ -38,9 +40,15 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Jpeg, String> {
         let end = scan::decode(frame, &scan, &header.tables, reader.rest())?;
         reader.skip(end);
     }
-    let frame = header.frame.as_ref().ok_or("a file without a picture")?;
+    let cut = || Fault::cut("the file is cut short: its end marker is missing");
+    let Some(frame) = &header.frame else {
+        return Err(match reader.ended {
+            true => "a file without a picture".into(),
+            false => cut(),
+        });
+    };
     if !reader.ended && (frame.progressive || !frame.complete()) {
-        return Err("the file is cut short: its end marker is missing".into());
+        return Err(cut());
     }
     if !frame.complete() {
         return Err("a colour without a scan".into());
@@ -59,7 +67,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Jpeg, String> {
             };
             upsample::full(&plane, component.expand(frame)?, frame.width, frame.height)
         })
-        .collect::<Result<_, String>>()?;
+        .collect::<Result<_, Fault>>()?;
     Ok(Jpeg {
         picture: colors(space, &planes, frame.width, frame.height),
         exif: header.exif,
@@ -101,7 +109,7 @@ fn colors(space: ColorSpace, planes: &[Vec<u8>], width: usize, height: usize) ->
     picture
 }
 
-fn rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
+pub(super) fn rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     /// A constant in 16 bits of fraction.
     const fn fix(x: f64) -> i32 {
         (x * 65536.0 + 0.5) as i32
@@ -116,7 +124,7 @@ fn rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
 
 /// Printing inks to colours as Pillow does it: the file is taken to hold what is *not* printed, as
 /// Adobe's programs write it.
-fn inked(light: [u8; 3], key: u8) -> [u8; 3] {
+pub(super) fn inked(light: [u8; 3], key: u8) -> [u8; 3] {
     let key = u32::from(key);
     light.map(|v| {
         let product = u32::from(255 - v) * key + 128;

@@ -1,5 +1,6 @@
 //! One scan's coefficients, into the frame's blocks.
 
+use super::fault::Fault;
 use super::header::{Frame, Scan, Tables, natural};
 use super::huffman::{Bits, Huffman};
 
@@ -9,7 +10,7 @@ pub(super) fn decode(
     scan: &Scan,
     tables: &Tables,
     bytes: &[u8],
-) -> Result<usize, String> {
+) -> Result<usize, Fault> {
     let mut state = State {
         bits: Bits::new(bytes),
         last: [0; 4],
@@ -59,20 +60,20 @@ struct Codes<'a> {
 }
 
 impl Codes<'_> {
-    fn dc(&self) -> Result<&Huffman, String> {
+    fn dc(&self) -> Result<&Huffman, Fault> {
         self.dc.ok_or_else(missing)
     }
 
-    fn ac(&self) -> Result<&Huffman, String> {
+    fn ac(&self) -> Result<&Huffman, Fault> {
         self.ac.ok_or_else(missing)
     }
 }
 
-fn missing() -> String {
+fn missing() -> Fault {
     "a scan before its Huffman table".into()
 }
 
-fn overrun() -> String {
+fn overrun() -> Fault {
     "more coefficients than a block has".into()
 }
 
@@ -86,7 +87,7 @@ struct State<'a> {
 
 impl State<'_> {
     /// The next DC coefficient of a component.
-    fn dc(&mut self, index: usize, code: &Huffman) -> Result<i32, String> {
+    fn dc(&mut self, index: usize, code: &Huffman) -> Result<i32, Fault> {
         let length = self.bits.symbol(code)?;
         if length > 15 {
             return Err("a code that is none".into());
@@ -97,7 +98,7 @@ impl State<'_> {
     }
 
     /// A block of a sequential scan.
-    fn whole(&mut self, block: &mut [i16; 64], index: usize, codes: &Codes) -> Result<(), String> {
+    fn whole(&mut self, block: &mut [i16; 64], index: usize, codes: &Codes) -> Result<(), Fault> {
         block[0] = self.dc(index, codes.dc()?)? as i16;
         let code = codes.ac()?;
         let mut k = 1;
@@ -127,7 +128,7 @@ impl State<'_> {
         index: usize,
         scan: &Scan,
         codes: &Codes,
-    ) -> Result<(), String> {
+    ) -> Result<(), Fault> {
         match (scan.spectrum[0], scan.high) {
             (0, 0) => block[0] = (self.dc(index, codes.dc()?)? << scan.low) as i16,
             (0, _) => block[0] |= (self.bits.bits(1)? << scan.low) as i16,
@@ -138,12 +139,12 @@ impl State<'_> {
     }
 
     /// The number of blocks, this one included, that end where a symbol of this run says so.
-    fn ending(&mut self, run: usize) -> Result<u32, String> {
+    fn ending(&mut self, run: usize) -> Result<u32, Fault> {
         Ok((1 << run) + self.bits.bits(run as u32)? as u32)
     }
 
     /// The first bits of a block's AC coefficients.
-    fn first(&mut self, block: &mut [i16; 64], scan: &Scan, code: &Huffman) -> Result<(), String> {
+    fn first(&mut self, block: &mut [i16; 64], scan: &Scan, code: &Huffman) -> Result<(), Fault> {
         if self.skip > 0 {
             self.skip -= 1;
             return Ok(());
@@ -173,7 +174,7 @@ impl State<'_> {
 
     /// One more bit of a block's AC coefficients: of those that are not zero yet, and some new
     /// ones of size 1.
-    fn refine(&mut self, block: &mut [i16; 64], scan: &Scan, code: &Huffman) -> Result<(), String> {
+    fn refine(&mut self, block: &mut [i16; 64], scan: &Scan, code: &Huffman) -> Result<(), Fault> {
         let one = 1i16 << scan.low;
         let [mut k, last] = scan.spectrum;
         if self.skip == 0 {
@@ -223,7 +224,7 @@ impl State<'_> {
     }
 
     /// Reads one more bit of a coefficient.
-    fn correct(&mut self, coefficient: &mut i16, one: i16) -> Result<(), String> {
+    fn correct(&mut self, coefficient: &mut i16, one: i16) -> Result<(), Fault> {
         if self.bits.bits(1)? == 1 && *coefficient & one == 0 {
             let step = if *coefficient > 0 { one } else { -one };
             *coefficient = coefficient.wrapping_add(step);

@@ -1,6 +1,8 @@
 //! A component's samples at the picture's size, as libjpeg's "fancy" upsampling has them: between
 //! two samples, three quarters of the nearer one and one of the other, rounded up and down in turn.
 
+use super::fault::Fault;
+
 /// The samples of a component.
 #[derive(Debug)]
 pub(super) struct Plane<'a> {
@@ -30,7 +32,7 @@ pub(super) fn full(
     expand: [usize; 2],
     width: usize,
     height: usize,
-) -> Result<Vec<u8>, String> {
+) -> Result<Vec<u8>, Fault> {
     // Narrow planes are not worth the trouble to libjpeg.
     let fancy = plane.width > 2;
     let mut out = Vec::with_capacity(width * height);

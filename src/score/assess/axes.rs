@@ -7,9 +7,11 @@ use crate::score::bootstrap::{Estimate, Population as Resampled};
 use crate::score::gallery::Kind;
 use crate::score::measure::{Measure, Reading};
 use crate::score::metrics::discrepancy::distance;
-use crate::score::metrics::metric::{Axes, Metric, Shape};
+use crate::score::metrics::metric::{Axes, Metric, Over, Shape};
 use crate::score::population::{Population, Prompt};
-use crate::score::scores::{AxisNumber, AxisNumbers, AxisScore, OverAxes, PromptAxis, Sided};
+use crate::score::scores::{
+    AxisNumber, AxisNumbers, AxisScore, Bounded, OverAxes, PromptAxis, Sided,
+};
 
 /// Tag of the resampled population of one prompt.
 const TAG_ONE_PROMPT: u32 = 2;
@@ -20,6 +22,19 @@ pub(super) struct Standings<'a> {
     scale: &'a Scale,
     hard: Measure,
     soft: Measure,
+    /// Whether a prompt counts only where both sides have pictures.
+    paired: bool,
+}
+
+/// What numbers of an axis are of.
+struct Part<'a> {
+    population: &'a Resampled,
+    /// The prompts that count.
+    counting: &'a [&'a Prompt],
+    /// Those too whose pictures were all dropped.
+    all: &'a [&'a Prompt],
+    /// Whether it is a prompt by itself, of which nothing is pooled.
+    alone: bool,
 }
 
 impl Evidence<'_> {
@@ -46,7 +61,15 @@ impl Evidence<'_> {
             target: scale.target.clone(),
             prompts: counting.len(),
             prompts_left_out: neutral.len() - counting.len(),
-            numbers: self.axis_numbers(&standings, &population, &counting),
+            numbers: self.axis_numbers(
+                &standings,
+                &Part {
+                    population: &population,
+                    counting: &counting,
+                    all: &neutral,
+                    alone: false,
+                },
+            ),
             shares: self.sides(|side| shares(hard, side, &slots)),
         }
     }
@@ -62,7 +85,7 @@ impl Evidence<'_> {
             .collect();
         let joined = self.metrics_of_axes().filter_map(|(metric, axes)| {
             let joined = axes.joined.as_ref()?.of;
-            let read = |s: &Standings<'_>| s.hard.read_as(axes.of, &s.scale.target);
+            let read = |s: &Standings<'_>| s.hard.read_as(reading(axes, s.scale));
             let measures: Vec<Measure> = standings.iter().map(read).collect();
             let compared =
                 Measure::estimate_joined(&measures, joined, &population, self.replicates);
@@ -82,12 +105,12 @@ impl Evidence<'_> {
     /// Where every picture stands on an axis. With `paired`, a prompt counts only where both sides
     /// have pictures.
     pub(super) fn standings<'a>(&self, scale: &'a Scale, paired: bool) -> Standings<'a> {
-        // Read as the headline until another metric reads it.
-        let reading = || Reading::Shares {
+        // Read as the headline until a metric reads it.
+        let headline = || Reading::Shares {
             of: distance,
             target: scale.target.clone(),
         };
-        let new = || self.measure(reading(), paired);
+        let new = || self.measure(headline(), paired);
         let (mut hard, mut soft) = (new(), new());
         for (side, slot, shot) in self.places() {
             if let Some(standing) = self.standing(scale, shot) {
@@ -97,37 +120,91 @@ impl Evidence<'_> {
                 soft.set(side, slot, &standing.shares);
             }
         }
-        Standings { scale, hard, soft }
+        Standings {
+            scale,
+            hard,
+            soft,
+            paired,
+        }
     }
 
-    /// An axis' metrics on a population; the floors are means over `prompts`.
-    fn axis_numbers(
-        &self,
-        standings: &Standings<'_>,
-        population: &Resampled,
-        prompts: &[&Prompt],
-    ) -> AxisNumbers {
-        let Standings { scale, hard, soft } = standings;
-        let numbers = self.metrics_of_axes().map(|(metric, axes)| {
+    /// An axis' metrics on a part of the pictures.
+    fn axis_numbers(&self, standings: &Standings<'_>, part: &Part<'_>) -> AxisNumbers {
+        let Standings {
+            scale, hard, soft, ..
+        } = standings;
+        let metrics = self.metrics_of_axes();
+        let metrics = metrics.filter(|(_, axes)| !part.alone || axes.over == Over::Prompts);
+        let numbers = metrics.map(|(metric, axes)| {
             let estimate = |measure: &Measure| -> Sided<Estimate> {
-                let measure = measure.read_as(axes.of, &scale.target);
-                measure.estimate(population, self.replicates).into()
+                let measure = measure.read_as(reading(axes, scale));
+                measure.estimate(part.population, self.replicates).into()
             };
-            let floors = axes.floor.map(|floor| {
-                let floor = |side: usize, prompt: &Prompt| {
-                    let (_, count) = hard.mean(side, &Population::slot_numbers(prompt));
-                    floor(&scale.target, u32::try_from(count).ok()?, self.seed)
-                };
-                self.sides(|side| mean(prompts.iter().filter_map(|p| floor(side, p))))
-            });
             AxisNumber {
                 metric,
                 hard: estimate(hard),
                 soft: estimate(soft),
-                floor: floors,
+                floor: self.floor(axes, standings, part.counting),
+                bounds: self.bounds(axes, standings, part.all),
             }
         });
         AxisNumbers(numbers.collect())
+    }
+
+    /// What a population that meets the target would have.
+    fn floor(
+        &self,
+        axes: &Axes,
+        standings: &Standings<'_>,
+        prompts: &[&Prompt],
+    ) -> Option<Sided<f64>> {
+        let floor = axes.floor?;
+        Some(self.sides(|side| {
+            let counts = prompts.iter().map(|p| standings.kept(side, &[p]).1);
+            let counts: Vec<usize> = match axes.over {
+                Over::Prompts => counts.collect(),
+                Over::Pool => vec![counts.sum()],
+            };
+            let floor = |count: usize| {
+                let count = u32::try_from(count).ok()?;
+                floor(&standings.scale.target, count, self.seed)
+            };
+            mean(counts.into_iter().filter_map(floor))
+        }))
+    }
+
+    /// What a metric could be if the pictures that were dropped counted. They may all be of one
+    /// prompt, which then counts too.
+    fn bounds(
+        &self,
+        axes: &Axes,
+        standings: &Standings<'_>,
+        prompts: &[&Prompt],
+    ) -> Option<Sided<Bounded>> {
+        let bounds = axes.bounds?;
+        let files = |prompt: &Prompt, side: usize| self.shots(prompt, side).count();
+        let counts =
+            |prompt: &&&Prompt| !standings.paired || (files(prompt, 0) > 0 && files(prompt, 1) > 0);
+        let prompts: Vec<&Prompt> = prompts.iter().filter(counts).copied().collect();
+        Some(self.sides(|side| {
+            let parts: Vec<&[&Prompt]> = match axes.over {
+                Over::Prompts => prompts.chunks(1).collect(),
+                Over::Pool => vec![&prompts],
+            };
+            let each = parts.into_iter().filter_map(|part| {
+                let (counts, kept) = standings.kept(side, part);
+                let all: usize = part.iter().map(|prompt| files(prompt, side)).sum();
+                let dropped = all - kept;
+                Some((bounds(&standings.scale.target, &counts, dropped)?, dropped))
+            });
+            let each: Vec<([f64; 2], usize)> = each.collect();
+            let end = |end: usize| mean(each.iter().map(|(bounds, _)| bounds[end]));
+            Some(Bounded {
+                low: end(0)?,
+                high: end(1)?,
+                dropped: each.iter().map(|(_, dropped)| dropped).sum(),
+            })
+        }))
     }
 
     /// One axis of one prompt.
@@ -141,8 +218,36 @@ impl Evidence<'_> {
             axis: standings.scale.name.clone(),
             shares: self.sides(|side| shares(&standings.hard, side, &slots)),
             soft_shares: self.sides(|side| shares(&standings.soft, side, &slots)),
-            numbers: self.axis_numbers(standings, &population, &[prompt]),
+            numbers: self.axis_numbers(
+                standings,
+                &Part {
+                    population: &population,
+                    counting: &[prompt],
+                    all: &[prompt],
+                    alone: true,
+                },
+            ),
         }
+    }
+}
+
+impl Standings<'_> {
+    /// How many of a side's pictures of some prompts show each value, and how many count.
+    fn kept(&self, side: usize, prompts: &[&Prompt]) -> (Vec<f64>, usize) {
+        let slots: Vec<u32> = prompts
+            .iter()
+            .flat_map(|prompt| Population::slot_numbers(prompt))
+            .collect();
+        self.hard.sum(side, &slots)
+    }
+}
+
+/// How a metric reads an axis.
+fn reading(axes: &Axes, scale: &Scale) -> Reading {
+    let (of, target) = (axes.of, scale.target.clone());
+    match axes.over {
+        Over::Prompts => Reading::Shares { of, target },
+        Over::Pool => Reading::Pooled { of, target },
     }
 }
 

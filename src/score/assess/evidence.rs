@@ -1,6 +1,7 @@
 //! What numbers are computed from, and the ways through it.
 
 use super::qualities::Qualities;
+use crate::base::LeftOut;
 use crate::judge::chain::Verdict;
 use crate::judge::reading::Standing;
 use crate::judge::scales::Scale;
@@ -51,6 +52,27 @@ impl Evidence<'_> {
                 }
             }
             counts
+        };
+        self.sides(|s| Some(side(s)))
+    }
+
+    /// The pictures of files that say nothing of who is drawn, by reason.
+    pub fn left_out(&self) -> Sided<LeftOut> {
+        let side = |side: usize| {
+            let mut left = LeftOut::default();
+            for (shot, look) in self.population.shots.iter().zip(&self.looks.shots) {
+                if shot.side != side {
+                    continue;
+                }
+                left.of += 1;
+                let reason = match (&look.problem, &look.verdict) {
+                    (Some(problem), _) => problem.to_string(),
+                    (None, Verdict::Dropped(reason)) => reason.to_string(),
+                    (None, Verdict::Kept(_)) => continue,
+                };
+                left.add(&reason, shot.path.display().to_string());
+            }
+            left
         };
         self.sides(|s| Some(side(s)))
     }

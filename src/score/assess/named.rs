@@ -3,30 +3,26 @@
 use std::collections::BTreeMap;
 
 use super::evidence::Evidence;
-use crate::judge::reading::Standing;
 use crate::judge::scales::Scale;
 use crate::score::bootstrap::{Estimate, Population as Resampled};
 use crate::score::gallery::Kind;
 use crate::score::measure::Reading;
-use crate::score::metrics::metric::Shape;
+use crate::score::metrics::metric::{Named as Shown, Shape};
 use crate::score::population::Prompt;
 use crate::score::scores::{ByMetric, Named, Share, Sided};
-
-/// How far a picture shows a value.
-type Shown = fn(&Standing, usize) -> f64;
 
 impl Evidence<'_> {
     /// Whether captions that name values are obeyed; nothing without such captions.
     pub fn named(&self) -> ByMetric<Named> {
         let list = self.metrics.list.iter();
         list.filter_map(|&metric| match &metric.shape {
-            Shape::Named(named) => Some((metric, self.named_of(named.of)?)),
+            Shape::Named(named) => Some((metric, self.named_of(named)?)),
             _ => None,
         })
         .collect()
     }
 
-    fn named_of(&self, shown: Shown) -> Option<Named> {
+    fn named_of(&self, shown: &Shown) -> Option<Named> {
         let prompts: Vec<&Prompt> = self.kind(Kind::Specific).collect();
         let named = |scale: &&Scale| prompts.iter().any(|p| p.axes.contains_key(&scale.name));
         let scales: Vec<&Scale> = self.metrics.scales.iter().filter(named).collect();
@@ -73,14 +69,17 @@ impl Evidence<'_> {
 
     /// How far a picture shows the value that its caption names; nothing if it names none, or the
     /// picture doesn't count.
-    fn shows(&self, shown: Shown, scale: &Scale, prompt: &Prompt, shot: usize) -> Option<f64> {
+    fn shows(&self, shown: &Shown, scale: &Scale, prompt: &Prompt, shot: usize) -> Option<f64> {
         let asked = scale.index(prompt.axes.get(&scale.name)?)?;
-        Some(shown(&self.standing(scale, shot)?, asked))
+        match self.standing(scale, shot) {
+            Some(standing) => Some((shown.of)(&standing, asked)),
+            None => shown.dropped,
+        }
     }
 
     fn by_value(
         &self,
-        shown: Shown,
+        shown: &Shown,
         scale: &Scale,
         prompts: &[&Prompt],
     ) -> BTreeMap<String, Sided<Share>> {

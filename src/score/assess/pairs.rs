@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::evidence::{Evidence, mean};
 use crate::score::gallery::Kind;
+use crate::score::look::Likeness;
 use crate::score::measure::{Measure, Reading};
 use crate::score::metrics::metric::{Metric, Pairs, Shape};
 use crate::score::population::Prompt;
@@ -32,7 +33,14 @@ impl Evidence<'_> {
         measures: &[(&'static Metric, Measure)],
     ) -> Option<Similarity> {
         let slots = self.kind(kind).flat_map(|p| &p.slots);
-        let pairs = slots.filter(|&&s| self.looks.slots[s].is_some()).count();
+        let alike: Vec<&Option<Likeness>> = slots.map(|&s| &self.looks.slots[s]).collect();
+        let pairs = alike.iter().filter(|likeness| likeness.is_some()).count();
+        let of = |(metric, pairs): (&'static Metric, &'static Pairs)| {
+            let known = alike
+                .iter()
+                .filter_map(|likeness| (pairs.of)(likeness.as_ref()?));
+            (metric.key, known.count())
+        };
         let population = self.resampled(self.kind(kind));
         let numbers = measures.iter().filter_map(|(metric, measure)| {
             let [first, _] = measure.estimate(&population, self.replicates).sides;
@@ -40,6 +48,8 @@ impl Evidence<'_> {
         });
         (pairs > 0).then(|| Similarity {
             pairs,
+            unpaired: alike.len() - pairs,
+            pairs_of: self.metrics_of_pairs().map(of).collect(),
             numbers: numbers.collect(),
         })
     }

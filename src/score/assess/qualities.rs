@@ -25,6 +25,8 @@ pub struct Together {
     pub neutral: [Option<f64>; SIDES],
     /// Of all pictures.
     pub all: [Option<f64>; SIDES],
+    /// How many these are; nothing where there is no such side.
+    pub pictures: [Option<usize>; SIDES],
 }
 
 impl Qualities {
@@ -58,17 +60,19 @@ fn together(
     instruments: &Instruments<'_>,
 ) -> Together {
     let population = instruments.population;
-    let number = |neutral_only: bool, side: usize| {
+    let some = |neutral_only: bool, side: usize| -> Vec<&[f32]> {
         let shots = population.shots.iter().zip(instruments.embeddings());
         let some = shots.filter_map(|(shot, embedding)| {
             let prompt = &population.prompts[population.slots[shot.slot].prompt];
             let wanted = !neutral_only || prompt.kind == Kind::Neutral;
             embedding.filter(|_| wanted && shot.side == side)
         });
-        of(bank, &some.collect::<Vec<_>>())
+        some.collect()
     };
+    let there = |side: &usize| *side == 0 || population.compared;
     Together {
-        neutral: BOTH.map(|side| number(true, side)),
-        all: BOTH.map(|side| number(false, side)),
+        neutral: BOTH.map(|side| of(bank, &some(true, side))),
+        all: BOTH.map(|side| of(bank, &some(false, side))),
+        pictures: BOTH.map(|side| Some(side).filter(there).map(|side| some(false, side).len())),
     }
 }

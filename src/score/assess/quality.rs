@@ -37,8 +37,15 @@ impl Evidence<'_> {
             let population = self.resampled(self.kind(kind));
             (kind.name(), estimate(&population))
         });
+        let counted = |side: usize| {
+            let own = self
+                .places()
+                .filter(|&(s, _, shot)| s == side && values[shot].is_some());
+            Some(own.count())
+        };
         Quality {
             metric,
+            pictures: self.sides(counted),
             all: estimate(&self.resampled(self.population.prompts.iter())),
             kinds: kinds.collect(),
         }
@@ -48,6 +55,7 @@ impl Evidence<'_> {
 fn quality_together(metric: &'static Metric, numbers: &Together) -> Quality {
     Quality {
         metric,
+        pictures: Sided::new(numbers.pictures),
         all: exact(numbers.all),
         kinds: BTreeMap::from([(Kind::Neutral.name(), exact(numbers.neutral))]),
     }

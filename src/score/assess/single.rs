@@ -3,9 +3,18 @@
 use super::axes::Standings;
 use super::evidence::{Evidence, SIDE_NAMES, mean};
 use crate::judge::reading::Standing;
+use crate::picture::Problem;
 use crate::score::gallery::Kind;
 use crate::score::population::{Prompt, Shot};
 use crate::score::scores::{ByMetric, PictureScore, PromptScore};
+
+/// Why a picture can't be read, in full.
+fn problem(problem: &Problem) -> String {
+    match problem.reason() {
+        Some(reason) => format!("{problem}: {reason}"),
+        None => problem.to_string(),
+    }
+}
 
 impl Evidence<'_> {
     /// Every prompt by itself.
@@ -70,6 +79,7 @@ impl Evidence<'_> {
             file: shot.name.clone(),
             prompt: self.population.slots[shot.slot].prompt,
             dropped: self.looks.dropped(index).map(ToString::to_string),
+            problem: self.looks.shots[index].problem.as_ref().map(problem),
             axes: axes.collect(),
             numbers: attributes.map(|a| a.numbers.clone()).unwrap_or_default(),
             quality,

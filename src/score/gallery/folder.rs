@@ -40,7 +40,7 @@ pub enum Layout {
     Dataset,
     /// An imagefolder with a table.
     Imagefolder,
-    /// Pictures with a `.json` beside each.
+    /// Pictures with a caption in a file beside each.
     Sidecars,
     /// Folders named by prompts.
     Folders,
@@ -74,6 +74,10 @@ pub struct Gallery {
     pub pictures: Vec<Picture>,
     /// Rows of pictures that were not kept as files.
     pub without_files: usize,
+    /// Pictures in the folder that no row of its table names.
+    pub unlisted: Vec<String>,
+    /// What whoever reads the numbers should know of it.
+    pub notes: Vec<String>,
     /// The LoRA and other options it was made with, where it says.
     pub config: Option<serde_json::Map<String, serde_json::Value>>,
 }

@@ -17,10 +17,11 @@ impl Gallery {
                 dir: dir.to_path_buf(),
             });
         }
-        let gallery = match table::read(dir)? {
+        let mut gallery = match table::read(dir)? {
             Some(gallery) => gallery,
             None => walk::read(dir)?,
         };
+        gallery.notes.extend(links(dir)?);
         if gallery.pictures.is_empty() {
             return Err(Error::Empty {
                 dir: dir.to_path_buf(),
@@ -29,4 +30,14 @@ impl Gallery {
         }
         Ok(gallery)
     }
+}
+
+/// What is said of links to folders: they may lead in a circle, so what is behind them isn't seen.
+fn links(dir: &Path) -> Result<Option<String>> {
+    let links = walk::files(dir, &Path::is_dir)?;
+    let first = links.first().map(|link| dir.join(link));
+    Ok(first.map(|first| {
+        let (first, count) = (first.display(), links.len());
+        format!("links to folders are not followed: {count}, such as {first}")
+    }))
 }

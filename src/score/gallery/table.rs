@@ -1,5 +1,6 @@
 //! Folders whose pictures stand in a table: our data sets and other imagefolders.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -32,9 +33,9 @@ const SPLITS: [&str; 10] = [
 /// Reads the folder's tables, if there are any.
 pub(super) fn read(dir: &Path) -> Result<Option<Gallery>> {
     let config = dataset_config(dir)?;
-    let folders = match config {
-        // Our data sets have one table, and nothing but its pictures in their folders.
-        Some(_) => vec![PathBuf::new()],
+    let (folders, notes) = match config {
+        // Our data sets have one table.
+        Some(_) => (vec![PathBuf::new()], Vec::new()),
         None => folders(dir)?,
     };
     let mut gallery = Gallery {
@@ -45,13 +46,29 @@ pub(super) fn read(dir: &Path) -> Result<Option<Gallery>> {
         },
         pictures: Vec::new(),
         without_files: 0,
+        unlisted: Vec::new(),
+        notes,
         config,
     };
     let mut any = false;
     for folder in folders {
         any |= add(&mut gallery, &folder)?;
     }
-    Ok(any.then_some(gallery))
+    if !any {
+        return Ok(None);
+    }
+    gallery.unlisted = unlisted(&gallery)?;
+    Ok(Some(gallery))
+}
+
+/// The pictures in a gallery's folder that no row names.
+fn unlisted(gallery: &Gallery) -> Result<Vec<String>> {
+    let listed: HashSet<&str> = gallery.pictures.iter().map(|p| p.name.as_str()).collect();
+    let files = walk::files(&gallery.dir, &walk::is_picture)?;
+    let names = files.iter().map(|file| walk::slashed(file));
+    Ok(names
+        .filter(|name| !listed.contains(name.as_str()))
+        .collect())
 }
 
 /// Adds the pictures of the table in `folder`, a path from the gallery's. Says if there is a table.
@@ -101,11 +118,11 @@ fn add(gallery: &mut Gallery, folder: &Path) -> Result<bool> {
 }
 
 /// The folders with tables, in the order of their names, as Hugging Face finds them: those of splits,
-/// if there are any, otherwise all.
-fn folders(dir: &Path) -> Result<Vec<PathBuf>> {
+/// if there are any, otherwise all. With what to say of those that are left out.
+fn folders(dir: &Path) -> Result<(Vec<PathBuf>, Vec<String>)> {
     let is_table = |path: &Path| {
         let name = path.file_name().unwrap_or_default();
-        [JSONL, CSV, PARQUET].iter().any(|table| name == *table)
+        path.is_file() && [JSONL, CSV, PARQUET].iter().any(|table| name == *table)
     };
     let tables = walk::files(dir, &is_table)?;
     let folder = |table: PathBuf| table.parent().map(Path::to_path_buf);
@@ -116,16 +133,14 @@ fn folders(dir: &Path) -> Result<Vec<PathBuf>> {
         .into_iter()
         .partition(|folder| parts(folder).any(|part| is_split(&part)));
     if splits.is_empty() {
-        return Ok(others);
+        return Ok((others, Vec::new()));
     }
-    for folder in others {
+    let note = |folder: PathBuf| {
         let folder = dir.join(folder);
-        tracing::warn!(
-            "{}: its table is left out: beside splits, only they count",
-            folder.display()
-        );
-    }
-    Ok(splits)
+        let folder = folder.display();
+        format!("{folder}: its table is left out: beside splits, only they count")
+    };
+    Ok((splits, others.into_iter().map(note).collect()))
 }
 
 fn parts(folder: &Path) -> impl Iterator<Item = std::borrow::Cow<'_, str>> {

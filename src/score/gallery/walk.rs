@@ -3,36 +3,28 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-
+use super::captions;
 use super::folder::{Gallery, Layout, Picture};
-use crate::base::{fsio, text};
+use crate::base::fsio;
+use crate::picture::format::{Format, HEAD, is_picture_name};
 use crate::score::Result;
-
-/// What counts as a picture by its name. Those that can't be decoded are counted as such later.
-const EXTENSIONS: [&str; 9] = [
-    "png", "jpg", "jpeg", "webp", "bmp", "gif", "tif", "tiff", "avif",
-];
-
-/// The file that PopAlign's scripts write beside each picture.
-#[derive(Deserialize)]
-struct Sidecar {
-    prompt: String,
-}
 
 pub(super) fn read(dir: &Path) -> Result<Gallery> {
     let files = files(dir, &is_picture)?;
-    let sidecars: Vec<Option<String>> = files.iter().map(|f| sidecar(&dir.join(f))).collect();
-    let layout = match sidecars.iter().any(Option::is_some) {
-        true => Layout::Sidecars,
-        false => Layout::Folders,
+    let beside = |file: &PathBuf| captions::beside(&dir.join(file));
+    let captions: Vec<Option<String>> = files.iter().map(beside).collect::<Result<_>>()?;
+    let without = captions.iter().filter(|caption| caption.is_none()).count();
+    let (layout, notes) = match without < files.len() {
+        false => (Layout::Folders, Vec::new()),
+        true => (Layout::Sidecars, note(dir, without, files.len())),
     };
-    let pictures = files.iter().zip(sidecars).map(|(file, sidecar)| {
+    let pictures = files.iter().zip(captions).map(|(file, caption)| {
         let name = slashed(file);
         Picture {
-            prompt: sidecar.unwrap_or_else(|| folder_name(dir, file)),
+            prompt: caption.unwrap_or_else(|| folder_name(dir, file)),
             kind: None,
             axes: BTreeMap::new(),
             neutral: None,
@@ -45,8 +37,19 @@ pub(super) fn read(dir: &Path) -> Result<Gallery> {
         layout,
         pictures: pictures.collect(),
         without_files: 0,
+        unlisted: Vec::new(),
+        notes,
         config: None,
     })
+}
+
+/// What is said where some pictures have a caption beside them and others don't.
+fn note(dir: &Path, without: usize, all: usize) -> Vec<String> {
+    let dir = dir.display();
+    let note = format!(
+        "{dir}: {without} of {all} pictures have no caption beside them; their folder's name is theirs"
+    );
+    (without > 0).then_some(note).into_iter().collect()
 }
 
 /// The files in `dir` and its sub-folders that are `wanted`, relative to it, sorted: the order in which a
@@ -75,22 +78,35 @@ fn collect(
         let kind = entry.file_type().map_err(failed)?;
         if kind.is_dir() {
             collect(root, &path, wanted, files)?;
-        } else if wanted(&path) && path.is_file() {
+        } else if wanted(&path) {
             files.extend(path.strip_prefix(root).map(Path::to_path_buf));
         }
     }
     Ok(())
 }
 
-fn is_picture(path: &Path) -> bool {
-    let extension = path.extension().unwrap_or_default();
-    EXTENSIONS.iter().any(|e| extension.eq_ignore_ascii_case(e))
+/// Whether a file is a link to one that isn't there.
+fn leads_nowhere(path: &Path) -> bool {
+    path.is_symlink() && !path.exists()
 }
 
-fn sidecar(picture: &Path) -> Option<String> {
-    let text = fs::read_to_string(picture.with_extension("json")).ok()?;
-    let text = text::without_bom(&text);
-    serde_json::from_str(text).ok().map(|s: Sidecar| s.prompt)
+/// Whether a file is a picture: by its name, or else by its first bytes. Those that can't be read are
+/// counted as such later.
+pub(super) fn is_picture(path: &Path) -> bool {
+    if !path.is_file() && !leads_nowhere(path) {
+        return false;
+    }
+    is_picture_name(path) || begins_as_picture(path)
+}
+
+fn begins_as_picture(path: &Path) -> bool {
+    let read = || {
+        let mut head = Vec::new();
+        let file = fs::File::open(path).ok()?.take(HEAD as u64);
+        std::io::BufReader::new(file).read_to_end(&mut head).ok()?;
+        Format::of(&head)
+    };
+    read().is_some_and(Format::is_told_by_bytes)
 }
 
 /// The prompt that a picture's place says: the folders between `root` and the picture, or the

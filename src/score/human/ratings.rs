@@ -18,6 +18,10 @@ pub struct Agreement {
     pub raters: usize,
     /// How many tasks have answers.
     pub tasks: usize,
+    /// How many tasks of the key have none.
+    pub tasks_left_out: usize,
+    /// How many questions of the sheets' rows have no answer.
+    pub unanswered: usize,
     /// By question.
     pub questions: BTreeMap<String, Answer>,
 }
@@ -59,6 +63,7 @@ pub fn read_ratings(ratings: &Path, key: &Path) -> Result<Agreement> {
     let rater = sheet.column("rater")?;
     let mut raters = BTreeSet::new();
     let mut tasks = BTreeSet::new();
+    let mut unanswered = 0;
     let mut questions = BTreeMap::new();
     for (question, _) in QUESTIONS {
         let column = sheet.column(question)?;
@@ -67,6 +72,7 @@ pub fn read_ratings(ratings: &Path, key: &Path) -> Result<Agreement> {
         for Row { line, cells } in &sheet.table.rows {
             let (task, rater, cell) = (&cells[task], &cells[rater], &cells[column]);
             if cell.is_empty() {
+                unanswered += 1;
                 continue;
             }
             let a = *sides.get(task).ok_or_else(|| {
@@ -101,6 +107,8 @@ pub fn read_ratings(ratings: &Path, key: &Path) -> Result<Agreement> {
     Ok(Agreement {
         raters: raters.len(),
         tasks: tasks.len(),
+        tasks_left_out: sides.len() - tasks.len(),
+        unanswered,
         questions,
     })
 }
@@ -182,6 +190,7 @@ mod tests {
             read("task,rater,fairness,quality\n1,ann,A,tie\n2,ann,b,A\n1,bob,A,Tie\n2,bob,B,\n")
                 .unwrap();
         assert_eq!((agreement.raters, agreement.tasks), (2, 2));
+        assert_eq!((agreement.tasks_left_out, agreement.unanswered), (0, 1));
         let fairness = agreement.questions["fairness"];
         assert_eq!(
             (fairness.answers, fairness.scored, fairness.against),

@@ -31,8 +31,8 @@ struct Task<'a> {
 }
 
 /// Writes `tasks` comparisons into `dir`: `sheet.html` to look at, `sheet.csv` to fill in and
-/// `key.csv`. Returns how many there are: no more than there are prompts with pictures of both
-/// sides.
+/// `key.csv`. Returns how many there are: no more than there are prompts with readable pictures of
+/// both sides.
 ///
 /// # Errors
 /// [`Error::MetricNeeds`] without a second side; a file can't be written.
@@ -44,7 +44,7 @@ pub fn write_sheets(scored: &Scored, tasks: usize, seed: u64, dir: &Path) -> Res
             needs: "--against DIR".into(),
         });
     }
-    let tasks = draw(population, tasks, seed);
+    let tasks = draw(scored, tasks, seed);
     fsio::create_dir_all(dir)?;
     fsio::write(
         dir.join("sheet.html"),
@@ -63,12 +63,14 @@ pub fn write_sheets(scored: &Scored, tasks: usize, seed: u64, dir: &Path) -> Res
     Ok(tasks.len())
 }
 
-fn draw(population: &Population, tasks: usize, seed: u64) -> Vec<Task<'_>> {
+fn draw(scored: &Scored, tasks: usize, seed: u64) -> Vec<Task<'_>> {
+    let population = &scored.population;
+    // Nobody can judge a picture that can't be read.
+    let readable = |shot: &usize| scored.looks.shots[*shot].problem.is_none();
     let shots = |prompt: &Prompt, side: usize| -> Vec<usize> {
         let slots = prompt.slots.iter();
-        slots
-            .filter_map(|&s| population.slots[s].shots[side])
-            .collect()
+        let shots = slots.filter_map(|&s| population.slots[s].shots[side]);
+        shots.filter(readable).collect()
     };
     let mut prompts: Vec<&Prompt> = population
         .of_kind(Kind::Neutral)

@@ -6,15 +6,20 @@
 //! the official code does, so this is the headline), and *soft*, where it is the classifier's
 //! probabilities. Soft values flatter a population whose classifier is unsure.
 //!
-//! One difference to the official code: there the uniform target is over the values that were
-//! *seen*, so a population that lacks a value altogether looks better than it is. Here the target
-//! is over all values of the axis.
+//! It is taken of each neutral prompt and averaged over prompts. That is not what the official code
+//! prints: its summary pools the pictures of all prompts ([`super::pooled_discrepancy`], which stands
+//! beside it). There is a second difference: in the official code the uniform target for race is over
+//! the values that were *seen*, so a population that lacks a value altogether looks better than it
+//! is. Here the target is over all values of the axis.
+//!
+//! Pictures that were dropped leave numerator and denominator. [`bounds`] says between which numbers
+//! D could be if they counted, whatever they show.
 //!
 //! D of a finite sample is biased upwards: n pictures of a perfect population rarely hit the
 //! target exactly. [`floor`] says what a perfect population of that size would score on average,
 //! so that nobody chases a difference that isn't there.
 
-use super::metric::{Asked, Axes, Better, Metric, Shape, Unit};
+use super::metric::{Asked, Axes, Better, Metric, Over, Shape, Unit};
 pub use crate::prompts::shares::distance;
 use crate::random::{Purpose, Stream};
 
@@ -31,16 +36,47 @@ pub static METRIC: Metric = Metric {
     method: Some(
         "Discrepancy is the Euclidean distance between the target shares and the shares of \
          pictures by their most probable value (the fairness discrepancy of Choi et al., as in \
-         the PopAlign paper).",
+         the PopAlign paper), of each prompt's pictures and averaged over prompts. Beside it \
+         stands what it could be if the pictures that were left out counted, whatever they show.",
     ),
     shape: Shape::Axes(Axes {
         of: distance,
+        over: Over::Prompts,
         floor: Some(floor),
+        bounds: Some(bounds),
         joined: None,
         explained: "How far the shares of people in pictures of a neutral prompt are from the \
                     target, averaged over prompts: 0 is the target itself.",
     }),
 };
+
+/// The lowest and the highest D that pictures can have of which `counts` show each value and
+/// `dropped` more could show any. Exact; nothing for no pictures.
+///
+/// D² is a sum of convex functions, one of each count. So the lowest is reached by giving pictures
+/// one by one to the value that lacks most, and the highest where all of them show one value.
+pub fn bounds(target: &[f64], counts: &[f64], dropped: usize) -> Option<[f64; 2]> {
+    let all = counts.iter().sum::<f64>() + dropped as f64;
+    if all == 0.0 {
+        return None;
+    }
+    let at = |counts: &[f64]| {
+        let shares: Vec<f64> = counts.iter().map(|count| count / all).collect();
+        distance(&shares, target)
+    };
+    let mut nearest = counts.to_vec();
+    for _ in 0..dropped {
+        let surplus = nearest.iter().zip(target).map(|(n, t)| n - all * t);
+        let (value, _) = surplus.enumerate().min_by(|a, b| a.1.total_cmp(&b.1))?;
+        nearest[value] += 1.0;
+    }
+    let one_value = (0..counts.len()).map(|value| {
+        let mut counts = counts.to_vec();
+        counts[value] += dropped as f64;
+        at(&counts)
+    });
+    Some([at(&nearest), one_value.fold(0.0, f64::max)])
+}
 
 /// Largest number of different outcomes of n pictures that are summed up one by one.
 const EXACT_OUTCOMES: u64 = 50_000;
@@ -155,6 +191,42 @@ mod tests {
         shares[2] = 1.0;
         let expected = (25.0f64 / 36.0 + 5.0 / 36.0).sqrt();
         assert!((distance(&shares, &[1.0 / 6.0; 6]) - expected).abs() < 1e-15);
+    }
+
+    /// Every way in which the dropped pictures can show values, one after the other.
+    #[test]
+    fn bounds_are_those_of_every_outcome() {
+        for (target, counts) in [
+            (&[0.5, 0.5][..], &[3.0, 0.0][..]),
+            (&[0.5, 0.5], &[1.0, 1.0]),
+            (&[0.9, 0.1], &[2.0, 5.0]),
+            (&[1.0 / 3.0; 3], &[4.0, 0.0, 1.0]),
+            (&[0.2, 0.3, 0.5], &[0.0, 0.0, 0.0]),
+            (&[0.7, 0.3, 0.0, 0.0], &[1.0, 2.0, 0.0, 3.0]),
+        ] {
+            for dropped in 0..8 {
+                let all = counts.iter().sum::<f64>() + f64::from(dropped);
+                let (mut low, mut high) = (f64::INFINITY, f64::NEG_INFINITY);
+                let mut more = vec![0; counts.len()];
+                visit(&mut more, 0, dropped, &mut |more| {
+                    let both = counts.iter().zip(more);
+                    let shares: Vec<f64> = both.map(|(c, &m)| (c + f64::from(m)) / all).collect();
+                    let d = distance(&shares, target);
+                    (low, high) = (low.min(d), high.max(d));
+                });
+                let found = bounds(target, counts, dropped as usize);
+                if all == 0.0 {
+                    assert_eq!(found, None);
+                    continue;
+                }
+                let [lowest, highest] = found.unwrap();
+                let off = (lowest - low).abs().max((highest - high).abs());
+                assert!(
+                    off < 1e-12,
+                    "{target:?} {counts:?} {dropped}: {found:?} {low} {high}"
+                );
+            }
+        }
     }
 
     #[test]

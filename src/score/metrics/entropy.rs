@@ -6,7 +6,7 @@
 //! whose tailors are all women. *ID* (intrinsic diversity, as HoloFair calls it) is the geometric
 //! mean over axes, so that one axis without variety makes it 0.
 
-use super::metric::{Asked, Axes, Better, Joined, Metric, Shape, Unit};
+use super::metric::{Asked, Axes, Better, Joined, Metric, Over, Shape, Unit};
 
 /// The metric.
 pub static METRIC: Metric = Metric {
@@ -25,7 +25,9 @@ pub static METRIC: Metric = Metric {
     ),
     shape: Shape::Axes(Axes {
         of: normalised,
+        over: Over::Prompts,
         floor: None,
+        bounds: None,
         joined: Some(Joined {
             key: "id",
             title: "Intrinsic diversity",

@@ -44,6 +44,8 @@ pub struct Metric {
 pub enum Asked {
     /// It comes with every axis: the report's headline.
     Axis,
+    /// It comes with every axis too, beside the headline.
+    WithAxis,
     /// By this name; some metrics share one.
     Name(&'static str),
 }
@@ -91,7 +93,7 @@ impl Need {
 /// What a metric is made from.
 #[derive(Debug)]
 pub enum Shape {
-    /// The shares of an axis' values among the pictures of a neutral prompt, averaged over prompts.
+    /// The shares of an axis' values among the pictures of neutral prompts.
     Axes(Axes),
     /// Pictures whose captions name values.
     Named(Named),
@@ -108,13 +110,40 @@ pub enum Shape {
 /// pictures and the run's seed; nothing of no pictures.
 pub type Floor = fn(&[f64], u32, u64) -> Option<f64>;
 
+/// The lowest and the highest number that pictures could have, of the target's shares, how many
+/// pictures show each value, and how many more could show any; nothing of no pictures.
+pub type Bounds = fn(&[f64], &[f64], usize) -> Option<[f64; 2]>;
+
+/// Which pictures the shares of a metric are of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// Those of each neutral prompt: the metric is the mean over prompts.
+    Prompts,
+    /// Those of all neutral prompts as one population.
+    Pool,
+}
+
+impl Over {
+    /// What is said beside the metric's name wherever it stands.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Prompts => "mean over prompts",
+            Self::Pool => "pooled over prompts",
+        }
+    }
+}
+
 /// A metric of shares.
 #[derive(Debug)]
 pub struct Axes {
-    /// The metric of one prompt: of its shares, and the target's.
+    /// The metric of some pictures: of their shares, and the target's.
     pub of: OfShares,
+    /// Which pictures.
+    pub over: Over,
     /// What a population that meets the target would have on average.
     pub floor: Option<Floor>,
+    /// What it could be if the pictures that were left out counted.
+    pub bounds: Option<Bounds>,
     /// One number of all axes.
     pub joined: Option<Joined>,
     /// What the report says of it before the charts.
@@ -138,6 +167,8 @@ pub struct Named {
     /// From 0 to 1, how far a picture shows the value of this index. Where a caption names several
     /// values, "everything named" is their product.
     pub of: fn(&Standing, usize) -> f64,
+    /// What a picture that was dropped counts as; nothing to leave it out.
+    pub dropped: Option<f64>,
     /// The title of the report's section.
     pub heading: &'static str,
     /// The metric in a sentence: "(it) went from … to …".
@@ -209,8 +240,16 @@ impl Metric {
     /// The name by which `--metrics` asks for it.
     pub fn name(&self) -> Option<&'static str> {
         match self.asked {
-            Asked::Axis => None,
+            Asked::Axis | Asked::WithAxis => None,
             Asked::Name(name) => Some(name),
+        }
+    }
+
+    /// What its number is, with what it is taken over.
+    pub fn meaning(&self) -> String {
+        match &self.shape {
+            Shape::Axes(axes) => format!("{}, {}", self.about, axes.over.words()),
+            _ => self.about.to_owned(),
         }
     }
 
@@ -222,7 +261,7 @@ impl Metric {
         }
     }
 
-    /// Whether it is what the report is about: it comes with every axis.
+    /// Whether it is what the report is about.
     pub fn is_headline(&self) -> bool {
         self.asked == Asked::Axis
     }

@@ -11,17 +11,21 @@ pub mod frechet;
 pub mod metric;
 pub mod parity_gap;
 pub mod pixel_difference;
+pub mod pooled_discrepancy;
 pub mod recall;
 pub mod reference;
+pub mod strict_recall;
 
 use metric::Metric;
 
 /// All metrics, in the order in which they are shown.
 pub static METRICS: &[&Metric] = &[
     &discrepancy::METRIC,
+    &pooled_discrepancy::METRIC,
     &entropy::METRIC,
     &parity_gap::METRIC,
     &recall::METRIC,
+    &strict_recall::METRIC,
     &clip::METRIC,
     &reference::METRIC,
     &frechet::METRIC,

@@ -3,7 +3,7 @@
 //! For two values and an even target the discrepancy is this divided by √2, so that reductions in
 //! percent compare with those of papers that give the gap.
 
-use super::metric::{Asked, Axes, Better, Metric, Shape, Unit};
+use super::metric::{Asked, Axes, Better, Metric, Over, Shape, Unit};
 
 /// The metric.
 pub static METRIC: Metric = Metric {
@@ -21,7 +21,9 @@ pub static METRIC: Metric = Metric {
     ),
     shape: Shape::Axes(Axes {
         of: gap,
+        over: Over::Prompts,
         floor: None,
+        bounds: None,
         joined: None,
         explained: "The largest minus the smallest share among the values of an axis in pictures \
                     of a neutral prompt, averaged over prompts: 0 is all alike, 1 is one value \

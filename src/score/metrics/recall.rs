@@ -1,4 +1,6 @@
 //! Recall: whether a picture shows the values that its caption names.
+//!
+//! Pictures that the classifiers drop are left out of it; [`super::strict_recall`] counts them.
 
 use super::metric::{Asked, Better, Metric, Named, Shape, Unit};
 use crate::judge::reading::Standing;
@@ -16,6 +18,7 @@ pub static METRIC: Metric = Metric {
     method: None,
     shape: Shape::Named(Named {
         of: shown,
+        dropped: None,
         heading: "Captions that name who to draw",
         subject: "recall of captions that name who to draw",
         explained: "The share of pictures, of {captions}, that show what the caption names. \
@@ -24,6 +27,6 @@ pub static METRIC: Metric = Metric {
 };
 
 /// 1 where the most probable value is the one asked for, else 0.
-fn shown(standing: &Standing, asked: usize) -> f64 {
+pub(super) fn shown(standing: &Standing, asked: usize) -> f64 {
     f64::from(u8::from(standing.dominant == asked))
 }

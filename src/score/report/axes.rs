@@ -7,8 +7,8 @@ use super::context::Context;
 use super::tables::cell;
 use super::words::{capital, difference, shown};
 use crate::score::metrics::METRICS;
-use crate::score::metrics::metric::{Axes, Metric, Shape};
-use crate::score::scores::{AxisNumber, AxisScore};
+use crate::score::metrics::metric::{Axes, Metric, Over, Shape};
+use crate::score::scores::{AxisNumber, AxisScore, Bounded};
 
 /// A prompt's label, numbers by side, and floor.
 type Row<'a> = (&'a str, Vec<(&'static str, f64)>, Option<f64>);
@@ -43,7 +43,7 @@ impl Context<'_> {
         let most = charts::round_up(estimates.map(highest).fold(0.0, f64::max));
         html! {
             section id=(metric.key) {
-                h2 { (metric.title) }
+                h2 { (metric.title) ", " (axes.over.words()) }
                 p {
                     (axes.explained) " Lines show 95% intervals"
                     @if axes.floor.is_some() {
@@ -68,7 +68,7 @@ impl Context<'_> {
                     (charts::ruler(most, metric.unit))
                 }
                 (self.axes_table(metric, axes, &numbers))
-                (self.by_prompt(metric, &numbers))
+                @if axes.over == Over::Prompts { (self.by_prompt(metric, &numbers)) }
             }
         }
     }
@@ -91,6 +91,7 @@ impl Context<'_> {
                         @if self.compared() { th { "Difference" } }
                         th { "From probabilities" }
                         @if axes.floor.is_some() { th { "At the target" } }
+                        @if axes.bounds.is_some() { th { "If dropped pictures counted" } }
                         th { "Prompts" }
                     } }
                     tbody { @for (axis, number) in numbers { tr {
@@ -106,6 +107,12 @@ impl Context<'_> {
                         td { (self.pair(|side| number.soft.side(side).map(|e| show(e.value)))) }
                         @if axes.floor.is_some() {
                             td { (self.pair(|side| number.floor_of(side).map(show))) }
+                        }
+                        @if axes.bounds.is_some() {
+                            td { (self.pair(|side| {
+                                let Bounded { low, high, .. } = number.bounds_of(side)?;
+                                Some(format!("{} to {}", show(*low), show(*high)))
+                            })) }
                         }
                         td { (axis.prompts) @if axis.prompts_left_out > 0 {
                             small { (axis.prompts_left_out) " left out" }

@@ -6,7 +6,7 @@ use super::context::Context;
 use super::words::{Change, capital, change, count, interval, list, relative, shown, signed};
 use crate::score::bootstrap::Estimate;
 use crate::score::figures::{Figure, Of};
-use crate::score::metrics::metric::{Better, Metric, Shape};
+use crate::score::metrics::metric::{Asked, Better, Metric, Shape};
 use crate::score::scores::Sided;
 
 impl Context<'_> {
@@ -59,6 +59,10 @@ impl Context<'_> {
             |f| matches!(f.of, Of::Axis(_)) && f.metric.is_headline(),
             "of ",
         );
+        let pooled = words(
+            |f| matches!(f.of, Of::Axis(_)) && f.metric.asked == Asked::WithAxis,
+            "of ",
+        );
         if let (Some(first), false) = (self.scores.axes.first(), axes.is_empty()) {
             let prompts = count(first.prompts, "identity-neutral prompt");
             let title = first.numbers.headline().map_or("", |n| n.metric.title);
@@ -67,6 +71,13 @@ impl Context<'_> {
                 title.to_lowercase(),
                 list(&axes)
             ));
+            if !pooled.is_empty() {
+                let title = title.to_lowercase();
+                sentences.push(format!(
+                    "Pooled over prompts, the {title} {}.",
+                    list(&pooled)
+                ));
+            }
         }
         let quality = words(|f| matches!(f.metric.shape, Shape::Pictures(_)), "");
         if !quality.is_empty() {
@@ -110,9 +121,12 @@ fn name(figure: &Figure<'_>) -> String {
         (Of::AllAxes, Shape::Axes(axes)) => axes.joined.as_ref().map_or("", |j| j.title),
         _ => figure.metric.title,
     };
-    match figure.of {
-        Of::Axis(axis) => format!("{axis} {}", title.to_lowercase()),
-        Of::AllAxes | Of::Pictures => title.to_lowercase(),
+    match (figure.of, &figure.metric.shape) {
+        (Of::Axis(axis), Shape::Axes(axes)) => {
+            format!("{axis} {}, {}", title.to_lowercase(), axes.over.words())
+        }
+        (Of::Axis(axis), _) => format!("{axis} {}", title.to_lowercase()),
+        (Of::AllAxes | Of::Pictures, _) => title.to_lowercase(),
     }
 }
 
@@ -157,7 +171,9 @@ fn large(figure: &Figure<'_>) -> Markup {
 
 /// "of gender went from 0.42 to 0.18 (−57%)", or "agreement with captions is 28.1".
 fn words(figure: &Figure<'_>, before: &str) -> Option<String> {
-    let Figure { metric, sided, of } = *figure;
+    let Figure {
+        metric, sided, of, ..
+    } = *figure;
     let name = match of {
         Of::Axis(axis) => axis.to_owned(),
         Of::AllAxes | Of::Pictures => name(figure),

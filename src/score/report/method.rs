@@ -40,6 +40,7 @@ impl Context<'_> {
                         }
                     }
                 } }
+                @for line in self.scores.left_out_lines() { p.note { (capital(&line)) "." } }
                 @if self.scores.pictures_by_kind.len() > 1 {
                     details {
                         summary { "By kind of prompt" }

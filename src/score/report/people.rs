@@ -16,7 +16,9 @@ impl Context<'_> {
                 h2 { "What people say" }
                 p { (count(human.raters, "person")) " compared sets of pictures without knowing "
                     "which side they are of. Krippendorff's alpha says how far they agree: 1 is "
-                    "always, 0 is as chance would." }
+                    "always, 0 is as chance would. "
+                    (count(human.tasks_left_out, "task")) " and " (count(human.unanswered, "question"))
+                    " are without an answer." }
                 div.scroll { table {
                     thead { tr { th { "Question" } th { "Prefer after" } th { "Prefer before" }
                         th { "Tie" } th { "Alpha" } } }

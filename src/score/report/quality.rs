@@ -44,6 +44,8 @@ impl Context<'_> {
                     Better::Higher => "more is better.",
                     Better::Lower => "less is better.",
                 }
+                " Of " (self.pair(|side| quality.pictures.side(side).map(ToString::to_string)))
+                " pictures that can be read."
             }
             @for (name, estimate) in &estimates {
                 (charts::bar(&Bar { side: name, estimate, mark: None, unit, decimals }, most))

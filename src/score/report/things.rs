@@ -23,6 +23,10 @@ impl Context<'_> {
                         "Alignment should leave these alone. Of "
                         (count(similarity.pairs, "pair")) " of pictures with the same seed, "
                         (differences(similarity)) "." (self.people_differ())
+                        @if similarity.unpaired > 0 {
+                            " " (count(similarity.unpaired, "picture")) " made no pair: the other "
+                            "side has none, or one of the two can't be read."
+                        }
                     }
                 }
                 @for &(prompt, score) in &others {

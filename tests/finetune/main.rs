@@ -6,6 +6,7 @@ mod half;
 mod mixed;
 #[path = "../process/mod.rs"]
 mod process;
+mod published;
 mod ranks;
 mod refused;
 mod resume;

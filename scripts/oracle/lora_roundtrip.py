@@ -10,15 +10,19 @@ OUT is the output folder of a run. Both of its files, `pytorch_lora_weights.safe
 * the UNet's output is that of a plain UNet whose weights had alpha / r * B A added (EXACT), and differs
   from that without the LoRA;
 * with --bundle, it is that of the bundle's `unet` with the factors fed as inputs (NETWORK);
+* the folder's README.md is a model card that the hub's library reads, and `modelspec.hash_sha256` and
+  `sshs_model_hash` are what kohya's `addnet_hash_safetensors` computes;
 * with --pictures, a folder that `pa-datagen --lora` wrote from the same bundle, every picture is the one that
   diffusers draws from the same initial latents (PICTURE).
 
 `--freeze-names` writes kohya's name of each of SDXL's 560 attention layers as diffusers understands it.
 
-Needs torch, diffusers, transformers, peft, safetensors, numpy, Pillow; onnxruntime for --bundle.
+Needs torch, diffusers, transformers, peft, safetensors, huggingface_hub, numpy, Pillow; onnxruntime for --bundle.
 """
 
 import argparse
+import datetime
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -30,6 +34,7 @@ from diffusers.loaders.lora_conversion_utils import (
     _convert_non_diffusers_lora_to_diffusers,
     _maybe_map_sgm_blocks_to_diffusers,
 )
+from huggingface_hub import ModelCard
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -104,6 +109,20 @@ def check_metadata(run):
     return rank
 
 
+def check_published(run):
+    """The card as the hub's library reads it, the hash as kohya's and the web UIs' tools compute it."""
+    card = ModelCard.load(run / "README.md", ignore_metadata_errors=False)
+    assert card.data.library_name == "diffusers" and {"lora", "popalign"} <= set(card.data.tags), card.data
+    with safe_open(run / FILES[1], "pt") as file:
+        kohya = file.metadata()
+    content = (run / FILES[1]).read_bytes()
+    # addnet_hash_safetensors: what follows the header.
+    digest = hashlib.sha256(content[8 + int.from_bytes(content[:8], "little") :]).hexdigest()
+    assert kohya["sshs_model_hash"] == digest and kohya["modelspec.hash_sha256"] == "0x" + digest, kohya
+    assert datetime.date.fromisoformat(kohya["modelspec.date"]) and float(kohya["ss_training_started_at"]) > 0, kohya
+    print("ok   model card, hashes and dates")
+
+
 def onnx_output(bundle, loras, inputs):
     import onnxruntime
 
@@ -126,6 +145,7 @@ def onnx_output(bundle, loras, inputs):
 def check(args):
     torch.set_num_threads(1)
     rank = check_metadata(args.run)
+    check_published(args.run)
     loras = factors(args.run / FILES[0])
     failed = False
 

@@ -103,6 +103,11 @@ impl Validations {
     }
 }
 
+/// When the run of a folder began, in seconds since 1970: what its file of events says first.
+pub(super) fn began(dir: &Path) -> Option<f64> {
+    tfevents::began(&std::fs::read(dir.join(EVENTS)).ok()?)
+}
+
 impl Logs {
     /// Opens the logs in `dir` with the entries up to `step`, of a run that validates as `schedule`
     /// says, if at all.

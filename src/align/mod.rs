@@ -16,6 +16,7 @@ pub mod model;
 pub mod order;
 mod output;
 mod prepare;
+pub mod publish;
 pub mod ranks;
 mod record;
 mod request;

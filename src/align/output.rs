@@ -8,6 +8,7 @@
 //! checkpoints/                         the newest states of the run
 //! pytorch_lora_weights.safetensors     the LoRA for diffusers
 //! kohya_lora_weights.safetensors       the same for kohya, ComfyUI and the web UIs
+//! README.md                            the model card
 //! ```
 //!
 //! `manifest.json` is written before the first step and completed after the last. It says only what
@@ -23,6 +24,7 @@ use serde_json::{Map, Value, json as object};
 
 use super::config::Config;
 use super::factors::FactorSet;
+use super::publish::About;
 use super::trainer::Snapshot;
 use super::{Error, Result, checkpoint};
 use crate::base::facts::{Difference, Facts, difference};
@@ -31,7 +33,7 @@ use crate::bundle::{Bundle, Part};
 use crate::data::dataset::Dataset;
 use crate::data::pairs::Pairs;
 use crate::data::pool::Pool;
-use crate::lora::{KohyaNames, write_diffusers, write_kohya};
+use crate::lora::write_diffusers;
 use crate::runtime::Runtime;
 
 /// The diffusers LoRA.
@@ -198,13 +200,13 @@ impl Output {
         snapshot: &Snapshot,
         factors: &FactorSet,
         pairs: &Pairs,
-        bundle: &Bundle,
+        about: &About,
         ended: Ended,
     ) -> Result<()> {
         let adapter = factors.adapter(snapshot.ema.as_ref().unwrap_or(&snapshot.state.p));
         write_diffusers(&self.dir.join(LORA), &adapter)?;
-        let (naming, base) = kohya(&bundle.json("unet/config.json")?);
-        write_kohya(&self.dir.join(KOHYA), &adapter, naming, base)?;
+        about.write_kohya(&self.dir, KOHYA, &adapter, snapshot.step)?;
+        about.write_card(&self.dir, snapshot, factors)?;
         let mut hashes = Map::new();
         for name in [LORA, KOHYA, PAIRS] {
             hashes.insert(name.to_owned(), fsio::sha256(&self.dir.join(name))?.into());
@@ -286,22 +288,6 @@ fn same_run(path: &Path, was: &RunManifest, now: &RunManifest) -> Result<()> {
 /// Whether a schedule, by its name in the manifest, depends on the number of steps.
 fn needs_total(schedule: &Value) -> bool {
     serde_json::from_value(schedule.clone()).is_ok_and(super::schedule::LrSchedule::needs_total)
-}
-
-/// How kohya names the blocks and the base of a UNet with this configuration.
-fn kohya(unet: &Value) -> (KohyaNames, Option<&'static str>) {
-    let is = |key: &str, value: Value| unet.get(key) == Some(&value);
-    if is("block_out_channels", object!([320, 640, 1280]))
-        && is("addition_embed_type", object!("text_time"))
-    {
-        (KohyaNames::Sgm, Some("sdxl_base_v1-0"))
-    } else if is("block_out_channels", object!([320, 640, 1280, 1280]))
-        && is("cross_attention_dim", object!(768))
-    {
-        (KohyaNames::Diffusers, Some("sd_v1"))
-    } else {
-        (KohyaNames::Diffusers, None)
-    }
 }
 
 /// A plain structure as a JSON object.

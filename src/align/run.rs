@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::model::GradientModel;
 use super::output::{Ended, Output};
 use super::prepare::{Loaded, can_trace, cuda, micro_batch, open_model};
+use super::publish::About;
 use super::ranks::Ranks;
 use super::request::{Event, Finish, Request};
 use super::source::Source;
@@ -13,7 +14,6 @@ use super::trainer::{Settings, Trainer};
 use super::validation::Inputs;
 use super::{Result, checkpoint};
 use crate::base::Stop;
-use crate::bundle::Bundle;
 use crate::device::{Cpu, Device};
 use crate::runtime::{ComputeStream, Ep, Runtime, SessionOptions};
 
@@ -95,6 +95,7 @@ fn run_on<D: Device>(
         manifest.put("validate", validator.facts().clone());
     }
 
+    let about = About::new(config, &bundle, &scheduler, &pool, axes.as_ref())?;
     let source = Source::new(pool, pairs, &scheduler, config)?;
     let open = || Output::open(&request.out, manifest, environment.resume);
     let mut out = first.then(open).transpose()?;
@@ -129,7 +130,7 @@ fn run_on<D: Device>(
         observe,
     )?;
     if let Some(out) = out {
-        conclude(out, &trainer, &bundle, finish)?;
+        conclude(out, &trainer, &about, finish)?;
     }
     Ok(finish)
 }
@@ -138,7 +139,7 @@ fn run_on<D: Device>(
 fn conclude<D: Device, M: GradientModel<D>>(
     out: Output,
     trainer: &Trainer<D, M>,
-    bundle: &Bundle,
+    about: &About,
     finish: Finish,
 ) -> Result<()> {
     let ended = match finish {
@@ -147,7 +148,7 @@ fn conclude<D: Device, M: GradientModel<D>>(
         Finish::Interrupted(_) => return Ok(()),
     };
     let (snapshot, pairs) = (trainer.snapshot()?, trainer.source.pairs());
-    out.conclude(&snapshot, &trainer.factors, pairs, bundle, ended)
+    out.conclude(&snapshot, &trainer.factors, pairs, about, ended)
 }
 
 /// Goes on with the newest checkpoint, if that is asked for and there is one. Behind this every rank

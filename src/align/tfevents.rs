@@ -71,6 +71,11 @@ pub fn kept_length(bytes: &[u8], mut keep: impl FnMut(i64) -> bool) -> usize {
     at
 }
 
+/// The wall time of the first record, if that is whole.
+pub fn began(bytes: &[u8]) -> Option<f64> {
+    first(bytes).map(|(event, _)| event.wall_time)
+}
+
 /// The first event and the length of its record, if it is whole.
 fn first(bytes: &[u8]) -> Option<(Event, usize)> {
     let header = bytes.first_chunk::<8>()?;

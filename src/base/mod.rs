@@ -1,6 +1,6 @@
 //! What every room stands on and that knows nothing of this project: files, tables, exact arithmetic,
-//! cache folders, element types, values of options, what was left out, the token that asks a run to
-//! stop.
+//! cache folders, element types, days, values of options, what was left out, the token that asks a run
+//! to stop.
 
 pub(crate) mod cache;
 mod dtype;
@@ -14,6 +14,7 @@ pub(crate) mod lock;
 pub mod stop;
 pub(crate) mod table;
 pub(crate) mod text;
+pub(crate) mod time;
 pub mod values;
 
 pub use dtype::DType;

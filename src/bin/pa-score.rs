@@ -8,7 +8,7 @@ use indicatif::ProgressBar;
 use popalign::base::{Stop, fsio};
 use popalign::cli::{self, Common, Outcome};
 use popalign::runtime::SessionOptions;
-use popalign::score::report::{PICTURE_BUDGET, Report};
+use popalign::score::report::{Card, PICTURE_BUDGET, Report};
 use popalign::score::request::{COMPARISONS, RESAMPLES};
 use popalign::score::{self, Error, Event, Request, choice, human, training};
 use serde_json::json;
@@ -21,7 +21,8 @@ use serde_json::json;
     after_long_help = "Examples:\n  \
         pa-score out/after --against out/before --model out/demo --html report.html\n  \
         pa-score photos --chain faces --out scores.json\n  \
-        pa-score out/after --against out/before --metrics gender,gender+skin,recall\n\n\
+        pa-score out/after --against out/before --metrics gender,gender+skin,recall\n  \
+        pa-score out/after --against out/before --model out/demo --card out/lora/README.md\n\n\
         A folder of pictures may be a data set of pa-datagen, an imagefolder with metadata.jsonl \
         or metadata.csv (captions under Prompt, prompt, text or caption, the first that isn't blank; \
         in the folder or in those of its splits), or folders \
@@ -61,6 +62,9 @@ struct Args {
     /// Write a report for people, in one file
     #[arg(long, value_name = "F")]
     html: Option<PathBuf>,
+    /// Put the table of figures into this model card (README.md of pa-finetune's folder)
+    #[arg(long, value_name = "F")]
+    card: Option<PathBuf>,
     /// Folder of the training run, for the report's curves (pa-finetune)
     #[arg(long, value_name = "DIR")]
     training: Option<PathBuf>,
@@ -127,6 +131,7 @@ fn score_all(args: &Args, stop: &Stop) -> anyhow::Result<Outcome> {
         .build_global()?;
     // What can be refused is refused before the work.
     let log = args.training.as_deref().map(training::read).transpose()?;
+    let card = args.card.as_deref().map(Card::open).transpose()?;
     let ratings = args.human_ratings.as_deref();
     let ratings = ratings.map(|file| human::read_ratings(file, &args.human_dir().join(human::KEY)));
     let ratings = ratings.transpose()?;
@@ -161,6 +166,10 @@ fn score_all(args: &Args, stop: &Stop) -> anyhow::Result<Outcome> {
         };
         report.write(path)?;
         tracing::info!("{}: the report", path.display());
+    }
+    if let (Some(card), Some(path)) = (card, &args.card) {
+        card.write(&scored.scores)?;
+        tracing::info!("{}: the model card", path.display());
     }
     if let Some(tasks) = args.human_eval {
         let dir = args.human_dir();

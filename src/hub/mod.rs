@@ -65,6 +65,15 @@ impl std::fmt::Display for Id {
     }
 }
 
+/// The repository whose file or folder a path in the cache is, by the cache's names
+/// (`models--org--name/snapshots/…`).
+pub fn repository_of(path: &Path) -> Option<String> {
+    let parts = path.iter().filter_map(|part| part.to_str());
+    let mut names = parts.filter_map(|part| part.strip_prefix("models--"));
+    let repo = names.next_back()?.replacen("--", "/", 1);
+    Id::parse(&repo).map(|id| id.repo)
+}
+
 /// Whether this can be the name of a repository or of its owner, by the hub's rules.
 fn is_name(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{Factors, LoraAdapter, Result, names};
-use crate::tensors::{NewTensor, write_safetensors};
+use crate::tensors::{NewTensor, data_sha256, write_safetensors};
 
 /// How kohya names the blocks of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,7 +89,7 @@ fn common(adapter: &LoraAdapter) -> (usize, f32) {
 }
 
 /// Writes a file as kohya's `networks.lora` does: `lora_unet_….lora_down.weight`, `lora_up`,
-/// `alpha`, fp32. `base` is kohya's name of the base model, as `sdxl_base_v1-0`.
+/// `alpha`, fp32. `about` goes into the metadata beside what the factors say: rank, alpha and hashes.
 ///
 /// # Errors
 /// When the file cannot be written.
@@ -97,7 +97,7 @@ pub fn write_kohya(
     path: &Path,
     adapter: &LoraAdapter,
     naming: KohyaNames,
-    base: Option<&str>,
+    about: Option<&BTreeMap<String, String>>,
 ) -> Result<()> {
     let alphas: Vec<f32> = adapter.modules.values().map(|f| f.alpha).collect();
     let mut tensors = Vec::with_capacity(3 * adapter.modules.len());
@@ -114,22 +114,19 @@ pub fn write_kohya(
         tensors.push(NewTensor::f32(up, &[f.outputs(), f.rank], &f.b));
     }
     let (rank, alpha) = common(adapter);
-    let mut metadata = BTreeMap::from(
-        [
-            ("ss_network_module", "networks.lora".to_owned()),
-            ("ss_network_dim", rank.to_string()),
-            ("ss_network_alpha", alpha.to_string()),
-            ("modelspec.sai_model_spec", "1.0.0".to_owned()),
-            ("modelspec.title", "PopAlign LoRA".to_owned()),
-        ]
-        .map(|(key, value)| (key.to_owned(), value)),
-    );
-    if let Some(base) = base {
-        metadata.insert("ss_base_model_version".to_owned(), base.to_owned());
-    }
-    if naming == KohyaNames::Sgm {
-        let architecture = "stable-diffusion-xl-v1-base/lora".to_owned();
-        metadata.insert("modelspec.architecture".to_owned(), architecture);
+    let hash = data_sha256(&tensors);
+    let mut metadata = about.cloned().unwrap_or_default();
+    for (key, value) in [
+        ("ss_network_module", "networks.lora".to_owned()),
+        ("ss_network_dim", rank.to_string()),
+        ("ss_network_alpha", alpha.to_string()),
+        // What the additional-networks extension takes a file for, whatever its metadata.
+        ("sshs_model_hash", hash.clone()),
+        ("modelspec.sai_model_spec", "1.0.0".to_owned()),
+        ("modelspec.title", "PopAlign LoRA".to_owned()),
+        ("modelspec.hash_sha256", format!("0x{hash}")),
+    ] {
+        metadata.insert(key.to_owned(), value);
     }
     Ok(write_safetensors(path, &tensors, &metadata)?)
 }

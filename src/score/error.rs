@@ -28,6 +28,19 @@ pub enum Error {
     /// A tensor file.
     #[error(transparent)]
     Tensors(#[from] crate::tensors::Error),
+    /// A file of `--card` that has no place for the table.
+    #[error(
+        "{}: expected a model card of pa-finetune, with the marks {} and {} once each",
+        path.display(),
+        marks[0],
+        marks[1]
+    )]
+    Card {
+        /// The file.
+        path: PathBuf,
+        /// What its place begins and ends with.
+        marks: [&'static str; 2],
+    },
     /// A folder to score does not exist.
     #[error("there is no folder {}", dir.display())]
     NoFolder {

@@ -20,7 +20,7 @@ pub(crate) use error::list;
 pub use error::{Error, Result};
 pub(crate) use open::{Chosen, choose, shards, weight_map};
 pub use safetensors::{NewTensor, metadata, write_safetensors};
-pub(crate) use safetensors::{Planned, order, write_planned};
+pub(crate) use safetensors::{Planned, data_sha256, order, write_planned};
 pub(crate) use stored::Stored;
 pub use tensor::{Tensor, read_f32};
 pub(crate) use torch::is_torch;

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 
 use super::{DType, Error, Result, Tensor};
 use crate::base::fsio;
@@ -231,6 +232,16 @@ pub fn write_safetensors(
     write_planned(path.as_ref(), &planned, metadata, |index| {
         Ok::<_, Error>(&tensors[index].data)
     })
+}
+
+/// SHA-256 of what follows the header in a file of these tensors.
+pub(crate) fn data_sha256(tensors: &[NewTensor<'_>]) -> String {
+    let planned: Vec<Planned> = tensors.iter().map(Planned::of).collect();
+    let mut hash = Sha256::new();
+    for index in order(&planned) {
+        hash.update(&tensors[index].data);
+    }
+    fsio::hex(&hash.finalize())
 }
 
 /// A tensor that is going to be written.

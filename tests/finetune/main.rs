@@ -7,6 +7,7 @@ mod left_out;
 mod mixed;
 #[path = "../process/mod.rs"]
 mod process;
+mod published;
 mod ranks;
 mod refused;
 mod resume;

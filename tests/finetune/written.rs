@@ -44,6 +44,7 @@ fn the_folder_holds_what_the_manifest_says() {
         }
     }
     for file in [
+        "README.md",
         "kohya_lora_weights.safetensors",
         "log.jsonl",
         "manifest.json",

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
 
+mod card;
 mod compared;
 mod folders;
 mod left_out;

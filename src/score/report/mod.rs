@@ -4,6 +4,7 @@
 //! phone; only the training curves are SVG. Every chart has its numbers in a table beside it.
 
 mod axes;
+mod card;
 mod charts;
 mod context;
 mod headline;
@@ -19,4 +20,5 @@ mod training;
 mod words;
 mod write;
 
+pub use card::Card;
 pub use write::{PICTURE_BUDGET, Report};

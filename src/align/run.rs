@@ -12,7 +12,7 @@ use super::train::train;
 use super::trainer::{Settings, Trainer};
 use super::validation::Inputs;
 use super::{Result, checkpoint};
-use crate::base::Stop;
+use crate::base::{Patience, Stop};
 use crate::bundle::Bundle;
 use crate::device::{Cpu, Device};
 use crate::runtime::{ComputeStream, Ep, Runtime, SessionOptions};
@@ -117,6 +117,8 @@ fn run_on<D: Device>(
     for reason in &trainer.source.pairs().left_out {
         observe(Event::LeftOut(reason));
     }
+    // From here on a step that is left is lost, with all since the last checkpoint.
+    let _hold = stop.hold(Patience::Entire);
     let finish = train(
         &mut trainer,
         validator.as_deref_mut(),

@@ -9,11 +9,12 @@ pub mod fsio;
 pub mod hint;
 pub mod json;
 pub(crate) mod lock;
+pub(crate) mod slow;
 pub mod stop;
 pub(crate) mod table;
 pub(crate) mod text;
 pub mod values;
 
 pub use dtype::DType;
-pub use stop::Stop;
+pub use stop::{Patience, Stop};
 pub use values::Values;

@@ -179,6 +179,24 @@ impl Shown {
                 tracing::warn!("{count} prompts stand in the list more than once and count once");
                 cli::event(self.json, &json!({"event": "repeated", "prompts": count}));
             }
+            Event::Damaged(files) => {
+                let (count, first) = (files.len(), &files[0]);
+                tracing::warn!(
+                    "{count} files are missing or damaged, the first is {first}: they are made again"
+                );
+                cli::event(self.json, &json!({"event": "damaged", "files": files}));
+            }
+            Event::Shared { pictures, of } => {
+                tracing::warn!(
+                    "{pictures} of {of} pictures have the seed, caption and number of pictures that \
+                     the LoRA was trained on, and so their noise: draw with another --seed to see \
+                     more than what it has learnt by heart"
+                );
+                cli::event(
+                    self.json,
+                    &json!({"event": "shared_with_training", "pictures": pictures, "of": of}),
+                );
+            }
             Event::Truncated(caption) => {
                 tracing::warn!("too long for the text encoder, its end is cut off: {caption:?}");
                 cli::event(self.json, &json!({"event": "truncated", "prompt": caption}));
@@ -265,7 +283,10 @@ impl Shown {
                 Outcome::Done
             }
             Finish::UnitsLeft(units) => {
-                tracing::info!("{shown}: this shard is done; {units} units are left for others");
+                tracing::info!(
+                    "{shown}: this shard is done; {units} units are left, for others or the same \
+                     command again"
+                );
                 event["complete"] = false.into();
                 event["units_left"] = units.into();
                 Outcome::Done

@@ -20,20 +20,34 @@ pub enum Error {
     #[error(transparent)]
     Tokenizer(#[from] crate::diffusion::tokenizer::Error),
     /// The chain does not measure an axis.
-    #[error("axis `{axis}`: the chain `{chain}` has no `{output}`; it measures {}", has.join(", "))]
+    #[error(
+        "{}: axis `{axis}`: the chain {} has no `{output}`; it measures {}",
+        axes.display(), chain.display(), has.join(", ")
+    )]
     Unmeasured {
+        /// The axes file.
+        axes: PathBuf,
         /// The axis.
         axis: String,
         /// The output that the axes file names.
         output: String,
-        /// The chain.
-        chain: String,
+        /// The chain's manifest.
+        chain: PathBuf,
         /// What it does measure.
         has: Vec<String>,
     },
     /// A label of the chain that the axes file gives no meaning.
-    #[error("axis `{axis}`: the chain says `{label}`, which means none of {}", values.join(", "))]
+    #[error(
+        "{}: axis `{axis}`: the chain {} says `{label}` for `{output}`, which means none of {}",
+        axes.display(), chain.display(), values.join(", ")
+    )]
     Meaningless {
+        /// The axes file.
+        axes: PathBuf,
+        /// The chain's manifest.
+        chain: PathBuf,
+        /// The chain's output.
+        output: String,
         /// The axis.
         axis: String,
         /// The chain's label.
@@ -42,10 +56,12 @@ pub enum Error {
         values: Vec<String>,
     },
     /// The axes file says of the chain what is not so.
-    #[error("{misfit}: the chain `{chain}`: {}", misfit.problem)]
+    #[error("{}: {misfit}: the chain {}: {}", axes.display(), chain.display(), misfit.problem)]
     Misfit {
-        /// The chain.
-        chain: String,
+        /// The axes file.
+        axes: PathBuf,
+        /// The chain's manifest.
+        chain: PathBuf,
         /// What is not so.
         misfit: Misfit,
     },

@@ -42,20 +42,25 @@ pub fn from_axes(axes: &Axes, chain: &ChainManifest) -> Result<Vec<Scale>> {
         let labels = measured
             .get(meaning.output())
             .ok_or_else(|| Error::Unmeasured {
+                axes: axes.file().to_path_buf(),
                 axis: axis.name.clone(),
                 output: meaning.output().to_owned(),
-                chain: chain.name.clone(),
+                chain: chain.file.clone(),
                 has: measured.keys().cloned().collect(),
             })?;
         if let Some(label) = labels.iter().find(|label| meaning.value(label).is_none()) {
             return Err(Error::Meaningless {
+                axes: axes.file().to_path_buf(),
+                chain: chain.file.clone(),
+                output: meaning.output().to_owned(),
                 axis: axis.name.clone(),
                 label: label.clone(),
                 values: axis.values.clone(),
             });
         }
         meaning.check(chain).map_err(|misfit| Error::Misfit {
-            chain: chain.name.clone(),
+            axes: axes.file().to_path_buf(),
+            chain: chain.file.clone(),
             misfit,
         })?;
         Ok(Scale::of(meaning, axis.target.clone()))

@@ -183,6 +183,10 @@ pub struct Input {
     pub pictures: usize,
     /// Rows of pictures that were not kept as files.
     pub without_files: usize,
+    /// Pictures that have seed, caption and number, and so their noise, of one that was trained on;
+    /// absent where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared_with_training: Option<usize>,
     /// SHA-256 over a line `SHA-256  name` for each picture, in order.
     pub sha256: String,
 }

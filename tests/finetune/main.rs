@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod half;
+mod missing;
 mod mixed;
 #[path = "../process/mod.rs"]
 mod process;

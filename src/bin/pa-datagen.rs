@@ -33,7 +33,8 @@ use serde_json::json;
         pa-datagen ... --shard 0/2 & pa-datagen ... --shard 1/2   (the same --out, or merged)\n\n\
         Writes images/, metadata.jsonl (one row per picture: prompt, axis values, seed, verdict, \
         why dropped), latents-*.safetensors, text.safetensors and manifest.json. Killed at any \
-        moment, the same command goes on where it stopped and ends with the same bytes."
+        moment, the same command goes on where it stopped and ends with the same bytes. It also makes \
+        again what is missing or damaged in a finished data set."
 )]
 struct Args {
     /// Bundle (pa-export)

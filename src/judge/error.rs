@@ -4,6 +4,15 @@ use std::path::PathBuf;
 
 use super::reading::Misfit;
 
+/// An axes file and a chain that don't fit each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Both {
+    /// The axes file.
+    pub axes: PathBuf,
+    /// The chain's manifest.
+    pub chain: PathBuf,
+}
+
 /// Why pictures can't be judged.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -22,30 +31,26 @@ pub enum Error {
     /// The chain does not measure an axis.
     #[error(
         "{}: axis `{axis}`: the chain {} has no `{output}`; it measures {}",
-        axes.display(), chain.display(), has.join(", ")
+        both.axes.display(), both.chain.display(), has.join(", ")
     )]
     Unmeasured {
-        /// The axes file.
-        axes: PathBuf,
+        /// The files.
+        both: Box<Both>,
         /// The axis.
         axis: String,
         /// The output that the axes file names.
         output: String,
-        /// The chain's manifest.
-        chain: PathBuf,
         /// What it does measure.
         has: Vec<String>,
     },
     /// A label of the chain that the axes file gives no meaning.
     #[error(
         "{}: axis `{axis}`: the chain {} says `{label}` for `{output}`, which means none of {}",
-        axes.display(), chain.display(), values.join(", ")
+        both.axes.display(), both.chain.display(), values.join(", ")
     )]
     Meaningless {
-        /// The axes file.
-        axes: PathBuf,
-        /// The chain's manifest.
-        chain: PathBuf,
+        /// The files.
+        both: Box<Both>,
         /// The chain's output.
         output: String,
         /// The axis.
@@ -56,12 +61,10 @@ pub enum Error {
         values: Vec<String>,
     },
     /// The axes file says of the chain what is not so.
-    #[error("{}: {misfit}: the chain {}: {}", axes.display(), chain.display(), misfit.problem)]
+    #[error("{}: {misfit}: the chain {}: {}", both.axes.display(), both.chain.display(), misfit.problem)]
     Misfit {
-        /// The axes file.
-        axes: PathBuf,
-        /// The chain's manifest.
-        chain: PathBuf,
+        /// The files.
+        both: Box<Both>,
         /// What is not so.
         misfit: Misfit,
     },

@@ -262,7 +262,7 @@ fn text_encoder(file: &Path) {
     let module = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj";
     let tensors = ["A", "B"].map(|side| {
         let shape = if side == "A" { [1, 8] } else { [8, 1] };
-        NewTensor::f32(&format!("{module}.lora_{side}.weight"), &shape, &[0.5; 8])
+        NewTensor::f32(format!("{module}.lora_{side}.weight"), &shape, &[0.5; 8])
     });
     write_safetensors(file, &tensors, &std::collections::BTreeMap::new()).unwrap();
 }

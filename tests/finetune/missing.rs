@@ -15,7 +15,10 @@ const OPTIONS: [&str; 4] = ["--steps", "1", "--batch", "2"];
 #[test]
 fn pictures_are_not_needed_and_other_files_are_named() {
     let world = World::new();
-    world.data_set(&|row, _| row.file_name = Some(format!("images/{}.png", row.latents.index)));
+    let rows = world.data().join("metadata.jsonl");
+    let text = fs::read_to_string(&rows).unwrap();
+    let text = text.replace("\"file_name\":null", "\"file_name\":\"images/0.png\"");
+    fs::write(&rows, text).unwrap();
     world.trained(&OPTIONS);
     fs::remove_dir_all(world.out()).unwrap();
     let latents = "latents-00000.safetensors";
@@ -154,4 +157,32 @@ fn pictures_that_were_trained_on_are_told() {
         [shared(&scores, "scored"), shared(&scores, "against")],
         [json!(4), json!(4)]
     );
+}
+
+/// Commands open several sessions, each for whatever provider there is.
+#[test]
+fn the_execution_provider_is_said_once_a_run() {
+    let world = World::demo();
+    let once = |output: &Output| {
+        succeeded(output);
+        let said = stderr(output);
+        assert_eq!(said.matches("execution provider: ").count(), 1, "{said}");
+    };
+    let validated = ["--validate", "1", "--validate-every", "1"];
+    once(&world.run(&[&OPTIONS[..], &validated].concat()));
+    let mut command = process::pa_datagen();
+    command.arg("--model").arg(world.bundle());
+    command
+        .arg("--prompts")
+        .arg(world.dir().join("prompts.csv"));
+    command.arg("--out").arg(world.dir().join("drawn"));
+    command.args(["--neutral", "9", "--steps", "1", "--filter", "demo"]);
+    once(&command.output().unwrap());
+    let mut command = process::pa_score();
+    command
+        .arg(world.dir().join("drawn"))
+        .arg("--against")
+        .arg(world.dir().join("drawn"));
+    command.args(["--metrics", "similarity", "--bootstrap", "0", "--model"]);
+    once(&command.arg(world.bundle()).output().unwrap());
 }

@@ -220,10 +220,12 @@ fn files_that_say_what_cannot_be() {
         "[template]\nneutral = \"{prompt}\"\nspecific = \"{race} {prompt}\"\n\
          [[axis]]\nname = \"race\"\nvalues = [\"a\", \"b\"]\n",
     );
-    assert!(
-        axes.contains("has no `race`; it measures age, gender, skin"),
-        "{axes}"
+    let chain = bundle().join("chain.toml");
+    let [file, chain] = [&file, &chain].map(|path| path.display().to_string());
+    let expected = format!(
+        "{file}: axis `race`: the chain {chain} has no `race`; it measures age, gender, skin"
     );
+    assert!(axes.contains(&expected), "{axes}");
     assert!(
         axes.contains("hint: an axis of the axes file says"),
         "{axes}"

@@ -176,7 +176,8 @@ fn the_execution_provider_is_said_once_a_run() {
         .arg("--prompts")
         .arg(world.dir().join("prompts.csv"));
     command.arg("--out").arg(world.dir().join("drawn"));
-    command.args(["--neutral", "9", "--steps", "1", "--filter", "demo"]);
+    command.args(["--neutral", "9", "--steps", "1", "--filter"]);
+    command.arg(world.bundle().join("chain.toml"));
     once(&command.output().unwrap());
     let mut command = process::pa_score();
     command

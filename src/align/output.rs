@@ -220,6 +220,7 @@ impl Output {
             "parameters": factors.parameters(),
             "pairs": pairs.list.len(),
             "left_out": pairs.left_out,
+            "off_target": pairs.off_target,
             "sha256": hashes,
         })));
         Ok(json::write(

@@ -81,6 +81,8 @@ pub enum Event<'a> {
     },
     /// A subject that gives no pairs.
     LeftOut(&'a str),
+    /// An axis whose target the winners can't follow, and why.
+    OffTarget(&'a str),
     /// A checkpoint that was passed over.
     Skipped(&'a Skipped),
     /// A step is done.

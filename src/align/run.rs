@@ -117,6 +117,9 @@ fn run_on<D: Device>(
     for reason in &trainer.source.pairs().left_out {
         observe(Event::LeftOut(reason));
     }
+    for reason in &trainer.source.pairs().off_target {
+        observe(Event::OffTarget(reason));
+    }
     // From here on a step that is left is lost, with all since the last checkpoint.
     let _hold = stop.hold(Patience::Entire);
     let finish = train(

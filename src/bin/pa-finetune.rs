@@ -402,6 +402,7 @@ impl Shown {
                 );
             }
             Event::LeftOut(reason) => tracing::warn!("left out: {reason}"),
+            Event::OffTarget(reason) => tracing::warn!("off target: {reason}"),
             Event::Skipped(skipped) => {
                 tracing::warn!("passed over {}: {}", skipped.dir.display(), skipped.reason);
             }

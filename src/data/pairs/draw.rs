@@ -2,22 +2,28 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::groups::{ByValues, Group, Miss, Reason, groups};
 use super::pair::{Error, Pair, Pairs, PictureId, Sets};
 use super::rule::Rule;
 use crate::data::dataset::{Kind, Shape};
 use crate::data::pool::Pool;
+use crate::judge::reading::Meanings;
 use crate::prompts::Axes;
 use crate::random::{Purpose, Stream, shuffle};
 
 /// Draws whose pairs are shuffled among each other: a training batch should not be one subject.
 const SHUFFLED_DRAWS: usize = 64;
+/// Captions that a message names.
+const MOST_NAMED: usize = 3;
 
 /// What a subject offers to draws.
 struct Subject<'a> {
     caption: &'a str,
     neutral: Vec<usize>,
-    /// Pictures by the values their captions name, with the share of draws each group gets.
-    groups: Vec<(f64, Vec<usize>)>,
+    /// Specific pictures by how often they are drawn.
+    groups: Vec<Group>,
+    /// Where these can't follow the target.
+    misses: Vec<Miss>,
 }
 
 /// Draws at least `count` pairs; the list is whole shuffled blocks of draws.
@@ -46,6 +52,7 @@ pub fn draw(
         list: Vec::new(),
         rows: Vec::new(),
         left_out,
+        off_target: off_target(&subjects),
     };
     let world = World {
         dataset,
@@ -106,10 +113,8 @@ pub fn check_verdicts(dataset: &Pool, axes: Option<&Axes>) -> Result<(), Error> 
 
 /// Subjects that can be drawn, in the data set's order, and why the others can't.
 fn subjects<'a>(dataset: &'a Pool, axes: Option<&Axes>) -> (Vec<Subject<'a>>, Vec<String>) {
-    type Sides<'a> = (
-        Vec<usize>,
-        BTreeMap<&'a BTreeMap<String, String>, Vec<usize>>,
-    );
+    type Sides<'a> = (Vec<usize>, ByValues<'a>);
+    let meanings = Meanings::of(axes);
     // Both pictures of a pair are seen at one noise, so they must have one shape.
     let mut order: Vec<(&str, Shape)> = Vec::new();
     let mut found: HashMap<(&str, Shape), Sides<'a>> = HashMap::new();
@@ -132,7 +137,7 @@ fn subjects<'a>(dataset: &'a Pool, axes: Option<&Axes>) -> (Vec<Subject<'a>>, Ve
     let mut left_out = Vec::new();
     for (caption, shape) in order {
         let (neutral, by_values) = found.remove(&(caption, shape)).unwrap_or_default();
-        let groups = shares(by_values, axes);
+        let (groups, misses) = groups(dataset, by_values, axes, &meanings);
         if neutral.is_empty() {
             left_out.push(format!(
                 "no picture of \"{caption}\" is left for the losing side"
@@ -146,45 +151,60 @@ fn subjects<'a>(dataset: &'a Pool, axes: Option<&Axes>) -> (Vec<Subject<'a>>, Ve
                 caption,
                 neutral,
                 groups,
+                misses,
             });
         }
     }
     (usable, left_out)
 }
 
-/// The share of draws that pictures of each combination of values get: captions that name the same
-/// axes share by those axes' targets; such families share by their numbers of pictures.
-fn shares(
-    by_values: BTreeMap<&BTreeMap<String, String>, Vec<usize>>,
-    axes: Option<&Axes>,
-) -> Vec<(f64, Vec<usize>)> {
-    let target = |axis: &str, value: &str| {
-        let Some(axis) = axes.and_then(|axes| axes.axis(axis)) else {
-            return 1.0;
+/// What of the target can't be met, in words: each axis and value once, with the subjects it misses.
+fn off_target(subjects: &[Subject<'_>]) -> Vec<String> {
+    type Missed<'a> = Vec<(&'a str, &'a Miss)>;
+    let mut found: BTreeMap<(&str, Option<&str>, Reason), Missed<'_>> = BTreeMap::new();
+    for subject in subjects {
+        for miss in &subject.misses {
+            let key = (miss.axis.as_str(), miss.value.as_deref(), miss.reason);
+            found.entry(key).or_default().push((subject.caption, miss));
+        }
+    }
+    let of_all = subjects.len();
+    let line = |((axis, value, reason), missed): ((_, Option<&str>, _), Missed<'_>)| {
+        let names = missed.iter().map(|(caption, _)| format!("\"{caption}\""));
+        let names: Vec<String> = names.take(MOST_NAMED).collect();
+        let of = format!(
+            "{} of {of_all} captions ({}",
+            missed.len(),
+            names.join(", ")
+        );
+        let of = of
+            + if missed.len() > MOST_NAMED {
+                ", …)"
+            } else {
+                ")"
+            };
+        let percent = |part: fn(&Miss) -> f64| {
+            let sum: f64 = missed.iter().map(|(_, miss)| part(miss)).sum();
+            100.0 * sum / missed.len() as f64
         };
-        let index = axis.values.iter().position(|v| v == value);
-        index.map_or(1.0, |i| axis.target[i])
+        let (share, target) = (percent(|miss| miss.share), percent(|miss| miss.target));
+        let value = value.unwrap_or_default();
+        match reason {
+            Reason::Unknown => format!(
+                "axis {axis}: what {share:.0} % of the winners of {of} show is not known: neither \
+                 caption nor verdict says it"
+            ),
+            Reason::Missing => format!(
+                "axis {axis}: {value} should be {target:.0} % of the winners of {of}, but none of \
+                 their identity-specific pictures shows it"
+            ),
+            Reason::Together => format!(
+                "axis {axis}: {value} is {share:.0} % of the winners of {of} instead of \
+                 {target:.0} %: their identity-specific pictures allow no nearer with the other axes"
+            ),
+        }
     };
-    let mut families: BTreeMap<Vec<&str>, Vec<(f64, Vec<usize>)>> = BTreeMap::new();
-    for (values, rows) in by_values {
-        let share: f64 = values
-            .iter()
-            .map(|(axis, value)| target(axis, value))
-            .product();
-        if share > 0.0 {
-            let named = values.keys().map(String::as_str).collect();
-            families.entry(named).or_default().push((share, rows));
-        }
-    }
-    let mut groups = Vec::new();
-    for family in families.into_values() {
-        let total: f64 = family.iter().map(|(share, _)| share).sum();
-        let pictures: usize = family.iter().map(|(_, rows)| rows.len()).sum();
-        for (share, rows) in family {
-            groups.push((share / total * pictures as f64, rows));
-        }
-    }
-    groups
+    found.into_iter().map(line).collect()
 }
 
 /// What draws are made from.
@@ -237,15 +257,15 @@ fn one_draw(
     }
 }
 
-fn by_share<'a>(groups: &'a [(f64, Vec<usize>)], stream: &mut Stream) -> &'a [usize] {
-    let total: f64 = groups.iter().map(|(share, _)| share).sum();
+fn by_share<'a>(groups: &'a [Group], stream: &mut Stream) -> &'a [usize] {
+    let total: f64 = groups.iter().map(|group| group.share).sum();
     let mut left = f64::from(stream.unit()) * total;
-    for (share, rows) in groups {
+    for Group { share, rows } in groups {
         if left < *share {
             return rows;
         }
         left -= share;
     }
     // Rounding can leave a rest after the last group.
-    &groups[groups.len() - 1].1
+    &groups[groups.len() - 1].rows
 }

@@ -18,6 +18,7 @@ pub fn read(path: &Path, dataset: &Pool, sets: Sets) -> Result<Pairs, Error> {
         list: Vec::new(),
         rows: Vec::new(),
         left_out: Vec::new(),
+        off_target: Vec::new(),
     };
     let text = fsio::read_to_string(path)?;
     let text = text::unix_lines(text::without_bom(&text));

@@ -8,14 +8,15 @@
 //!
 //! Source: PopAlign section 3 and `3_generate_preferences.py` of the official code (5 + 5 pictures
 //! with replacement, swap if not (more or as many races, or more or as many genders)). What is
-//! added: specific pictures are drawn by the target shares of the axes (uniform unless the axes
-//! file says otherwise), so that a class the sanity filter dropped more often is not rarer in
-//! training; a target that isn't uniform decides who wins; and every draw is addressed, so that a
+//! added: specific pictures are drawn so that what they show has the target shares of the axes
+//! (uniform unless the axes file says otherwise), whatever the filter dropped and captions don't name; a target that isn't uniform decides who wins; and every draw is addressed, so that a
 //! longer list starts with the shorter one.
 
 mod draw;
 mod file;
+mod groups;
 mod pair;
+mod rake;
 mod rule;
 
 pub use draw::{check_verdicts, draw};

@@ -149,6 +149,8 @@ pub struct Pairs {
     pub rows: Vec<[usize; 2]>,
     /// Subjects that have no pictures on one side, and why they were left out.
     pub left_out: Vec<String>,
+    /// Which axes' targets the winners drawn can't follow, and why.
+    pub off_target: Vec<String>,
 }
 
 impl Pairs {

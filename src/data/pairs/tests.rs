@@ -1,3 +1,4 @@
+mod families;
 mod rule;
 
 use serde_json::Map;
@@ -12,7 +13,7 @@ use crate::data::dataset::{Kind, PictureRow};
 use crate::data::manifest::{DatasetManifest, Layout};
 use crate::data::pool::Pool;
 use crate::data::writer::{DatasetWriter, Finish, latents_name};
-use crate::judge::reading::Meanings;
+use crate::judge::reading::{Meanings, Readings};
 use crate::prompts::{Axes, caption_id};
 
 /// A picture of the test's data set: subject, named values, classifier's gender, dropped.
@@ -127,6 +128,22 @@ fn doctors() -> Vec<Shot> {
     ]);
     shots.push(Shot("tree", &[], None, false));
     shots
+}
+
+/// A verdict: a value of each axis, told with confidence.
+fn verdict(values: &[(&str, &str)]) -> Readings {
+    let sure =
+        |value: &str| BTreeMap::from([(value.to_owned(), 0.9f32), ("unsure".to_owned(), 0.1)]);
+    let values = values.iter();
+    values
+        .map(|(axis, value)| ((*axis).to_owned(), sure(value)))
+        .collect()
+}
+
+/// The best value of each axis of a picture's verdict, without the code under test.
+fn seen<'a>(row: &'a PictureRow, axis: &str) -> &'a str {
+    let shares = &row.verdict.as_ref().unwrap()[axis];
+    shares.iter().find(|(_, p)| **p > 0.5).unwrap().0
 }
 
 fn axes(target: &str) -> Axes {
@@ -304,6 +321,7 @@ fn sets_of_any_size_can_stay_together() {
         read(&path, &dataset, sets).unwrap(),
         Pairs {
             left_out: vec![],
+            off_target: vec![],
             ..pairs.clone()
         }
     );

@@ -2,17 +2,6 @@
 
 use super::super::rule::Rule;
 use super::*;
-use crate::judge::reading::Readings;
-
-/// A verdict: a value of each axis, told with confidence.
-fn verdict(values: &[(&str, &str)]) -> Readings {
-    let sure =
-        |value: &str| BTreeMap::from([(value.to_owned(), 0.9f32), ("unsure".to_owned(), 0.1)]);
-    let values = values.iter();
-    values
-        .map(|(axis, value)| ((*axis).to_owned(), sure(value)))
-        .collect()
-}
 
 /// A clerk's pictures: neutral ones of which this was seen, and specific ones of both genders, all of
 /// one race.
@@ -53,12 +42,6 @@ fn both(target: &str) -> Axes {
          [[axis]]\nname = \"race\"\nvalues = [\"white\", \"black\", \"asian\"]\n"
     );
     Axes::parse(&text, Path::new("axes.toml")).unwrap()
-}
-
-/// The best value of each axis of a picture's verdict, without the code under test.
-fn seen<'a>(row: &'a PictureRow, axis: &str) -> &'a str {
-    let shares = &row.verdict.as_ref().unwrap()[axis];
-    shares.iter().find(|(_, p)| **p > 0.5).unwrap().0
 }
 
 /// The specific and the neutral set of a draw, and whether they were swapped.

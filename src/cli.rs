@@ -2,11 +2,12 @@
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tracing_subscriber::EnvFilter;
 
-use crate::base::{Stop, Values};
+use crate::base::{Patience, Stop, Values, fsio};
 use crate::runtime::{Ep, SessionOptions};
 
 /// Exit code of a run that did its work.
@@ -15,6 +16,9 @@ pub const EXIT_DONE: u8 = 0;
 pub const EXIT_FAILED: u8 = 1;
 /// Exit code of a run that was interrupted and saved its state.
 pub const EXIT_INTERRUPTED: u8 = 130;
+
+/// How long work under way goes on that would only have to be done again.
+const BRIEF: Duration = Duration::from_secs(10);
 
 /// What `--threads` can be: each has a stack of its own, and no machine has more cores.
 pub const THREADS: Values<usize> = Values::within("a number", 1, 1024);
@@ -122,14 +126,55 @@ fn colour() -> bool {
     std::io::stderr().is_terminal() && !refused
 }
 
-/// The first signal asks the command to stop at its next safe point, the second stops it. Every
-/// file on the disk is whole at any moment, so nothing breaks.
-#[expect(clippy::exit, reason = "the user insists")]
+/// The first signal asks work under way that would be lost to come to its end, and otherwise ends the
+/// command; the second ends it in any case. Every file on the disk is whole at any moment, so nothing
+/// breaks.
 fn interrupt(stop: &Stop) {
-    if stop.ask() {
-        std::process::exit(EXIT_INTERRUPTED.into());
+    match (stop.ask(), stop.patience()) {
+        (true, _) | (_, Patience::No) => leave(),
+        (_, Patience::Entire) => {
+            say("interrupted: finishing the current step (again to stop at once)");
+        }
+        (_, Patience::Brief) => {
+            let seconds = BRIEF.as_secs();
+            say(&format!(
+                "interrupted: finishing what is under way, for {seconds} s at most (again to stop at once)"
+            ));
+            std::thread::spawn(|| {
+                std::thread::sleep(BRIEF);
+                leave();
+            });
+        }
     }
-    say("interrupted: finishing the current step (again to stop at once)");
+}
+
+/// Ends the process, whatever it is doing. What has no name yet is removed.
+///
+/// ONNX Runtime loads a graph in one call, which only some versions can be asked to leave, and there
+/// only between passes; a connection that brings nothing blocks too. So nobody is waited for.
+fn leave() -> ! {
+    fsio::abandon();
+    say("interrupted: nothing is left half-written; the same command goes on with what is there");
+    event(
+        asked_for_json(),
+        &serde_json::json!({"event": "interrupted"}),
+    );
+    quit()
+}
+
+/// Ends the process without the libraries' own ends: they would take down what other threads use.
+#[cfg(unix)]
+#[expect(unsafe_code, reason = "ends the process")]
+fn quit() -> ! {
+    // SAFETY: nothing runs after it.
+    unsafe { libc::_exit(EXIT_INTERRUPTED.into()) }
+}
+
+/// Ends the process.
+#[cfg(not(unix))]
+#[expect(clippy::exit, reason = "the user insists")]
+fn quit() -> ! {
+    std::process::exit(EXIT_INTERRUPTED.into())
 }
 
 /// Writes a line to standard error. If nobody reads it any more, that is no reason to fail.
@@ -145,12 +190,16 @@ fn report(error: &anyhow::Error) {
     if let Some(hint) = &hint {
         say(&format!("\nhint: {hint}"));
     }
-    // Errors come from everywhere, also from before the options were looked at.
-    let json = std::env::args_os().any(|argument| argument == "--json");
     event(
-        json,
+        asked_for_json(),
         &serde_json::json!({"event": "error", "error": causes, "hint": hint}),
     );
+}
+
+/// Whether the user asked for events. Errors and signals come from everywhere, also from before the
+/// options were looked at.
+fn asked_for_json() -> bool {
+    std::env::args_os().any(|argument| argument == "--json")
 }
 
 /// The messages of an error and its causes, without those that only repeat the one before.

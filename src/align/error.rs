@@ -197,6 +197,7 @@ impl Error {
             Error::Diverged { .. } => Some(
                 "all ranks need the same build, the same ONNX Runtime and the same kind of device",
             ),
+            Error::Data(error) => error.hint(),
             Error::Bundle(error) => error.hint(),
             Error::Validation(error) => error.hint(),
             Error::Runtime(error) => error.hint(),

@@ -31,6 +31,7 @@ use crate::base::facts::{Difference, Facts, difference};
 use crate::base::{fsio, json, lock};
 use crate::bundle::{Bundle, Part};
 use crate::data::dataset::Dataset;
+use crate::data::noise::Drawn;
 use crate::data::pairs::Pairs;
 use crate::data::pool::Pool;
 use crate::lora::write_diffusers;
@@ -54,6 +55,9 @@ pub(super) struct RunManifest {
     config: Map<String, Value>,
     inputs: BTreeMap<String, String>,
     versions: BTreeMap<String, String>,
+    /// The pictures of the data sets.
+    #[serde(default)]
+    drawn: Drawn,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     outcome: Option<Map<String, Value>>,
 }
@@ -96,6 +100,7 @@ pub(super) fn describe(
         config: to_map(config),
         inputs: own(inputs.into()),
         versions: own(versions.into()),
+        drawn: Drawn::of(pool.rows()),
         outcome: None,
     })
 }

@@ -78,8 +78,10 @@ fn find_axes(
         PairSource::Drawn { axes, .. } => axes.clone(),
         PairSource::File(_) => None,
     };
-    let own = Some(dataset.dir().join("axes.toml")).filter(|path| path.is_file());
-    let path = asked.or(own).or_else(|| bundle.file("axes.toml"));
+    let path = match asked {
+        Some(path) => Some(path),
+        None => dataset.axes()?.or_else(|| bundle.file("axes.toml")),
+    };
     let axes = path.as_deref().map(Axes::load).transpose()?;
     Ok((path, axes))
 }

@@ -13,7 +13,7 @@ use super::train::train;
 use super::trainer::{Settings, Trainer};
 use super::validation::Inputs;
 use super::{Result, checkpoint};
-use crate::base::Stop;
+use crate::base::{Patience, Stop};
 use crate::device::{Cpu, Device};
 use crate::runtime::{ComputeStream, Ep, Runtime, SessionOptions};
 
@@ -122,6 +122,8 @@ fn run_on<D: Device>(
     for reason in &trainer.source.pairs().off_target {
         observe(Event::OffTarget(reason));
     }
+    // From here on a step that is left is lost, with all since the last checkpoint.
+    let _hold = stop.hold(Patience::Entire);
     let finish = train(
         &mut trainer,
         validator.as_deref_mut(),

@@ -11,6 +11,7 @@ pub mod hint;
 pub mod json;
 pub mod left_out;
 pub(crate) mod lock;
+pub(crate) mod slow;
 pub mod stop;
 pub(crate) mod table;
 pub(crate) mod text;
@@ -19,5 +20,5 @@ pub mod values;
 
 pub use dtype::DType;
 pub use left_out::LeftOut;
-pub use stop::Stop;
+pub use stop::{Patience, Stop};
 pub use values::Values;

@@ -33,7 +33,8 @@ use serde_json::json;
         pa-datagen ... --shard 0/2 & pa-datagen ... --shard 1/2   (the same --out, or merged)\n\n\
         Writes images/, metadata.jsonl (one row per picture: prompt, axis values, seed, verdict, \
         why dropped), latents-*.safetensors, text.safetensors and manifest.json. Killed at any \
-        moment, the same command goes on where it stopped and ends with the same bytes."
+        moment, the same command goes on where it stopped and ends with the same bytes. It also makes \
+        again what is missing or damaged in a finished data set."
 )]
 struct Args {
     /// Bundle (pa-export)
@@ -179,6 +180,24 @@ impl Shown {
                 tracing::warn!("{count} prompts stand in the list more than once and count once");
                 cli::event(self.json, &json!({"event": "repeated", "prompts": count}));
             }
+            Event::Damaged(files) => {
+                let (count, first) = (files.len(), &files[0]);
+                tracing::warn!(
+                    "{count} files are missing or damaged, the first is {first}: they are made again"
+                );
+                cli::event(self.json, &json!({"event": "damaged", "files": files}));
+            }
+            Event::Shared { pictures, of } => {
+                tracing::warn!(
+                    "{pictures} of {of} pictures have the seed, caption and number of pictures that \
+                     the LoRA was trained on, and so their noise: draw with another --seed to see \
+                     more than what it has learnt by heart"
+                );
+                cli::event(
+                    self.json,
+                    &json!({"event": "shared_with_training", "pictures": pictures, "of": of}),
+                );
+            }
             Event::Truncated(caption) => {
                 tracing::warn!("too long for the text encoder, its end is cut off: {caption:?}");
                 cli::event(self.json, &json!({"event": "truncated", "prompt": caption}));
@@ -272,7 +291,8 @@ impl Shown {
             }
             Finish::UnitsLeft(units) => {
                 tracing::info!(
-                    "{shown}: this shard is done{own}; {units} units are left for others"
+                    "{shown}: this shard is done{own}; {units} units are left, for others or the same \
+                      command again"
                 );
                 event["complete"] = false.into();
                 event["units_left"] = units.into();

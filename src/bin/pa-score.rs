@@ -65,7 +65,8 @@ struct Args {
     /// Put the table of figures into this model card (README.md of pa-finetune's folder)
     #[arg(long, value_name = "F")]
     card: Option<PathBuf>,
-    /// Folder of the training run, for the report's curves (pa-finetune)
+    /// Folder of the training run (pa-finetune): for the report's curves, and to tell pictures that share
+    /// their noise with those that were trained on
     #[arg(long, value_name = "DIR")]
     training: Option<PathBuf>,
     /// Write sheets for people to compare N pairs of picture sets
@@ -91,6 +92,7 @@ impl Args {
             chain: self.chain.clone(),
             target: self.target.clone(),
             metrics: self.metrics.clone(),
+            training: self.training.clone(),
             bootstrap: self.bootstrap,
             seed: self.common.seed,
             session: SessionOptions::from(&self.common),

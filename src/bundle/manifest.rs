@@ -15,6 +15,8 @@ use crate::lora::LoraModule;
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "bundle.json";
+/// The file of zeros that LoRA inputs take their defaults from, beside a graph that has some.
+pub(super) const ZEROS: &str = "zeros.bin";
 /// The format written and read.
 pub(super) const FORMAT: u32 = 1;
 

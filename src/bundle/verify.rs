@@ -7,8 +7,9 @@
 use std::path::Path;
 
 use super::identity::Identity;
-use super::manifest::{BundleManifest, WeightFile, modified};
-use super::{Error, Result};
+use super::manifest::{BundleManifest, WeightFile, ZEROS, modified};
+use super::{Error, Part, Result};
+use crate::base::fsio;
 
 /// What became of a file.
 enum State {
@@ -33,9 +34,14 @@ pub(super) fn verify(dir: &Path, manifest: &BundleManifest) -> Result<()> {
             return Err(damaged(&part.model, problem));
         }
     }
-    for file in manifest.files.keys() {
-        if !dir.join(file).is_file() {
-            return Err(damaged(file, "is missing".into()));
+    let zeros = zeros(manifest);
+    for file in manifest.files.keys().chain(&zeros) {
+        match dir.join(file).metadata() {
+            Ok(metadata) if metadata.len() == 0 && !was_empty(manifest, file) => {
+                return Err(damaged(file, "is empty".into()));
+            }
+            Ok(metadata) if metadata.is_file() => {}
+            _ => return Err(damaged(file, "is missing".into())),
         }
     }
     for weights in &manifest.weights {
@@ -64,6 +70,23 @@ pub(super) fn verify(dir: &Path, manifest: &BundleManifest) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The files of zeros that the graphs with LoRA inputs point into.
+fn zeros(manifest: &BundleManifest) -> Vec<String> {
+    let takes_lora = |part: &&Part| matches!(part, Part::Unet | Part::UnetGrad);
+    let lora = manifest.lora.as_ref();
+    let any = lora.is_some_and(|lora| !lora.modules.is_empty());
+    let parts = manifest.parts.keys().filter(takes_lora).filter(|_| any);
+    parts
+        .map(|part| format!("{}/{ZEROS}", part.folder()))
+        .collect()
+}
+
+/// Whether a file of the checkpoint was exported empty.
+fn was_empty(manifest: &BundleManifest, file: &str) -> bool {
+    let hash = manifest.files.get(file);
+    hash.is_some_and(|hash| *hash == fsio::sha256_bytes(b""))
 }
 
 fn changed(dir: &Path, source: &Path) -> Error {

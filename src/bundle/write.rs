@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use super::build::{Built, compute, part_graph};
 use super::event::Report;
 use super::link::{Users, name_of};
-use super::manifest::{Converted, LoraInfo, PartInfo, Port};
+use super::manifest::{Converted, LoraInfo, PartInfo, Port, ZEROS};
 use super::merge::Adapters;
 use super::sizes::graph_options;
 use super::source::Source;
@@ -21,8 +21,6 @@ use crate::graph::{DType, Dim, Value};
 use crate::nets::graphs;
 use crate::tensors::Weights;
 
-/// The file of zeros that LoRA inputs take their defaults from.
-const ZEROS: &str = "zeros.bin";
 /// Buffers that checkpoints hold and no network reads.
 const BUFFERS: [&str; 3] = ["position_ids", "logit_scale", "num_batches_tracked"];
 

@@ -17,7 +17,7 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 
 use super::manifest::{self, DatasetManifest};
-use crate::base::fsio;
+use crate::base::{fsio, json};
 use crate::family::{TIME_IDS, size_conditions};
 use crate::judge::reading::Readings;
 use crate::prompts::caption_id;
@@ -28,6 +28,8 @@ use crate::tensors::mapped::TensorFile;
 pub const METADATA: &str = "metadata.jsonl";
 /// The embeddings' file.
 pub const TEXT: &str = "text.safetensors";
+/// The axes file.
+pub const AXES: &str = "axes.toml";
 /// The tensor in a latents file.
 pub const LATENTS: &str = "latents";
 
@@ -125,6 +127,12 @@ pub enum Error {
         /// What is wrong.
         problem: String,
     },
+    /// A file that the manifest speaks of.
+    #[error("{} is missing", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
     /// Data sets that are not to be used together.
     #[error("{} and {} differ in {what}", first.display(), second.display())]
     Differ {
@@ -145,6 +153,33 @@ pub enum Error {
         /// The rows found.
         found: usize,
     },
+}
+
+impl Error {
+    /// Advice for the person at the keyboard, where there is any.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Error::File(_)
+            | Error::Tensors(_)
+            | Error::Json { .. }
+            | Error::Row { .. }
+            | Error::RowCount { .. }
+            | Error::Missing { .. } => Some(
+                "run pa-datagen with the same options again: it makes what is missing or damaged, \
+                 and leaves the rest",
+            ),
+            Error::Unfinished { .. } => {
+                Some("run the same pa-datagen command again; it goes on where it stopped")
+            }
+            Error::Manifest(manifest::Error::Changed { .. }) => Some(
+                "repeat the options it was begun with to go on with it, or choose another --out",
+            ),
+            Error::Manifest(manifest::Error::Json { .. }) => Some(
+                "nothing else says how the data set was made: choose another folder, or remove this one",
+            ),
+            Error::NotADataset { .. } | Error::Manifest(_) | Error::Differ { .. } => None,
+        }
+    }
 }
 
 /// A caption's embeddings.
@@ -186,7 +221,8 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Opens a finished data set and checks that its files agree with each other.
+    /// Opens a finished data set and checks that its files agree with each other. Pictures may be
+    /// gone: nothing here reads them.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self, Error> {
         let dir = dir.as_ref().to_path_buf();
         if !dir.join(manifest::FILE).is_file() {
@@ -307,7 +343,21 @@ impl Dataset {
         })
     }
 
-    /// The picture's file, where pictures were kept.
+    /// The axes file that it was drawn with, if it was drawn with one.
+    ///
+    /// # Errors
+    /// [`Error::Missing`].
+    pub fn axes(&self) -> Result<Option<PathBuf>, Error> {
+        let path = self.dir.join(AXES);
+        let made = self.manifest.config.get("axes");
+        match (path.is_file(), made.is_some_and(|axes| !axes.is_null())) {
+            (true, _) => Ok(Some(path)),
+            (false, true) => Err(Error::Missing { path }),
+            (false, false) => Ok(None),
+        }
+    }
+
+    /// The picture's file, where pictures were kept; it may be gone.
     ///
     /// # Panics
     /// If there is no such row.
@@ -360,9 +410,10 @@ impl Dataset {
             if !inside(name) {
                 return Err(format!("`{name}` is not a path inside the folder"));
             }
-            if present.insert(name) && !self.dir.join(name).is_file() {
-                return Err(format!("`{name}` is missing"));
-            }
+        }
+        let latents = &row.latents.file;
+        if present.insert(latents) && !self.dir.join(latents).is_file() {
+            return Err(format!("`{latents}` is missing"));
         }
         let id = caption_id(&row.prompt);
         if row.prompt_id != id {
@@ -392,17 +443,15 @@ pub fn pooled_name(prompt_id: u32) -> String {
 
 /// Reads rows from a file of JSON lines.
 pub(super) fn read_rows(path: &Path) -> Result<Vec<PictureRow>, Error> {
-    fsio::read_to_string(path)?
-        .lines()
-        .enumerate()
-        .map(|(index, line)| {
-            serde_json::from_str(line).map_err(|source| Error::Json {
-                path: path.to_path_buf(),
-                line: index + 1,
-                source,
-            })
-        })
-        .collect()
+    let bad = |line, source| Error::Json {
+        path: path.to_path_buf(),
+        line,
+        source,
+    };
+    let text = fsio::read_to_string(path)?;
+    let values = json::values(&text).map_err(|(line, source)| bad(line, source))?;
+    let row = |(line, value)| serde_json::from_value(value).map_err(|source| bad(line, source));
+    values.into_iter().map(row).collect()
 }
 
 fn inside(name: &str) -> bool {

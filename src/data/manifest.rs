@@ -111,6 +111,10 @@ pub struct DatasetManifest {
     pub versions: BTreeMap<String, String>,
     /// The folder's sizes.
     pub layout: Layout,
+    /// Pictures that share their noise with those that the run's LoRA was trained on, where that is
+    /// known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared_with_training: Option<usize>,
     /// What came out; absent while unfinished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
@@ -128,6 +132,7 @@ impl DatasetManifest {
             config,
             versions,
             layout,
+            shared_with_training: None,
             outcome: None,
         }
     }

@@ -8,21 +8,27 @@
 //! never spans two units. When all parts are there, whoever notices joins them into
 //! `metadata.jsonl`, completes the manifest and removes the parts.
 //!
+//! Whether a unit is done is looked up on the disk, never in the manifest: where files of a finished
+//! data set are missing or damaged, it is unfinished again but for its whole units.
+//!
 //! Writers of one folder hold a shared lock on `.lock`; the one that cleans up or joins needs it
 //! alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::dataset::{self, Embeddings, LATENTS, METADATA, PictureRow, TEXT};
 use super::manifest::{self, DatasetManifest, Layout, Outcome};
+use super::on_disk;
+pub use super::on_disk::latents_name;
+use super::on_disk::{PARTS, part_name};
+use crate::base::slow::Slow;
 use crate::base::{fsio, lock};
 use crate::tensors;
 use crate::tensors::mapped::{TensorFile, TensorWriter};
 
-const PARTS: &str = "parts";
 const IMAGES: &str = "images";
 const LOCK: &str = ".lock";
 
@@ -43,20 +49,27 @@ pub struct DatasetWriter {
     dir: PathBuf,
     manifest: DatasetManifest,
     lock: File,
+    /// Files of a finished data set that are to be made again.
+    damaged: Vec<String>,
+    /// Units that were found whole.
+    whole: BTreeSet<usize>,
 }
 
 impl DatasetWriter {
     /// Starts `dir`, or goes on where an earlier run of the same configuration stopped.
     ///
-    /// A folder begun with another configuration is refused, naming the key that differs.
+    /// A folder begun with another configuration is refused, naming the key that differs. A finished
+    /// one of which files are missing or damaged is unfinished again.
     pub fn open(dir: &Path, manifest: DatasetManifest) -> Result<Self, dataset::Error> {
         // Refused before anything is touched; what counts is the second look, under the lock.
         begun(dir, &manifest)?;
         fsio::create_dir_all(dir)?;
         let path = dir.join(LOCK);
         let lock = lock::open(&path)?;
+        let mut survey = on_disk::Survey::default();
         if lock::take_file(&lock, &path)? {
             remove_partial_files(dir)?;
+            survey = reopen(dir)?;
             lock.unlock().map_err(at(dir))?;
         }
         lock.lock_shared().map_err(at(dir))?;
@@ -75,7 +88,15 @@ impl DatasetWriter {
             dir: dir.to_path_buf(),
             manifest,
             lock,
+            damaged: survey.damaged,
+            whole: survey.whole.into_iter().map(|(unit, _)| unit).collect(),
         })
+    }
+
+    /// Files of a data set that was finished which are missing or damaged and to be made again, by
+    /// their names in the folder.
+    pub fn damaged(&self) -> &[String] {
+        &self.damaged
     }
 
     /// The folder's sizes.
@@ -90,7 +111,7 @@ impl DatasetWriter {
 
     /// Whether the embeddings are written.
     pub fn has_text(&self) -> bool {
-        self.dir.join(TEXT).is_file()
+        on_disk::is_text(&self.dir.join(TEXT), None)
     }
 
     /// Writes the embeddings of all captions, in a fixed order; `embed` gives each when its turn
@@ -132,9 +153,21 @@ impl DatasetWriter {
         })
     }
 
-    /// Whether a unit is done.
+    /// Whether a unit is done, and its files are whole.
     pub fn unit_done(&self, unit: usize) -> bool {
-        self.dir.join(part_name(unit)).is_file() && self.dir.join(latents_name(unit)).is_file()
+        self.whole.contains(&unit) || on_disk::is_done(&self.dir, unit, self.layout())
+    }
+
+    /// Of some units those that are not done.
+    pub fn units_left(&self, units: impl Iterator<Item = usize>) -> Vec<usize> {
+        let units: Vec<usize> = units.collect();
+        let doing = format!("checking the files of {}", self.dir.display());
+        let mut slow = Slow::pieces(doing, units.len() as u64);
+        let left = units.into_iter().filter(|&unit| {
+            slow.add(1);
+            !self.unit_done(unit)
+        });
+        left.collect()
     }
 
     /// Writes one picture; `name` is relative to the folder and stands under `images/`.
@@ -159,18 +192,7 @@ impl DatasetWriter {
         let mut writer = TensorWriter::create(&path, vec![(LATENTS.to_owned(), shape)])?;
         writer.push(LATENTS, latents)?;
         writer.commit()?;
-        let path = self.dir.join(part_name(unit));
-        let mut text = String::new();
-        for row in rows {
-            let line = serde_json::to_string(row).map_err(|source| dataset::Error::Json {
-                path: path.clone(),
-                line: 0,
-                source,
-            })?;
-            text.push_str(&line);
-            text.push('\n');
-        }
-        Ok(fsio::write(path, text)?)
+        write_part(&self.dir, unit, rows)
     }
 
     /// Joins the parts when all are there and nobody else is writing.
@@ -178,7 +200,10 @@ impl DatasetWriter {
         self.lock.unlock().map_err(at(&self.dir))?;
         if self.outcome().is_none() {
             let units = 0..self.layout().units();
-            let left = units.filter(|&unit| !self.unit_done(unit)).count();
+            let there = |name: String| self.dir.join(name).is_file();
+            let left = units
+                .filter(|&unit| !there(part_name(unit)) || !there(latents_name(unit)))
+                .count();
             // Another writer may have joined, and so removed, the parts just now.
             let joined = DatasetManifest::read(&self.dir)?;
             if joined.outcome.is_some() {
@@ -195,11 +220,29 @@ impl DatasetWriter {
         self.manifest = DatasetManifest::read(&self.dir)?;
         let outcome = match self.outcome() {
             Some(outcome) => outcome.clone(),
-            None => self.join()?,
+            None => match self.lost()? {
+                0 => self.join()?,
+                units => return Ok(Finish::UnitsLeft(units)),
+            },
         };
         remove_partial_files(&self.dir)?;
         remove_parts(&self.dir)?;
         Ok(Finish::Complete(outcome))
+    }
+
+    /// The units whose pictures went while others were drawn; they are not done any more.
+    fn lost(&self) -> Result<usize, dataset::Error> {
+        let mut units = 0;
+        for unit in 0..self.layout().units() {
+            let part = self.dir.join(part_name(unit));
+            let rows = dataset::read_rows(&part)?;
+            if let Some(name) = on_disk::lost(&self.dir, &rows).first() {
+                tracing::warn!("{}: gone since it was drawn", self.dir.join(name).display());
+                fsio::remove_if_present(&part)?;
+                units += 1;
+            }
+        }
+        Ok(units)
     }
 
     fn join(&mut self) -> Result<Outcome, dataset::Error> {
@@ -246,6 +289,47 @@ fn begun(dir: &Path, now: &DatasetManifest) -> Result<Option<DatasetManifest>, m
     Ok(Some(found))
 }
 
+/// Makes a finished data set unfinished again if files of it are missing or damaged. Nobody else may
+/// be working on it.
+fn reopen(dir: &Path) -> Result<on_disk::Survey, dataset::Error> {
+    if !dir.join(manifest::FILE).exists() {
+        return Ok(on_disk::Survey::default());
+    }
+    let mut manifest = DatasetManifest::read(dir)?;
+    let Some(outcome) = manifest.outcome.take() else {
+        return Ok(on_disk::Survey::default());
+    };
+    let survey = on_disk::survey(dir, &manifest, &outcome);
+    if survey.damaged.is_empty() {
+        return Ok(survey);
+    }
+    fsio::create_dir_all(dir.join(PARTS))?;
+    for (unit, rows) in &survey.whole {
+        write_part(dir, *unit, rows)?;
+    }
+    if survey.damaged.iter().any(|name| name == TEXT) {
+        fsio::remove_if_present(dir.join(TEXT))?;
+    }
+    manifest.write(dir)?;
+    Ok(survey)
+}
+
+/// Writes the rows of a unit, whose other files are there.
+fn write_part(dir: &Path, unit: usize, rows: &[PictureRow]) -> Result<(), dataset::Error> {
+    let path = dir.join(part_name(unit));
+    let mut text = String::new();
+    for row in rows {
+        let line = serde_json::to_string(row).map_err(|source| dataset::Error::Json {
+            path: path.clone(),
+            line: 0,
+            source,
+        })?;
+        text.push_str(&line);
+        text.push('\n');
+    }
+    Ok(fsio::write(path, text)?)
+}
+
 /// The embeddings' file of a data set being written.
 #[derive(Debug)]
 pub struct TextFile {
@@ -267,15 +351,6 @@ impl TextFile {
             pooled,
         })
     }
-}
-
-/// The latents file of a unit.
-pub fn latents_name(unit: usize) -> String {
-    format!("latents-{unit:05}.safetensors")
-}
-
-fn part_name(unit: usize) -> String {
-    format!("{PARTS}/metadata-{unit:05}.jsonl")
 }
 
 fn at(dir: &Path) -> impl Fn(io::Error) -> fsio::Error {

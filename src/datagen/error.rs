@@ -50,8 +50,10 @@ pub enum Error {
     #[error(transparent)]
     Chain(#[from] crate::judge::chain::Error),
     /// An axis that the chain does not measure as the axes file says.
-    #[error("{misfit}: the chain {}: {}", chain.display(), misfit.problem)]
+    #[error("{}: {misfit}: the chain {}: {}", axes.display(), chain.display(), misfit.problem)]
     Axis {
+        /// The axes file.
+        axes: PathBuf,
         /// The chain's manifest.
         chain: PathBuf,
         /// What the file says that is not so.
@@ -128,16 +130,14 @@ impl From<crate::diffusion::painter::Error> for Error {
 impl Error {
     /// Advice for the person at the keyboard, where there is any.
     pub fn hint(&self) -> Option<&'static str> {
-        use crate::data::{dataset, manifest};
         use crate::lora;
         match self {
             Error::Bundle(error) => error.hint(),
             Error::Runtime(error) => error.hint(),
             Error::Text(crate::diffusion::text::Error::Bundle(error)) => error.hint(),
             Error::Decode(crate::diffusion::decode::Error::Bundle(error)) => error.hint(),
-            Error::Data(dataset::Error::Manifest(manifest::Error::Changed { .. })) => Some(
-                "repeat the options it was begun with to go on with it, or choose another --out",
-            ),
+            // Others come from the disk that is being written to.
+            Error::Data(error @ crate::data::dataset::Error::Manifest(_)) => error.hint(),
             Error::Lora {
                 source: lora::Error::Rank { .. },
                 ..

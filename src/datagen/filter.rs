@@ -46,6 +46,9 @@ impl Filter {
         meanings
             .check(chain.manifest())
             .map_err(|misfit| Error::Axis {
+                axes: axes
+                    .map(|axes| axes.file().to_path_buf())
+                    .unwrap_or_default(),
                 chain: manifest.to_path_buf(),
                 misfit,
             })?;

@@ -9,6 +9,7 @@ use super::setup::{self, Setup};
 use super::worker::{Message, Shared, Worker};
 use super::{Error, Request, Result};
 use crate::base::{Stop, fsio};
+use crate::data::dataset::AXES;
 use crate::data::manifest::Outcome;
 use crate::data::writer;
 use crate::data::writer::DatasetWriter;
@@ -39,6 +40,15 @@ pub enum Event<'a> {
     },
     /// Prompts that stand in the list more than once; they count once.
     Repeated(usize),
+    /// Files of the finished data set that are missing or damaged, and now made again.
+    Damaged(&'a [String]),
+    /// Pictures that share their noise with those that the LoRA was trained on.
+    Shared {
+        /// How many.
+        pictures: usize,
+        /// Pictures of the data set.
+        of: usize,
+    },
     /// A caption is too long for the text encoders and lost its end.
     Truncated(&'a str),
     /// A caption was encoded.
@@ -85,14 +95,20 @@ pub fn run(request: &Request, stop: &Stop, report: &mut dyn FnMut(Event<'_>)) ->
         report(Event::Repeated(setup.repeated));
     }
     refuse_other_folders(&request.out)?;
+    if let Some(pictures) = setup.shared.filter(|&n| n > 0) {
+        let of = setup.plan.len();
+        report(Event::Shared { pictures, of });
+    }
     let writer = DatasetWriter::open(&request.out, setup.manifest.clone())?;
+    let mut damaged = writer.damaged().to_vec();
+    damaged.extend(keep_axes(&setup, &writer, &request.out)?);
+    if !damaged.is_empty() {
+        report(Event::Damaged(&damaged));
+    }
     if let Some(outcome) = writer.outcome() {
         let outcome = outcome.clone();
         writer.finish()?;
         return Ok(Finish::Complete(outcome));
-    }
-    if let Some((_, bytes)) = &setup.axes {
-        fsio::write(request.out.join("axes.toml"), bytes)?;
     }
     let negative = match encode(&setup, &writer, stop, report) {
         Err(Error::Interrupted) => {
@@ -101,6 +117,26 @@ pub fn run(request: &Request, stop: &Stop, report: &mut dyn FnMut(Event<'_>)) ->
         encoded => encoded?,
     };
     draw(&setup, writer, &negative, stop, report)
+}
+
+/// Writes the axes file, unless it is there; gives its name if a finished data set lacked it or a part
+/// of it. One that says something else is somebody's own.
+fn keep_axes(setup: &Setup, writer: &DatasetWriter, out: &Path) -> Result<Option<String>> {
+    let Some((_, bytes)) = &setup.axes else {
+        return Ok(None);
+    };
+    let path = out.join(AXES);
+    let found = std::fs::read(&path).ok();
+    let whole = found.as_ref().is_some_and(|found| found == bytes);
+    let finished = writer.outcome().is_some() || !writer.damaged().is_empty();
+    let own = found
+        .as_ref()
+        .is_some_and(|found| !bytes.starts_with(found));
+    if whole || finished && own {
+        return Ok(None);
+    }
+    fsio::write(&path, bytes)?;
+    Ok(finished.then(|| AXES.to_owned()))
 }
 
 /// Only an empty folder or a data set may become this data set. (A killed first run leaves hidden
@@ -165,10 +201,8 @@ fn encode(
 
 /// The units that this run is to make.
 fn units_todo(setup: &Setup, writer: &DatasetWriter) -> Vec<usize> {
-    (0..writer.layout().units())
-        .filter(|unit| unit % setup.shard.count == setup.shard.index)
-        .filter(|&unit| !writer.unit_done(unit))
-        .collect()
+    let own = |unit: &usize| unit % setup.shard.count == setup.shard.index;
+    writer.units_left((0..writer.layout().units()).filter(own))
 }
 
 /// Lets workers make the units, and joins the data set when all are there.

@@ -12,6 +12,7 @@ use super::{Error, Format, Plan, Request, Result, Shard, Size, UNIT};
 use crate::base::fsio;
 use crate::bundle::{Bundle, Part};
 use crate::data::manifest::{DatasetManifest, Layout};
+use crate::data::noise::Drawn;
 use crate::diffusion::decode::Scaling;
 use crate::diffusion::guidance::{Guidance, GuidanceKind};
 use crate::diffusion::pipeline::Settings;
@@ -27,7 +28,7 @@ use crate::nets::read_config;
 use crate::nets::unet::{UnetConfig, sample_size};
 use crate::nets::vae::VaeConfig;
 use crate::prompts;
-use crate::prompts::Axes;
+use crate::prompts::{Axes, caption_id};
 use crate::runtime;
 use crate::runtime::{Ep, Runtime, SessionOptions};
 
@@ -53,6 +54,8 @@ pub(super) struct Setup {
     pub(super) batch: usize,
     pub(super) shard: Shard,
     pub(super) format: Format,
+    /// Pictures that share their noise with those that the LoRA was trained on, where that is known.
+    pub(super) shared: Option<usize>,
     pub(super) manifest: DatasetManifest,
 }
 
@@ -95,11 +98,15 @@ pub(super) fn prepare(request: &Request) -> Result<Setup> {
         ("popalign".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         ("onnxruntime".to_owned(), runtime.version()),
     ]);
+    let shared = shared(request, &plan)?;
+    let mut manifest = DatasetManifest::new(config, versions, layout(size, &settings, &plan));
+    manifest.shared_with_training = shared;
     Ok(Setup {
         negative: settings.negative(request.negative.as_deref(), &bundle)?,
         session,
         threads: request.session.threads,
-        manifest: DatasetManifest::new(config, versions, layout(size, &settings, &plan)),
+        manifest,
+        shared,
         axes,
         chain,
         repeated: list.repeated,
@@ -276,6 +283,25 @@ fn fit_lora(request: &Request, bundle: &Bundle) -> Result<Option<(Arc<Fitted>, f
         .fit(&info.modules, info.rank as usize)
         .map_err(bad(path))?;
     Ok(Some((Arc::new(fitted), request.lora_scale)))
+}
+
+/// How many of the pictures share their noise with those that the LoRA was trained on; nothing where
+/// there is none, or its folder doesn't say.
+fn shared(request: &Request, plan: &Plan) -> Result<Option<usize>> {
+    let Some(lora) = &request.lora else {
+        return Ok(None);
+    };
+    let folder = match lora.is_dir() {
+        true => lora.as_path(),
+        false => lora.parent().unwrap_or(Path::new("")),
+    };
+    let Some(trained) = Drawn::of_run(folder)? else {
+        return Ok(None);
+    };
+    let pictures = (0..plan.len()).map(|index| plan.picture(index));
+    let shared = pictures
+        .filter(|picture| trained.has(request.seed, caption_id(picture.caption), picture.image_id));
+    Ok(Some(shared.count()))
 }
 
 /// A hash of the factors as they are fed.

@@ -10,7 +10,7 @@ use image::{ExtendedColorType, ImageEncoder, RgbImage};
 use super::filter::{Filter, Judgement};
 use super::setup::Setup;
 use super::{Error, Format, Picture, Result};
-use crate::base::{Stop, fsio};
+use crate::base::{Patience, Stop, fsio};
 use crate::data::dataset::{LatentsRef, PictureRow};
 use crate::data::writer::{DatasetWriter, TextFile, latents_name};
 use crate::diffusion::painter::{Order, Painter};
@@ -108,6 +108,8 @@ impl<'a> Worker<'a> {
     /// Makes units until there are no more.
     pub(super) fn work(&mut self, messages: &Sender<Message>) -> Result<()> {
         while let Some(unit) = self.shared.take() {
+            // A unit is drawn as a whole: left half-way, its pictures would be drawn again.
+            let _hold = self.shared.stop.hold(Patience::Brief);
             let rows = self.unit(unit, messages)?;
             let mut dropped = BTreeMap::new();
             for reason in rows.iter().filter_map(|row| row.dropped.clone()) {

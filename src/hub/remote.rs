@@ -9,7 +9,7 @@ use super::fetch::{Client, What, escaped};
 use super::{Error, Hub, Id, Result, is_path};
 use crate::base::fsio;
 use crate::base::fsio::Resumable;
-use crate::base::{Stop, lock};
+use crate::base::{Stop, lock, slow};
 
 /// What is asked for before the files, in messages.
 const LIST: &str = "the list of files";
@@ -135,7 +135,8 @@ impl Remote {
         if let Some(parent) = lock.parent() {
             fsio::create_dir_all(parent)?;
         }
-        let _lock = lock::wait(&lock)?;
+        let waiting = format!("waiting for another process that fetches {file}");
+        let _lock = slow::call(&waiting, || lock::wait(&lock))?;
         if !blob.exists() {
             fsio::create_dir_all(self.home.join("blobs"))?;
             let mut partial = Resumable::open(self.home.join("blobs"), &head.etag)?;

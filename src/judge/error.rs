@@ -4,6 +4,15 @@ use std::path::PathBuf;
 
 use super::reading::Misfit;
 
+/// An axes file and a chain that don't fit each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Both {
+    /// The axes file.
+    pub axes: PathBuf,
+    /// The chain's manifest.
+    pub chain: PathBuf,
+}
+
 /// Why pictures can't be judged.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -20,20 +29,30 @@ pub enum Error {
     #[error(transparent)]
     Tokenizer(#[from] crate::diffusion::tokenizer::Error),
     /// The chain does not measure an axis.
-    #[error("axis `{axis}`: the chain `{chain}` has no `{output}`; it measures {}", has.join(", "))]
+    #[error(
+        "{}: axis `{axis}`: the chain {} has no `{output}`; it measures {}",
+        both.axes.display(), both.chain.display(), has.join(", ")
+    )]
     Unmeasured {
+        /// The files.
+        both: Box<Both>,
         /// The axis.
         axis: String,
         /// The output that the axes file names.
         output: String,
-        /// The chain.
-        chain: String,
         /// What it does measure.
         has: Vec<String>,
     },
     /// A label of the chain that the axes file gives no meaning.
-    #[error("axis `{axis}`: the chain says `{label}`, which means none of {}", values.join(", "))]
+    #[error(
+        "{}: axis `{axis}`: the chain {} says `{label}` for `{output}`, which means none of {}",
+        both.axes.display(), both.chain.display(), values.join(", ")
+    )]
     Meaningless {
+        /// The files.
+        both: Box<Both>,
+        /// The chain's output.
+        output: String,
         /// The axis.
         axis: String,
         /// The chain's label.
@@ -42,10 +61,10 @@ pub enum Error {
         values: Vec<String>,
     },
     /// The axes file says of the chain what is not so.
-    #[error("{misfit}: the chain `{chain}`: {}", misfit.problem)]
+    #[error("{}: {misfit}: the chain {}: {}", both.axes.display(), both.chain.display(), misfit.problem)]
     Misfit {
-        /// The chain.
-        chain: String,
+        /// The files.
+        both: Box<Both>,
         /// What is not so.
         misfit: Misfit,
     },

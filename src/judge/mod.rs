@@ -7,4 +7,4 @@ mod error;
 pub mod reading;
 pub mod scales;
 
-pub use error::{Error, Result};
+pub use error::{Both, Error, Result};

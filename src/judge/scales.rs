@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::chain::{Attributes, ChainManifest};
-use super::error::{Error, Result};
+use super::error::{Both, Error, Result};
 use super::reading::{Meaning, Silence, Standing};
 use crate::base::fsio;
 use crate::prompts::axes::Axis;
@@ -37,25 +37,33 @@ pub struct Scale {
 /// [`Error::Unmeasured`], [`Error::Meaningless`], [`Error::Misfit`].
 pub fn from_axes(axes: &Axes, chain: &ChainManifest) -> Result<Vec<Scale>> {
     let measured = chain.axes();
+    let both = || {
+        Box::new(Both {
+            axes: axes.file().to_path_buf(),
+            chain: chain.file.clone(),
+        })
+    };
     let scale = |axis: &Axis| {
         let meaning = Meaning::of(axis);
         let labels = measured
             .get(meaning.output())
             .ok_or_else(|| Error::Unmeasured {
+                both: both(),
                 axis: axis.name.clone(),
                 output: meaning.output().to_owned(),
-                chain: chain.name.clone(),
                 has: measured.keys().cloned().collect(),
             })?;
         if let Some(label) = labels.iter().find(|label| meaning.value(label).is_none()) {
             return Err(Error::Meaningless {
+                both: both(),
+                output: meaning.output().to_owned(),
                 axis: axis.name.clone(),
                 label: label.clone(),
                 values: axis.values.clone(),
             });
         }
         meaning.check(chain).map_err(|misfit| Error::Misfit {
-            chain: chain.name.clone(),
+            both: both(),
             misfit,
         })?;
         Ok(Scale::of(meaning, axis.target.clone()))

@@ -123,6 +123,7 @@ pub struct Specific {
 /// Axes and the templates that put them into captions.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Axes {
+    file: PathBuf,
     axes: Vec<Axis>,
     neutral: Template,
     specific: Vec<Template>,
@@ -141,6 +142,11 @@ impl Axes {
             source: Box::new(source),
         })?;
         Checked { path }.file(raw)
+    }
+
+    /// The file, for messages.
+    pub fn file(&self) -> &Path {
+        &self.file
     }
 
     /// The axes, in the order of the file.
@@ -283,6 +289,7 @@ impl Checked<'_> {
             .map(|text| self.template("template.specific", text, &axes))
             .collect::<Result<_, _>>()?;
         let file = Axes {
+            file: self.path.to_path_buf(),
             axes,
             neutral,
             specific,

@@ -4,7 +4,9 @@
 //! panics where a library is absent; here each question is asked first and the answer is an error
 //! with its reason.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use cudarc::driver::CudaContext;
 use ort::ep::{self, ArbitrarilyConfigurableExecutionProvider, ExecutionProvider};
@@ -25,14 +27,27 @@ pub(super) fn register(
         Ep::TensorRt => Ok((with_tensorrt(builder, options, engines)?, Ep::TensorRt)),
         Ep::Auto => match with_cuda(builder.clone(), options) {
             Ok(builder) => {
-                tracing::info!("execution provider: cuda, device {}", options.device);
+                say(format!(
+                    "execution provider: cuda, device {}",
+                    options.device
+                ));
                 Ok((builder, Ep::Cuda))
             }
             Err(error) => {
-                tracing::info!("execution provider: cpu ({error})");
+                say(format!("execution provider: cpu ({error})"));
                 Ok((builder, Ep::Cpu))
             }
         },
+    }
+}
+
+/// Logs what was picked: once, however many sessions ask.
+fn say(picked: String) {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if !said.contains(&picked) {
+        tracing::info!("{picked}");
+        said.insert(picked);
     }
 }
 

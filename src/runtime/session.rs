@@ -13,6 +13,7 @@ use ort::value::{TensorElementType, ValueType};
 use super::feed::OutputNames;
 use super::options::{ComputeStream, SessionOptions};
 use super::{Ep, Error, Feed, Memory, Outputs, Result, Runtime, engine_cache, library, providers};
+use crate::base::slow;
 
 /// An input or output as the graph declares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -318,6 +319,8 @@ fn build(runtime: &Runtime, path: &Path, options: &SessionOptions) -> Result<(Or
             .map_err(|e| refused(&e))?;
     }
     let (mut builder, ep) = providers::register(builder, options, engines.as_deref())?;
-    let session = builder.commit_from_file(path).map_err(|e| refused(&e))?;
+    let loading = format!("loading {}", path.display());
+    let session = slow::call(&loading, || builder.commit_from_file(path));
+    let session = session.map_err(|e| refused(&e))?;
     Ok((session, ep))
 }

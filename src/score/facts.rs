@@ -5,7 +5,6 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::Result;
-use super::gallery::Gallery;
 use super::look::{Look, Looks};
 use super::measure::SIDES;
 use super::population::Population;
@@ -19,11 +18,8 @@ use crate::judge::clip::Clip;
 use crate::judge::scales::Scale;
 
 /// The folders with the hashes of their pictures.
-pub(super) fn inputs(
-    galleries: &[Vec<Gallery>; SIDES],
-    population: &Population,
-    looks: &Looks,
-) -> Sided<Vec<Input>> {
+pub(super) fn inputs(setup: &Setup, population: &Population, looks: &Looks) -> Sided<Vec<Input>> {
+    let galleries = &setup.galleries;
     let mut lists: [Vec<String>; SIDES] =
         [0, 1].map(|side| vec![String::new(); galleries[side].len()]);
     for (shot, Look { sha256, .. }) in population.shots.iter().zip(&looks.shots) {
@@ -32,13 +28,15 @@ pub(super) fn inputs(
     }
     let of = |side: usize| {
         let folders = galleries[side].iter().zip(&lists[side]);
+        let folders = folders.zip(&setup.shared[side]);
         folders
-            .map(|(gallery, list)| Input {
+            .map(|((gallery, list), &shared_with_training)| Input {
                 dir: gallery.dir.display().to_string(),
                 layout: gallery.layout,
                 pictures: gallery.pictures.len(),
                 without_files: gallery.without_files,
                 unlisted: gallery.unlisted.len(),
+                shared_with_training,
                 sha256: fsio::sha256_bytes(list.as_bytes()),
             })
             .collect::<Vec<_>>()

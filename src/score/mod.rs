@@ -18,6 +18,7 @@ pub mod linalg;
 pub mod look;
 pub mod measure;
 pub mod metrics;
+mod overlap;
 mod page;
 pub mod population;
 pub mod reference;

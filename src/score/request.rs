@@ -32,6 +32,8 @@ pub struct Request {
     pub target: Option<PathBuf>,
     /// Metrics by name [default: all that can be computed].
     pub metrics: Option<Vec<String>>,
+    /// The training run's folder, which says what the LoRA was trained on.
+    pub training: Option<PathBuf>,
     /// Resamples for an interval; 0 for none.
     pub bootstrap: u32,
     /// Seed of the resamples.

@@ -47,6 +47,10 @@ pub fn run(request: &Request, stop: &Stop, observe: &mut dyn FnMut(Event<'_>)) -
             .for_each(|note| observe(Event::Note(note)));
     }
     one_sided(&population, observe);
+    setup
+        .notes()
+        .iter()
+        .for_each(|note| observe(Event::Note(note)));
     let (chain, clip) = (&mut networks.chain, networks.clip.as_mut());
     let looks = look(&population, chain, clip, stop, &mut |count| {
         observe(Event::Looked(count));
@@ -98,7 +102,7 @@ fn scores(
     Ok(Scores {
         format: FORMAT,
         config: facts::config(request, setup)?,
-        inputs: facts::inputs(&setup.galleries, evidence.population, evidence.looks),
+        inputs: facts::inputs(setup, evidence.population, evidence.looks),
         versions: BTreeMap::from([
             ("popalign".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
             ("onnxruntime".to_owned(), runtime.version()),

@@ -189,6 +189,10 @@ pub struct Input {
     pub without_files: usize,
     /// Pictures in the folder that no row of its table names.
     pub unlisted: usize,
+    /// Pictures that have seed, caption and number, and so their noise, of one that was trained on;
+    /// absent where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shared_with_training: Option<usize>,
     /// SHA-256 over a line `SHA-256  name` for each picture, in order.
     pub sha256: String,
 }

@@ -7,9 +7,11 @@ use super::choice::{AtHand, Metrics};
 use super::gallery::Gallery;
 use super::measure::SIDES;
 use super::metrics::metric::Need;
+use super::overlap;
 use super::reference::{self, Bank};
 use super::request::Request;
 use crate::bundle::Bundle;
+use crate::data::noise::Drawn;
 use crate::judge::chain::{self, Chain, ChainManifest};
 use crate::judge::clip::Clip;
 use crate::judge::scales;
@@ -28,6 +30,8 @@ pub(super) struct Setup {
     pub(super) metrics: Metrics,
     /// By side.
     pub(super) galleries: [Vec<Gallery>; SIDES],
+    /// How many pictures of each share their noise with those that were trained on, where that is known.
+    pub(super) shared: [Vec<Option<usize>>; SIDES],
 }
 
 /// What looks at pictures.
@@ -72,6 +76,13 @@ impl Setup {
         };
         let [scored, against] =
             [&request.dirs, &request.against].map(|dirs| open(dirs, axes.as_ref()));
+        let galleries = [scored?, against?];
+        let trained = request.training.as_deref().map(Drawn::of_run);
+        let trained = trained.transpose()?.flatten();
+        let shared = |galleries: &[Gallery]| -> Result<Vec<_>> {
+            let of = |gallery| overlap::of(gallery, trained.as_ref());
+            galleries.iter().map(of).collect()
+        };
         Ok(Self {
             bundle,
             chain_path,
@@ -79,8 +90,19 @@ impl Setup {
             axes_path,
             bank_path: bank_path.filter(|_| metrics.need(Need::Bank)),
             metrics,
-            galleries: [scored?, against?],
+            shared: [shared(&galleries[0])?, shared(&galleries[1])?],
+            galleries,
         })
+    }
+
+    /// What the user should know of the folders.
+    pub(super) fn notes(&self) -> Vec<String> {
+        let galleries = self.galleries.iter().flatten();
+        let shared = self.shared.iter().flatten();
+        let notes = galleries.zip(shared);
+        notes
+            .filter_map(|(gallery, shared)| overlap::note(gallery, *shared))
+            .collect()
     }
 
     /// Opens the networks that the metrics need.

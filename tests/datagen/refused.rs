@@ -239,12 +239,32 @@ fn adapters_that_do_not_fit() {
         &options,
         &["`down_blocks.7.attn1.to_q`", "takes LoRA on"],
     );
+    text_encoder(&file);
+    refused(
+        &world,
+        &options,
+        &[
+            "lora.safetensors",
+            "hint: pa-export --lora FILE --merge adds it to the model's weights",
+        ],
+    );
     write(&|a| a.modules.get_mut(&first).unwrap().a.truncate(4));
     refused(&world, &options, &["lora.safetensors", &first]);
     fs::write(&file, "not tensors").unwrap();
     refused(&world, &options, &["cannot use --lora", "lora.safetensors"]);
     fs::remove_file(&file).unwrap();
     refused(&world, &options, &["lora.safetensors"]);
+}
+
+/// An adapter that changes a text encoder too.
+fn text_encoder(file: &Path) {
+    use popalign::tensors::{NewTensor, write_safetensors};
+    let module = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj";
+    let tensors = ["A", "B"].map(|side| {
+        let shape = if side == "A" { [1, 8] } else { [8, 1] };
+        NewTensor::f32(format!("{module}.lora_{side}.weight"), &shape, &[0.5; 8])
+    });
+    write_safetensors(file, &tensors, &std::collections::BTreeMap::new()).unwrap();
 }
 
 #[test]
@@ -265,7 +285,7 @@ fn chains_that_do_not_fit() {
         &world,
         &options,
         &[
-            "axis.age.classifier.output",
+            &format!("{axes}: axis.age.classifier.output: the chain {name}: "),
             "measures no `age`",
             "gender, skin, years",
         ],

@@ -74,6 +74,8 @@ fn files_missing_from_the_bundle_or_cut_short() {
         "unet_grad/diffusion_pytorch_model.safetensors",
         "vae_decoder/config.json",
         "scheduler/scheduler_config.json",
+        "unet/zeros.bin",
+        "unet_grad/zeros.bin",
     ] {
         let out = world.exported(&[]);
         fs::remove_file(out.join(file)).unwrap();
@@ -84,6 +86,13 @@ fn files_missing_from_the_bundle_or_cut_short() {
         );
         assert!(error.to_string().contains("is missing"), "{error}");
     }
+    let out = world.exported(&[]);
+    fs::write(out.join("vae_decoder/config.json"), "").unwrap();
+    let error = refused(&out).to_string();
+    assert!(
+        error.contains("vae_decoder/config.json is empty"),
+        "{error}"
+    );
     let out = world.exported(&[]);
     fs::write(out.join("unet/model.onnx"), "short").unwrap();
     assert!(

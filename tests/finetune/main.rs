@@ -4,6 +4,7 @@
 
 mod half;
 mod left_out;
+mod missing;
 mod mixed;
 #[path = "../process/mod.rs"]
 mod process;

@@ -165,7 +165,7 @@ fn an_interrupted_run_writes_nothing() {
     let pid = run.id().to_string();
     let sent = Command::new("kill").args(["-INT", &pid]).status().unwrap();
     assert!(sent.success());
-    assert!(lines.any(|line| line.unwrap().contains("nothing was written")));
+    assert!(lines.any(|line| line.unwrap().contains("nothing is left half-written")));
     assert_eq!(run.wait().unwrap().code(), Some(130));
     assert!(!out.exists());
 }
@@ -182,6 +182,7 @@ fn a_token_that_was_asked_ends_the_run() {
         chain: None,
         target: None,
         metrics: None,
+        training: None,
         bootstrap: 0,
         seed: 0,
         session: SessionOptions::new(Ep::Cpu, 0, 2),
@@ -219,10 +220,12 @@ fn files_that_say_what_cannot_be() {
         "[template]\nneutral = \"{prompt}\"\nspecific = \"{race} {prompt}\"\n\
          [[axis]]\nname = \"race\"\nvalues = [\"a\", \"b\"]\n",
     );
-    assert!(
-        axes.contains("the chain `demo` has no `race`; it measures age, gender, skin"),
-        "{axes}"
+    let chain = bundle().join("chain.toml");
+    let [file, chain] = [&file, &chain].map(|path| path.display().to_string());
+    let expected = format!(
+        "{file}: axis `race`: the chain {chain} has no `race`; it measures age, gender, skin"
     );
+    assert!(axes.contains(&expected), "{axes}");
     assert!(
         axes.contains("hint: an axis of the axes file says"),
         "{axes}"

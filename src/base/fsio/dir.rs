@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::folder::{PARTIAL, parent, sync_dir};
+use super::pending::Pending;
 use super::{Result, at};
 
 /// A folder being written: nothing appears under its name until [`AtomicDir::commit`].
@@ -16,6 +17,7 @@ use super::{Result, at};
 pub struct AtomicDir {
     path: PathBuf,
     temp: TempDir,
+    pending: Pending,
 }
 
 impl AtomicDir {
@@ -29,10 +31,13 @@ impl AtomicDir {
             use std::os::unix::fs::PermissionsExt;
             builder.permissions(fs::Permissions::from_mode(0o777));
         }
-        let temp = builder
-            .tempdir_in(parent(&path))
-            .map_err(at("write", &path))?;
-        Ok(Self { path, temp })
+        let (temp, pending) =
+            Pending::new(|| builder.tempdir_in(parent(&path))).map_err(at("write", &path))?;
+        Ok(Self {
+            path,
+            temp,
+            pending,
+        })
     }
 
     /// Where to write its files meanwhile.
@@ -43,7 +48,12 @@ impl AtomicDir {
     /// Puts the folder under its name. A folder that has the name is exchanged for it in one step
     /// where the system can, and then removed.
     pub fn commit(self) -> Result<()> {
-        let Self { path, temp } = self;
+        // What is exchanged for it is removed under the same name: that stays listed to the end.
+        let Self {
+            path,
+            temp,
+            pending: _pending,
+        } = self;
         sync_dir(temp.path())?;
         if !path.exists() {
             fs::rename(temp.path(), &path).map_err(at("write", &path))?;

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
 use super::folder::{PARTIAL, parent, sync_dir};
+use super::pending::Pending;
 use super::{Result, at};
+use crate::base::slow::Slow;
 
 /// A file being written: nothing appears under its name until [`AtomicFile::commit`].
 ///
@@ -16,12 +18,20 @@ use super::{Result, at};
 pub struct AtomicFile {
     path: PathBuf,
     temp: BufWriter<NamedTempFile>,
+    slow: Slow,
+    pending: Pending,
 }
 
 impl AtomicFile {
     /// Starts writing `path`. Its folder must exist.
     pub fn create(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
+        let slow = Slow::bytes("writing", &path, None);
+        Self::saying(path, slow)
+    }
+
+    /// The same; where it takes long, `slow` says what is done.
+    pub(super) fn saying(path: PathBuf, slow: Slow) -> Result<Self> {
         let mut builder = tempfile::Builder::new();
         builder.prefix(PARTIAL);
         // A temporary file is private by default; what replaces a file should be as readable as
@@ -31,31 +41,40 @@ impl AtomicFile {
             use std::os::unix::fs::PermissionsExt;
             builder.permissions(fs::Permissions::from_mode(0o666));
         }
-        let temp = builder
-            .tempfile_in(parent(&path))
-            .map_err(at("write", &path))?;
+        let (temp, pending) =
+            Pending::new(|| builder.tempfile_in(parent(&path))).map_err(at("write", &path))?;
         Ok(Self {
             path,
             temp: BufWriter::with_capacity(1 << 20, temp),
+            slow,
+            pending,
         })
     }
 
     /// Flushes to the disk and puts the file under its name.
     pub fn commit(self) -> Result<()> {
-        let Self { path, temp } = self;
+        let Self {
+            path,
+            temp,
+            pending,
+            ..
+        } = self;
         let temp = temp
             .into_inner()
             .map_err(|e| at("write", &path)(e.into_error()))?;
         temp.as_file().sync_all().map_err(at("write", &path))?;
         temp.persist(&path)
             .map_err(|e| at("write", &path)(e.error))?;
+        drop(pending);
         sync_dir(parent(&path))
     }
 }
 
 impl Write for AtomicFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.temp.write(bytes)
+        let written = self.temp.write(bytes)?;
+        self.slow.add(written as u64);
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -11,6 +11,7 @@ mod folder;
 mod hash;
 mod journal;
 mod link;
+mod pending;
 mod resumable;
 
 pub use dir::AtomicDir;
@@ -21,6 +22,7 @@ pub use folder::{PARTIAL, create_dir_all, remove_if_present, remove_partial};
 pub use hash::{hex, sha256, sha256_bytes};
 pub use journal::Journal;
 pub use link::{Linked, link_or_copy, symlink};
+pub(crate) use pending::abandon;
 pub use resumable::Resumable;
 
 #[cfg(test)]

@@ -22,6 +22,9 @@ const LARGEST_CROP: f64 = 16.0;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChainManifest {
+    /// The manifest's file, for messages.
+    #[serde(skip)]
+    pub file: PathBuf,
     /// Short name, as in `--chain faces`.
     pub name: String,
     /// One sentence for the report: what decides here, and how far to trust it.
@@ -239,10 +242,11 @@ impl ChainManifest {
     /// The file can't be read, isn't TOML, or says something that can't be.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let text = fsio::read_to_string(path)?;
-        let manifest: Self = toml::from_str(&text).map_err(|source| Error::Toml {
+        let mut manifest: Self = toml::from_str(&text).map_err(|source| Error::Toml {
             path: path.to_path_buf(),
             source: Box::new(source),
         })?;
+        manifest.file = path.to_path_buf();
         manifest.check().map_err(|reason| Error::Manifest {
             path: path.to_path_buf(),
             reason,

@@ -94,7 +94,10 @@ impl Context<'_> {
                     @for &(side, name) in self.sides() {
                         @for input in self.scores.inputs.side(side).into_iter().flatten() {
                             dt { (name) } dd { (input.dir) ": " (count(input.pictures, "picture"))
-                                ", " (input.sha256) }
+                                ", " (input.sha256)
+                                @if let Some(shared) = input.shared_with_training.filter(|&n| n > 0) {
+                                    "; " (shared) " have the noise of pictures that were trained on"
+                                } }
                         }
                     }
                     @for (program, version) in &self.scores.versions {

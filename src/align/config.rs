@@ -48,9 +48,11 @@ impl Optimizer {
 
 /// What `--lora` can be.
 pub const RANKS: Values<usize> = Values::within("a rank", 1, MOST_RANK);
-/// What `--batch` and `--micro-batch` can be: a step's latents and noise are held at once, and four
-/// times Diffusion-DPO's 2048 is more than any recipe takes.
-pub const BATCHES: Values<usize> = Values::within("a number of pictures", 1, 8192);
+/// What `--batch` can be: a step's latents and noise are held at once, and twice Diffusion-DPO's 2048
+/// is more than any recipe takes.
+pub const BATCHES: Values<usize> = Values::within("a number of pairs", 1, 4096);
+/// What `--micro-batch` can be: the pictures of such a batch.
+pub const MICRO_BATCHES: Values<usize> = Values::within("a number of pictures", 1, 8192);
 /// Most pairs that a run can draw: all are listed in memory and in `pairs.jsonl`.
 const MOST_PAIRS: usize = 1 << 24;
 /// What `--lr` and `--weight-decay` can be.
@@ -93,7 +95,7 @@ pub struct Config {
     pub steps: u32,
     /// Passes over the list of pairs, where the steps were said so.
     pub epochs: Option<u32>,
-    /// Pictures in a global batch: as many winners as losers, so even.
+    /// Pairs in a global batch: as many winners as losers.
     pub batch: usize,
     /// Pairs of a set: pictures of each side of a draw.
     pub set_size: usize,
@@ -125,8 +127,9 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// The paper's recipe, with a learning rate for LoRA: its 5e-7 is for all of SDXL's weights.
-    /// 1e-5 is what diffusers' Diffusion-DPO example trains an SDXL LoRA with.
+    /// The paper's recipe (its batch of 8 pairs is 2 on each of 4 GPUs), with a learning rate for LoRA: its
+    /// 5e-7 is for all of SDXL's weights. 1e-5 is what diffusers' Diffusion-DPO example trains an SDXL
+    /// LoRA of rank 8 with.
     fn default() -> Self {
         Self {
             loss: LossKind::default(),
@@ -193,23 +196,16 @@ impl Config {
     }
 
     /// What options must be beside others.
-    fn beside(&self) -> [Rule; 3] {
-        let (batch, sets) = (self.batch, 2 * self.together());
-        let drawn = self.pairs_per_step().saturating_mul(self.steps as usize);
+    fn beside(&self) -> [Rule; 2] {
+        let drawn = self.batch.saturating_mul(self.steps as usize);
         [
             Rule::beside(
                 "batch",
-                batch,
-                batch > 0 && batch.is_multiple_of(2),
-                "an even number of pictures: as many winners as losers",
-            ),
-            Rule::beside(
-                "batch",
-                batch,
-                batch.is_multiple_of(sets),
+                self.batch,
+                self.batch.is_multiple_of(self.together()),
                 format!(
-                    "whole sets with --loss {}: a multiple of twice --set-size",
-                    self.loss.name
+                    "whole sets with --loss {}: a multiple of --set-size, {}",
+                    self.loss.name, self.set_size
                 ),
             ),
             Rule::beside(
@@ -221,15 +217,15 @@ impl Config {
         ]
     }
 
-    /// Pairs of a step.
-    pub fn pairs_per_step(&self) -> usize {
-        self.batch / 2
+    /// Pictures of a step's pairs.
+    pub fn paired_pictures(&self) -> usize {
+        2 * self.batch
     }
 
     /// Preserved pictures of a step: a quarter of its pairs' pictures, where a loss takes some.
     pub fn preserved_per_step(&self) -> usize {
         match self.losses().any(|loss| loss.takes == Takes::Preserved) {
-            true => self.pairs_per_step().div_ceil(2),
+            true => self.batch.div_ceil(2),
             false => 0,
         }
     }
@@ -272,10 +268,10 @@ impl Config {
 
     /// What a step of so many samples, pairs first, minimises: a term of each loss of the run.
     pub fn terms(&self, samples: usize) -> Vec<Term> {
-        let parameters = self.parameters();
+        let (parameters, paired) = (self.parameters(), self.paired_pictures());
         let term = |loss: &Loss| match loss.takes {
-            Takes::Preserved => loss.term(&parameters, self.batch..samples),
-            Takes::Pairs | Takes::Sets => loss.term(&parameters, 0..self.batch),
+            Takes::Preserved => loss.term(&parameters, paired..samples),
+            Takes::Pairs | Takes::Sets => loss.term(&parameters, 0..paired),
         };
         self.losses().map(term).collect()
     }
@@ -321,15 +317,16 @@ mod tests {
     #[test]
     fn defaults_pass_and_nonsense_names_its_option() {
         Config::default().check().unwrap();
+        assert_eq!(Config::default().paired_pictures(), 16, "8 pairs");
         let with = |change: fn(&mut Config)| {
             let mut config = Config::default();
             change(&mut config);
             config.check().unwrap_err().to_string()
         };
-        assert!(with(|c| c.batch = 7).starts_with("--batch 7: expected an even"));
+        assert!(with(|c| c.batch = 0).starts_with("--batch 0: expected a number of pairs from 1"));
         assert!(with(|c| c.batch = usize::MAX).starts_with("--batch 18446744073709551615"));
         assert!(with(|c| c.rank = 1025).starts_with("--lora 1025: expected a rank from 1 to 1024"));
-        assert!(with(|c| (c.steps, c.batch) = (1 << 23, 8)).contains("up to 16777216 pairs"));
+        assert!(with(|c| (c.steps, c.batch) = (1 << 22, 8)).contains("up to 16777216 pairs"));
         assert!(with(|c| c.beta = f64::NAN).starts_with("--beta NaN"));
         assert!(with(|c| c.alpha = 1.5).starts_with("--alpha 1.5"));
         assert!(with(|c| c.ema = Some(1.0)).starts_with("--ema 1"));

@@ -77,6 +77,15 @@ pub enum Error {
         /// The folder.
         dir: PathBuf,
     },
+    /// The output folder holds a run whose batch was counted in pictures.
+    #[error(
+        "{} already holds a run of an earlier pa-finetune, whose --batch counted pictures, not pairs",
+        dir.display()
+    )]
+    InPictures {
+        /// The folder.
+        dir: PathBuf,
+    },
     /// The output folder holds something that is not to be written over.
     #[error("{} already holds {problem}", dir.display())]
     Foreign {
@@ -179,6 +188,9 @@ impl Error {
         match self {
             Error::Exists { .. } => Some("add --resume to go on with it, or choose another --out"),
             Error::Foreign { .. } => Some("choose another --out"),
+            Error::InPictures { .. } => Some(
+                "it can't be gone on with: choose another --out, and give half the --batch for the same run",
+            ),
             Error::Changed { .. } => {
                 Some("repeat the options it was begun with, or choose another --out")
             }

@@ -41,7 +41,10 @@ const KOHYA: &str = "kohya_lora_weights.safetensors";
 const PAIRS: &str = "pairs.jsonl";
 const MANIFEST: &str = "manifest.json";
 const LOCK: &str = ".lock";
-const FORMAT: &str = "popalign-finetune-1";
+const FORMAT: &str = "popalign-finetune-2";
+/// The format of runs whose `batch` counts pictures, of which nothing can be gone on with: their
+/// configuration lacks what today's says.
+const IN_PICTURES: &str = "popalign-finetune-1";
 /// The bundle's file with the noise schedule.
 pub(super) const SCHEDULER: &str = "scheduler/scheduler_config.json";
 
@@ -129,7 +132,7 @@ impl Output {
     /// Takes the folder, which holds nothing yet or a run that may be gone on with.
     ///
     /// # Errors
-    /// [`Error::Exists`], [`Error::Foreign`], [`Error::Changed`], [`Error::Locked`].
+    /// [`Error::Exists`], [`Error::InPictures`], [`Error::Foreign`], [`Error::Changed`], [`Error::Locked`].
     pub(super) fn open(dir: &Path, manifest: RunManifest, resume: bool) -> Result<Self> {
         // Refused before anything is touched; what counts is the second look, under the lock.
         let look = || -> Result<Option<RunManifest>> {
@@ -244,6 +247,11 @@ fn begun(dir: &Path, resume: bool) -> Result<Option<RunManifest>> {
         .and_then(|value| Some(value.get("format")?.as_str()?.to_owned()));
     match format.as_deref() {
         Some(FORMAT) => {}
+        Some(IN_PICTURES) => {
+            return Err(Error::InPictures {
+                dir: dir.to_path_buf(),
+            });
+        }
         Some(other) => return Err(foreign(&format!("a manifest.json of format {other}"))),
         None => return Err(foreign("a manifest.json of something else")),
     }

@@ -34,16 +34,16 @@ pub(super) fn cuda(runtime: &Runtime, options: &SessionOptions) -> Result<Option
     }
 }
 
-/// Samples the network takes at once: by default a rank's share of the batch.
+/// Pictures the network takes at once: by default a rank's share of the batch's.
 pub(super) fn micro_batch(request: &Request, ranks: &dyn Ranks) -> Result<usize> {
-    let (batch, ranks) = (request.config.batch, ranks.size());
+    let (pictures, ranks) = (request.config.paired_pictures(), ranks.size());
     let environment = &request.environment;
-    let size = environment.micro_batch.unwrap_or(batch.div_ceil(ranks));
-    if batch.div_ceil(size) < ranks {
+    let size = environment.micro_batch.unwrap_or(pictures.div_ceil(ranks));
+    if pictures.div_ceil(size) < ranks {
         return Err(Error::Option {
             option: "micro-batch",
             value: size.to_string(),
-            problem: format!("a batch of {batch} in such parts is too few for {ranks} ranks"),
+            problem: format!("{pictures} pictures in such parts are too few for {ranks} ranks"),
         });
     }
     Ok(size)
@@ -107,7 +107,7 @@ fn find_pairs(
             };
             let config = &request.config;
             let count = match config.epochs {
-                None => config.steps as usize * config.pairs_per_step(),
+                None => config.steps as usize * config.batch,
                 Some(_) => winners(dataset),
             };
             let (seed, sets) = (config.pair_seed, config.sets());
@@ -136,7 +136,7 @@ fn with_steps(request: &Request, pairs: &Pairs) -> Result<Request> {
     let mut request = request.clone();
     if let Some(epochs) = request.config.epochs {
         let visits = epochs as usize * pairs.list.len();
-        let steps = visits.div_ceil(request.config.pairs_per_step());
+        let steps = visits.div_ceil(request.config.batch);
         request.config.steps = u32::try_from(steps).unwrap_or(u32::MAX);
         request.config.check()?;
     }

@@ -78,6 +78,6 @@ fn metadata(config: &Config, report: &Report) -> BTreeMap<String, String> {
     let mut metadata: BTreeMap<String, String> =
         all.into_iter().map(|(k, v)| (k, text(v))).collect();
     metadata.insert("step".to_owned(), report.step.to_string());
-    metadata.insert("format".to_owned(), "popalign-trace-1".to_owned());
+    metadata.insert("format".to_owned(), "popalign-trace-2".to_owned());
     metadata
 }

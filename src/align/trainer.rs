@@ -229,7 +229,7 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
     /// What the next step trains on: pairs, then preserved pictures.
     fn samples(&self) -> Vec<Sample> {
         let (seed, config) = (self.config.seed, &self.config);
-        let mut samples = self.source.step(seed, self.done, config.pairs_per_step());
+        let mut samples = self.source.step(seed, self.done, config.batch);
         let count = config.preserved_per_step();
         samples.extend(self.source.preserve(seed, self.done, count));
         samples

@@ -80,14 +80,16 @@ struct Args {
     /// else a list drawn once, with no fewer pairs than there are pictures to win
     #[arg(long, value_name = "E", conflicts_with = "steps", value_parser = config::EPOCHS)]
     epochs: Option<u32>,
-    /// Pictures of an update, winners and losers together: an even number
+    /// Pairs of an update, each a winner and a loser: 8 pairs are 16 pictures. With --loss set a multiple
+    /// of --set-size
     #[arg(long, value_name = "N", default_value_t = Config::default().batch, value_parser = config::BATCHES)]
     batch: usize,
     /// Pictures of each side of a draw, winners and losers
     #[arg(long, value_name = "N", default_value_t = Config::default().set_size, value_parser = config::SET_SIZES)]
     set_size: usize,
-    /// Pictures the network takes at once [default: the batch]; the loss is that of the whole batch
-    #[arg(long, value_name = "N", value_parser = config::BATCHES)]
+    /// Pictures (not pairs) the network takes at once, which is what memory is taken for [default: all of the
+    /// batch, twice --batch]; the loss is that of the whole batch
+    #[arg(long, value_name = "N", value_parser = config::MICRO_BATCHES)]
     micro_batch: Option<usize>,
     /// Memory for gradients that wait for the errors of the whole batch, in MiB [default: as much as
     /// it takes]; the network runs twice for micro-batches whose gradients don't fit

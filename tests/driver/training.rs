@@ -19,7 +19,7 @@ const STEPS: u32 = 3;
 fn config() -> Config {
     Config {
         rank: 2,
-        batch: 6,
+        batch: 3,
         lr: 1e-3,
         warmup: 0,
         steps: STEPS,

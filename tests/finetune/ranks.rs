@@ -11,7 +11,8 @@ use crate::threads::{self, Thread, threads};
 use crate::world::World;
 
 const STEPS: u32 = 4;
-const BATCH: usize = 8;
+/// Pairs of a step.
+const BATCH: usize = 4;
 
 fn config() -> Config {
     Config {
@@ -47,7 +48,7 @@ fn shared(world: &World, micro_batch: usize, size: usize) -> Vec<Snapshot> {
     })
 }
 
-/// The batch of 8 and its 2 preserved pictures: 2, 3 and 4 ranks get unequal numbers of parts.
+/// The 8 pictures of a batch and its 2 preserved ones: 2, 3 and 4 ranks get unequal numbers of parts.
 #[test]
 fn any_number_of_ranks_gives_one_process_bits() {
     let world = World::new();
@@ -108,7 +109,7 @@ fn mpirun_gives_one_process_files() {
         "--steps",
         "6",
         "--batch",
-        "8",
+        "4",
         "--micro-batch",
         "2",
         "--save-every",

@@ -18,7 +18,7 @@ const OPTIONS: [&str; 12] = [
     "--save-every",
     "5",
     "--batch",
-    "4",
+    "2",
     "--warmup",
     "4",
     "--lr",
@@ -179,7 +179,7 @@ fn a_run_may_be_made_longer_and_is_then_the_longer_run() {
         "--save-every",
         "5",
         "--batch",
-        "4",
+        "2",
         "--lr",
         "1e-2",
         "--warmup",
@@ -208,7 +208,7 @@ fn a_run_may_be_made_longer_and_is_then_the_longer_run() {
 #[test]
 fn epochs_are_passes_in_other_orders_and_may_be_added() {
     let world = World::new();
-    let base = ["--batch", "4", "--lr", "1e-2", "--warmup", "1"];
+    let base = ["--batch", "2", "--lr", "1e-2", "--warmup", "1"];
     world.trained(&[&base[..], &["--steps", "2"]].concat());
     let drawn = fs::read_to_string(world.out().join("pairs.jsonl")).unwrap();
     let path = world.dir().join("seven.jsonl");
@@ -294,7 +294,7 @@ fn a_damaged_checkpoint_is_passed_over_with_a_word() {
 pub(crate) fn lora(world: &World, name: &str, more: &[&str]) -> Vec<f32> {
     let out = world.dir().join(name);
     let base = [
-        "--steps", "6", "--batch", "8", "--lr", "1e-2", "--warmup", "2",
+        "--steps", "6", "--batch", "4", "--lr", "1e-2", "--warmup", "2",
     ];
     let options = [&base[..], more].concat();
     succeeded(&world.command_into(&out, &options).output().unwrap());

@@ -27,11 +27,11 @@ const DERIVED: f64 = 1e-4;
 /// by its size, so elements with next to none move by rounding.
 const UPDATE: f64 = 1e-3;
 
-/// The runs that are frozen: their pictures per step, what they minimise, and other options to go with it.
+/// The runs that are frozen: their pairs per step, what they minimise, and other options to go with it.
 const RUNS: [(&str, &str, &[&str]); 5] = [
     (
         "popalign",
-        "6",
+        "3",
         &[
             "--loss",
             "popalign",
@@ -45,7 +45,7 @@ const RUNS: [(&str, &str, &[&str]); 5] = [
     ),
     (
         "preserve",
-        "6",
+        "3",
         &[
             "--loss",
             "popalign",
@@ -59,7 +59,7 @@ const RUNS: [(&str, &str, &[&str]); 5] = [
     ),
     (
         "dpo",
-        "6",
+        "3",
         &[
             "--loss",
             "dpo",
@@ -73,7 +73,7 @@ const RUNS: [(&str, &str, &[&str]); 5] = [
     ),
     (
         "sft",
-        "6",
+        "3",
         &[
             "--loss",
             "sft",
@@ -87,7 +87,7 @@ const RUNS: [(&str, &str, &[&str]); 5] = [
     ),
     (
         "set",
-        "12",
+        "6",
         &[
             "--loss",
             "set",

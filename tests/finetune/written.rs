@@ -12,7 +12,7 @@ use crate::process::stderr;
 use crate::world::{World, files, log, tensors};
 
 const OPTIONS: [&str; 8] = [
-    "--steps", "4", "--batch", "4", "--warmup", "1", "--lr", "1e-2",
+    "--steps", "4", "--batch", "2", "--warmup", "1", "--lr", "1e-2",
 ];
 
 fn json(path: &Path) -> Value {
@@ -61,7 +61,7 @@ fn the_folder_holds_what_the_manifest_says() {
     );
 
     let manifest = json(&world.out().join("manifest.json"));
-    assert_eq!(manifest["format"], "popalign-finetune-1");
+    assert_eq!(manifest["format"], "popalign-finetune-2");
     let config = &manifest["config"];
     for (key, value) in [
         ("loss", json!("popalign")),
@@ -72,7 +72,7 @@ fn the_folder_holds_what_the_manifest_says() {
         ("schedule", json!("constant_with_warmup")),
         ("warmup", json!(1)),
         ("steps", json!(4)),
-        ("batch", json!(4)),
+        ("batch", json!(2)),
         ("grad_clip", json!(1.0)),
         ("adam_beta2", json!(0.999)),
         ("weight_decay", json!(0.01)),

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::losses::{self, Loss, LossKind, Parameters, Takes};
+use super::losses::{self, Loss, LossKind, Parameters, Takes, min_snr};
 use super::rules::{self, Rule};
 use super::schedule::LrSchedule;
 use super::timesteps::Timesteps;
@@ -13,6 +13,7 @@ use super::{Error, Result};
 use crate::base::Values;
 use crate::data::pairs::{SET_SIZE, Sets};
 use crate::device::{AdamW, Layout, Moments, Term};
+use crate::family::Prediction;
 use crate::lora::MOST_RANK;
 use crate::random::STEP_LIMIT;
 
@@ -67,6 +68,10 @@ pub const SET_SIZES: Values<usize> = Values::within("a number of pictures", 1, 4
 pub const NORMS: Values<f64> = Values::from("a norm", 0.0);
 /// What `--adam-beta1`, `--adam-beta2` and `--ema` can be.
 pub const DECAYS: Values<f64> = Values::below("a number", 0.0, 1.0);
+/// What `--caption-dropout` can be.
+pub const DROPOUTS: Values<f64> = Values::within("a share", 0.0, 1.0);
+/// What `--lora-alpha` can be.
+pub const LORA_ALPHAS: Values<f64> = Values::within("a number", 1e-6, 1e6);
 /// What `--adam-eps` can be.
 pub const EPSILONS: Values<f64> = Values::above("a number", 0.0);
 
@@ -81,8 +86,14 @@ pub struct Config {
     pub alpha: f64,
     /// Weight of preserving pictures under their own captions; 0 for none.
     pub preserve: f64,
+    /// γ of min-SNR weighting, for a loss that takes it.
+    pub snr_gamma: Option<f64>,
+    /// Share of pairs that are trained without their caption.
+    pub caption_dropout: f64,
     /// Rank of the LoRA.
     pub rank: usize,
+    /// What the LoRA's product is multiplied with, times the rank; none for the rank itself.
+    pub lora_alpha: Option<f64>,
     /// How A starts.
     pub init: LoraInit,
     /// Learning rate.
@@ -136,7 +147,10 @@ impl Default for Config {
             beta: losses::BETA,
             alpha: losses::popalign::ALPHA,
             preserve: losses::preserve::WEIGHT,
+            snr_gamma: None,
+            caption_dropout: 0.0,
             rank: 8,
+            lora_alpha: None,
             init: LoraInit::Gaussian,
             lr: 1e-5,
             schedule: LrSchedule::ConstantWithWarmup,
@@ -178,10 +192,12 @@ impl Config {
     }
 
     /// What single options must be.
-    fn alone(&self) -> [Rule; 12] {
+    fn alone(&self) -> [Rule; 14] {
         [
             Rule::values("batch", self.batch, BATCHES),
             Rule::values("lora", self.rank, RANKS),
+            Rule::values("lora-alpha", self.alpha_of_lora(), LORA_ALPHAS),
+            Rule::values("caption-dropout", self.caption_dropout, DROPOUTS),
             Rule::values("lr", self.lr, RATES),
             Rule::values("steps", self.steps, STEPS),
             Rule::values("epochs", self.epochs.unwrap_or(1), EPOCHS),
@@ -196,7 +212,7 @@ impl Config {
     }
 
     /// What options must be beside others.
-    fn beside(&self) -> [Rule; 2] {
+    fn beside(&self) -> [Rule; 3] {
         let drawn = self.batch.saturating_mul(self.steps as usize);
         [
             Rule::beside(
@@ -206,6 +222,15 @@ impl Config {
                 format!(
                     "whole sets with --loss {}: a multiple of --set-size, {}",
                     self.loss.name, self.set_size
+                ),
+            ),
+            Rule::beside(
+                "snr-gamma",
+                self.snr_gamma.unwrap_or_default(),
+                self.snr_gamma.is_none() || self.loss.by_snr,
+                format!(
+                    "--loss sft beside it: --loss {} compares errors of one time step",
+                    self.loss.name
                 ),
             ),
             Rule::beside(
@@ -253,7 +278,20 @@ impl Config {
             alpha: self.alpha,
             preserve: self.preserve,
             set_size: self.set_size,
+            snr_gamma: self.snr_gamma,
         }
+    }
+
+    /// The LoRA's alpha: its product counts alpha / rank.
+    pub fn alpha_of_lora(&self) -> f64 {
+        self.lora_alpha.unwrap_or(self.rank as f64)
+    }
+
+    /// The weight of the pairs' terms at a time step that leaves the share `alpha` of the clean latent's
+    /// variance.
+    pub fn weight_at(&self, alpha: f32, prediction: Prediction) -> f32 {
+        let weight = |gamma| min_snr::weight(gamma, alpha, prediction);
+        self.snr_gamma.map_or(1.0, weight)
     }
 
     /// The losses of the run: that of its pairs, then those of preserved pictures.
@@ -331,6 +369,11 @@ mod tests {
         assert!(with(|c| c.alpha = 1.5).starts_with("--alpha 1.5"));
         assert!(with(|c| c.ema = Some(1.0)).starts_with("--ema 1"));
         assert!(with(|c| c.rank = 0).starts_with("--lora 0"));
+        assert!(with(|c| c.lora_alpha = Some(0.0)).starts_with("--lora-alpha 0"));
+        assert!(with(|c| c.caption_dropout = 1.5).starts_with("--caption-dropout 1.5"));
+        assert!(
+            with(|c| c.snr_gamma = Some(5.0)).starts_with("--snr-gamma 5: expected --loss sft")
+        );
         assert!(with(|c| c.epochs = Some(0)).starts_with("--epochs 0"));
         assert!(with(|c| c.set_size = 0).starts_with("--set-size 0"));
         assert!(

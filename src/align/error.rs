@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::watch;
 use crate::base::hint::Foreign;
 
 /// Why fine-tuning stopped.
@@ -70,6 +71,19 @@ pub enum Error {
         data: String,
         /// In the graph.
         graph: String,
+    },
+    /// The empty caption, for `--caption-dropout`.
+    #[error(transparent)]
+    Text(#[from] crate::diffusion::text::Error),
+    /// Text encoders whose embeddings are not those of the data set.
+    #[error(
+        "--caption-dropout: the data set has {data}, the bundle's text encoders give {encoded}"
+    )]
+    EmptyCaption {
+        /// In the data set.
+        data: String,
+        /// By the text encoders.
+        encoded: String,
     },
     /// The output folder holds a run already.
     #[error("{} already holds a fine-tuning run", dir.display())]
@@ -154,6 +168,25 @@ pub enum Error {
         /// The number.
         value: f64,
     },
+    /// A run whose numbers are finite and tell that it is lost.
+    #[error(
+        "step {step}: the run has run away: {doubt}, and so it was in each of the last {steps} steps; {}",
+        match kept {
+            Some(dir) => format!("the last good checkpoint is {}", dir.display()),
+            None => "there is no checkpoint from before".to_owned(),
+        },
+        steps = doubt.steps()
+    )]
+    RanAway {
+        /// The step, from 1.
+        step: u32,
+        /// What is wrong.
+        doubt: watch::Doubt,
+        /// Updates that were done when that began.
+        since: u32,
+        /// The newest checkpoint from before.
+        kept: Option<PathBuf>,
+    },
     /// The training graph runs in other memory than that of the device's buffers.
     #[error(
         "the training graph computes in {computes:?} memory, the factors are in {own:?} memory"
@@ -202,6 +235,10 @@ impl Error {
             Error::NonFinite { .. } | Error::NonFiniteBatch { .. } => Some(
                 "a lower --lr helps if this comes late; if it comes at once, look at that picture",
             ),
+            Error::RanAway { .. } => Some(
+                "a lower --lr, a longer --warmup or a higher --beta helps; a checkpoint's folder holds its \
+                 LoRA, and --save-every says how often there is one",
+            ),
             Error::Pairs(crate::data::pairs::Error::Unjudged { .. }) => Some(
                 "draw the data set with pa-datagen --filter CHAIN, or go on with --unfiltered: \
                  neutral pictures without verdicts then never win",
@@ -209,7 +246,9 @@ impl Error {
             Error::Diverged { .. } => Some(
                 "all ranks need the same build, the same ONNX Runtime and the same kind of device",
             ),
-            Error::Bundle(error) => error.hint(),
+            Error::Bundle(error) | Error::Text(crate::diffusion::text::Error::Bundle(error)) => {
+                error.hint()
+            }
             Error::Validation(error) => error.hint(),
             Error::Runtime(error) => error.hint(),
             _ => None,

@@ -31,6 +31,10 @@ pub struct Line {
     pub loss: f64,
     /// Share of pairs whose winner has the higher implied reward; ties count half.
     pub reward_accuracy: f64,
+    /// The same of sets (the paper's Figure 8), of the draws whose last pair this step trained on; null where
+    /// there is none. See [`super::draws`].
+    #[serde(default)]
+    pub set_accuracy: Option<f64>,
     /// Mean of β (g_w − g_l) over pairs.
     pub margin: f64,
     /// Offset of the PopAlign loss.
@@ -58,6 +62,7 @@ impl Line {
             step: report.step,
             loss: report.loss,
             reward_accuracy: report.accuracy,
+            set_accuracy: report.set_accuracy,
             margin: report.margin,
             mu: report.mu,
             preserve: report.preserve,
@@ -149,6 +154,7 @@ impl Logs {
             ("train/lr", line.lr),
             ("train/samples_per_second", line.samples_per_second),
         ];
+        values.extend(line.set_accuracy.map(|share| ("train/set_accuracy", share)));
         values.extend(line.preserve.map(|loss| ("train/preserve", loss)));
         let record = tfevents::scalars(now(), line.step, &values);
         Ok(self.events.append_bytes(&record)?)

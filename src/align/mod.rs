@@ -8,6 +8,7 @@
 
 pub mod checkpoint;
 pub mod config;
+pub mod draws;
 mod error;
 pub mod factors;
 pub mod log;
@@ -29,6 +30,7 @@ pub mod trace;
 mod train;
 pub mod trainer;
 pub mod validation;
+pub mod watch;
 
 pub use config::Config;
 pub use error::{Error, Result};

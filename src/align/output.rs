@@ -68,10 +68,6 @@ pub(super) fn describe(
     runtime: &Runtime,
 ) -> Result<RunManifest> {
     let graph = bundle.part(Part::UnetGrad)?;
-    let weights: Vec<String> = bundle
-        .weight_files(Part::UnetGrad)?
-        .map(|w| w.identity.text())
-        .collect();
     let data = |set: &Dataset| {
         let made = set.manifest();
         object!([made.layout, made.outcome.as_ref().map(|o| &o.sha256)]).to_string()
@@ -79,7 +75,7 @@ pub(super) fn describe(
     let data: String = pool.sets().iter().map(data).collect();
     let inputs = [
         ("unet_grad", graph.sha256.clone()),
-        ("weights", fsio::sha256_bytes(weights.join("+").as_bytes())),
+        ("weights", weights(bundle, Part::UnetGrad)?),
         ("scheduler", fsio::sha256(&bundle.dir().join(SCHEDULER))?),
         ("data", fsio::sha256_bytes(data.as_bytes())),
         ("pairs", pairs),
@@ -99,6 +95,21 @@ pub(super) fn describe(
         versions: own(versions.into()),
         outcome: None,
     })
+}
+
+/// A hash of the weights of a part.
+fn weights(bundle: &Bundle, part: Part) -> Result<String> {
+    let files = bundle.weight_files(part)?;
+    let files: Vec<String> = files.map(|file| file.identity.text()).collect();
+    Ok(fsio::sha256_bytes(files.join("+").as_bytes()))
+}
+
+/// What made the embeddings of a caption that the data set lacks: the text encoders' graphs and weights.
+pub(super) fn text_encoders(bundle: &Bundle) -> Result<Value> {
+    let parts = [Part::TextEncoder, Part::TextEncoder2].into_iter();
+    let there = parts.filter(|part| bundle.has(*part));
+    let each = there.map(|part| Ok([bundle.part(part)?.sha256.clone(), weights(bundle, part)?]));
+    Ok(object!(each.collect::<Result<Vec<_>>>()?))
 }
 
 impl RunManifest {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::config::Config;
 use super::factors::FactorSet;
 use super::model::UnetGrad;
 use super::output::{self, RunManifest};
@@ -15,7 +16,8 @@ use crate::data::pairs::{self, Pairs};
 use crate::data::pool::Pool;
 use crate::device::cuda::Cuda;
 use crate::diffusion::schedule::{self, SchedulerConfig};
-use crate::prompts::Axes;
+use crate::diffusion::text::{Embedding, TextEncoders};
+use crate::prompts::{Axes, caption_id};
 use crate::runtime::{self, Ep, Runtime, SessionOptions};
 
 /// The GPU of a run on CUDA or TensorRT; none for one on the CPU.
@@ -165,6 +167,7 @@ impl Loaded {
         let bundle = Bundle::open(&request.model)?;
         bundle.path(Part::UnetGrad)?;
         let factors = FactorSet::new(bundle.lora()?, request.config.rank)?;
+        let factors = factors.with_alpha(request.config.alpha_of_lora() as f32);
         let scheduler = SchedulerConfig::read(&bundle.dir().join(output::SCHEDULER));
         let scheduler = scheduler.map_err(schedule::Error::from)?;
         let pool = Pool::open(&request.data)?;
@@ -183,6 +186,41 @@ impl Loaded {
             request,
         })
     }
+}
+
+/// The embeddings of the empty caption, where a run drops captions: the data set's, if it has them, else
+/// what the bundle's text encoders make of it, which the manifest then names.
+pub(super) fn empty_caption(
+    config: &Config,
+    bundle: &Bundle,
+    pool: &Pool,
+    manifest: &mut RunManifest,
+    runtime: &Runtime,
+    options: &SessionOptions,
+) -> Result<Option<Embedding>> {
+    if config.caption_dropout == 0.0 {
+        return Ok(None);
+    }
+    if let Ok(found) = pool.embeddings(caption_id("")) {
+        return Ok(Some(Embedding {
+            prompt_embeds: found.prompt_embeds.to_vec(),
+            pooled: found.pooled.map(<[f32]>::to_vec),
+        }));
+    }
+    let (empty, _) = TextEncoders::open(bundle, runtime, options)?.encode("")?;
+    let layout = &pool.sets()[0].manifest().layout;
+    let sizes =
+        |tokens, pooled: Option<usize>| format!("{tokens} and {pooled:?} numbers of a caption");
+    let data = sizes(layout.prompt_embeds.iter().product(), layout.pooled);
+    let encoded = sizes(
+        empty.prompt_embeds.len(),
+        empty.pooled.as_ref().map(Vec::len),
+    );
+    if data == encoded {
+        manifest.put("text_encoders", output::text_encoders(bundle)?);
+        return Ok(Some(empty));
+    }
+    Err(Error::EmptyCaption { data, encoded })
 }
 
 /// Loads the training graph, which must fit all data sets.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::model::GradientModel;
 use super::output::{Ended, Output};
-use super::prepare::{Loaded, can_trace, cuda, micro_batch, open_model};
+use super::prepare::{Loaded, can_trace, cuda, empty_caption, micro_batch, open_model};
 use super::ranks::Ranks;
 use super::request::{Event, Finish, Request};
 use super::source::Source;
@@ -73,6 +73,7 @@ fn run_on<D: Device>(
         request,
     } = Loaded::read(request, runtime)?;
     let (config, environment) = (&request.config, &request.environment);
+    let empty = empty_caption(config, &bundle, &pool, &mut manifest, runtime, options)?;
     let model = open_model(&bundle, &pool, &factors, runtime, options)?;
     can_trace(&request, &pool, ranks.as_ref())?;
     let micro_batch = micro_batch(&request, ranks.as_ref())?;
@@ -95,7 +96,7 @@ fn run_on<D: Device>(
         manifest.put("validate", validator.facts().clone());
     }
 
-    let source = Source::new(pool, pairs, &scheduler, config)?;
+    let source = Source::new(pool, pairs, &scheduler, config, empty)?;
     let open = || Output::open(&request.out, manifest, environment.resume);
     let mut out = first.then(open).transpose()?;
     let config = config.clone();
@@ -112,7 +113,8 @@ fn run_on<D: Device>(
     resume(&mut trainer, &request, observe)?;
     if let Some(out) = &mut out {
         out.begin(trainer.done(), &request.config, trainer.source.pairs())?;
-        checkpoint::prune(&request.out, trainer.done(), request.plan())?;
+        let doubt = trainer.doubt();
+        checkpoint::prune(&request.out, trainer.done(), request.plan(), doubt)?;
     }
     for reason in &trainer.source.pairs().left_out {
         observe(Event::LeftOut(reason));

@@ -2,7 +2,8 @@
 //!
 //! `scripts/oracle/finetune.py` does so in PyTorch. The text embeddings are not repeated here: the
 //! data set's `text.safetensors` has them as `prompt_embeds.<caption_id>` and `pooled.<caption_id>`,
-//! the id in eight hexadecimal digits. `weight` holds the factors c_i, `scale` what the list of pairs
+//! the id in eight hexadecimal digits; so has the file itself those of the empty caption, where some are
+//! dropped. `weight` holds the factors c_i, `scale` what the list of pairs
 //! multiplies each term of the loss with.
 
 use std::collections::BTreeMap;
@@ -57,6 +58,21 @@ pub fn write(
         for (factor, part) in factors.parts(values) {
             let name = format!("{prefix}.{}", factor.name);
             tensors.push(NewTensor::f32(name, &factor.shape, part));
+        }
+    }
+    if let Some((id, empty)) = &record.empty {
+        let values = &empty.prompt_embeds;
+        tensors.push(NewTensor::f32(
+            format!("prompt_embeds.{id:08x}"),
+            &[values.len()],
+            values,
+        ));
+        if let Some(pooled) = &empty.pooled {
+            tensors.push(NewTensor::f32(
+                format!("pooled.{id:08x}"),
+                &[pooled.len()],
+                pooled,
+            ));
         }
     }
     let path = dir.join(format!("step-{:05}.safetensors", report.step));

@@ -51,6 +51,9 @@ struct Args {
     /// How the LoRA starts
     #[arg(long, value_enum, default_value_t = Config::default().init)]
     lora_init: LoraInit,
+    /// The LoRA's product counts A / rank, in training and in the files [default: the rank]
+    #[arg(long, value_name = "A", value_parser = config::LORA_ALPHAS)]
+    lora_alpha: Option<f64>,
     /// What to minimise
     #[arg(long, value_enum, default_value_t = Config::default().loss)]
     loss: LossKind,
@@ -64,6 +67,13 @@ struct Args {
     /// step then takes a quarter more of their pictures, under their own captions; 0 for none
     #[arg(long, value_name = "W", default_value_t = Config::default().preserve, value_parser = losses::preserve::WEIGHTS)]
     preserve: f64,
+    /// Share of pairs that are trained without their caption, so that what is drawn without one moves along
+    /// (the official code: 0.2); set aside for both sides of a pair, with --loss set for all of a set
+    #[arg(long, value_name = "P", default_value_t = Config::default().caption_dropout, value_parser = config::DROPOUTS)]
+    caption_dropout: f64,
+    /// Weight each time step by min-SNR with this γ (5 in its paper); with --loss sft only
+    #[arg(long, value_name = "G", value_parser = losses::min_snr::GAMMAS)]
+    snr_gamma: Option<f64>,
     /// Learning rate
     #[arg(long, default_value_t = Config::default().lr, value_parser = config::RATES)]
     lr: f64,
@@ -249,7 +259,10 @@ impl Args {
                 beta: self.beta,
                 alpha: self.alpha,
                 preserve: self.preserve,
+                snr_gamma: self.snr_gamma,
+                caption_dropout: self.caption_dropout,
                 rank: self.lora,
+                lora_alpha: self.lora_alpha.filter(|alpha| *alpha != self.lora as f64),
                 init: self.lora_init,
                 lr: self.lr,
                 schedule: self.lr_schedule,
@@ -326,6 +339,7 @@ fn train(args: &Args, ranks: Box<dyn Ranks>, stop: &Stop) -> anyhow::Result<Outc
             false => ProgressBar::hidden(),
         },
         steps: args.steps,
+        sets: None,
     };
     let mut observe = |event: Event<'_>| {
         if first {
@@ -348,6 +362,8 @@ struct Shown {
     json: bool,
     bar: ProgressBar,
     steps: u32,
+    /// Reward accuracy of the sets that ended last.
+    sets: Option<f64>,
 }
 
 impl Shown {
@@ -409,9 +425,15 @@ impl Shown {
             }
             Event::Step(line) => {
                 self.bar.set_position(u64::from(line.step));
+                self.sets = line.set_accuracy.or(self.sets);
+                let sets = self.sets.map(|share| format!(" (sets {share:.2})"));
                 let text = format!(
-                    "loss {:.4}  accuracy {:.2}  margin {:+.3}  {:.1} pictures/s",
-                    line.loss, line.reward_accuracy, line.margin, line.samples_per_second
+                    "loss {:.4}  accuracy {:.2}{}  margin {:+.3}  {:.1} pictures/s",
+                    line.loss,
+                    line.reward_accuracy,
+                    sets.unwrap_or_default(),
+                    line.margin,
+                    line.samples_per_second
                 );
                 if self.bar.is_hidden() {
                     // On no terminal, about fifty lines for a whole run.

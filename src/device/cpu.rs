@@ -127,6 +127,19 @@ pub fn accumulate(grads: &[f32], layout: &Layout, c: &[f32], places: &[usize], s
     });
 }
 
+/// Twin of `pa_scale`: a copy in which every second factor is multiplied.
+///
+/// # Panics
+/// When the buffer is not that of the layout.
+pub fn scale(from: &[f32], layout: &Layout, scale: f32) -> Vec<f32> {
+    assert!(from.len() == layout.total(), "a buffer of all factors");
+    let mut to = from.to_vec();
+    for m in (1..layout.factors()).step_by(2) {
+        to[layout.range(m)].iter_mut().for_each(|x| *x *= scale);
+    }
+    to
+}
+
 /// Twin of `pa_square_sums` and `pa_norm`. `max_norm` 0 switches clipping off.
 pub fn global_norm(grad: &[f32], max_norm: f64) -> Clip {
     let partial: Vec<f64> = grad

@@ -23,12 +23,12 @@ use super::half::Half;
 use super::layout::Layout;
 use super::link::{Link, Meeting};
 use super::loss::{Summary, Term, TermScalars, Weights};
+use super::nccl;
 use super::noise::{Diffuse, Diffused};
 use super::operations::Device;
 use super::ptx::Compiler;
 use super::sources::SOURCES;
-use super::state::{Moments, State};
-use super::{blockwise, nccl};
+use super::state::State;
 use crate::runtime::{Memory, cuda_devices};
 
 /// Threads of a block: `LANES` of `kernels/common.cuh`.
@@ -60,6 +60,8 @@ macro_rules! launch {
             .map_err(driver($kernel))
     }};
 }
+
+mod update;
 
 /// Number of CUDA devices, or what is missing. Never panics.
 pub fn probe() -> Result<usize, Error> {
@@ -380,6 +382,28 @@ impl Device for Cuda {
         )
     }
 
+    fn scale(
+        &self,
+        from: &CudaSlice<f32>,
+        layout: &Layout,
+        scale: f32,
+    ) -> Result<CudaSlice<f32>, Error> {
+        let offsets = self.put_places(layout.offsets())?;
+        let factors = layout.factors() as i64;
+        let mut to = self.zeros(layout.total())?;
+        launch!(
+            self,
+            "pa_scale",
+            blocks_for(layout.total()),
+            from,
+            &mut to,
+            &offsets,
+            &factors,
+            &scale,
+        )?;
+        Ok(to)
+    }
+
     fn global_norm(&self, grad: &CudaSlice<f32>, max_norm: f64) -> Result<Clip, Error> {
         let chunks = grad.len().div_ceil(CHUNK);
         let (n, chunks64) = (grad.len() as i64, chunks as i64);
@@ -403,48 +427,7 @@ impl Device for Cuda {
         grad: &CudaSlice<f32>,
         state: &mut State<CudaSlice<f32>, CudaSlice<u8>>,
     ) -> Result<(), Error> {
-        let clip = self.put(&[clip.norm, clip.factor])?;
-        let (m, v, blocks) = match &mut state.moments {
-            Moments::Full { m, v } => {
-                let n = grad.len() as i64;
-                return launch!(
-                    self,
-                    "pa_adamw",
-                    blocks_for(grad.len()),
-                    grad,
-                    &clip,
-                    &mut state.p,
-                    m,
-                    v,
-                    &n,
-                    step,
-                );
-            }
-            Moments::Blockwise { blocks, m, v } => (m, v, blocks),
-        };
-        let starts = self.put_places(blocks.offsets())?;
-        let count = blocks.factors() as i64;
-        let (m_map, v_map) = (
-            self.put(&*blockwise::SIGNED)?,
-            self.put(&*blockwise::UNSIGNED)?,
-        );
-        launch!(
-            self,
-            "pa_adamw8",
-            blocks.factors(),
-            grad,
-            &clip,
-            &mut state.p,
-            &mut m.codes,
-            &mut m.absmax,
-            &mut v.codes,
-            &mut v.absmax,
-            &starts,
-            &count,
-            &m_map,
-            &v_map,
-            step,
-        )
+        self.launch_adamw(step, clip, grad, state)
     }
 
     fn ema(

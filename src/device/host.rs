@@ -115,6 +115,10 @@ impl Device for Cpu {
         Ok(())
     }
 
+    fn scale(&self, from: &Vec<f32>, layout: &Layout, scale: f32) -> Result<Vec<f32>, Error> {
+        Ok(cpu::scale(from, layout, scale))
+    }
+
     fn global_norm(&self, grad: &Vec<f32>, max_norm: f64) -> Result<Clip, Error> {
         Ok(cpu::global_norm(grad, max_norm))
     }

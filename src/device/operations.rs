@@ -75,6 +75,13 @@ pub trait Device {
         places: &[usize],
         sum: &mut Self::Buffer,
     ) -> Result<(), Error>;
+    /// A copy of a buffer of LoRA factors, A and B of a layer in turn, in which each B is multiplied.
+    fn scale(
+        &self,
+        from: &Self::Buffer,
+        layout: &Layout,
+        scale: f32,
+    ) -> Result<Self::Buffer, Error>;
     /// Norm and clipping factor of a gradient.
     fn global_norm(&self, grad: &Self::Buffer, max_norm: f64) -> Result<Clip, Error>;
     /// Clips and applies a gradient.

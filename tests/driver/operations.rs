@@ -43,6 +43,9 @@ fn results<D: Device>(device: &D, n: usize) -> (Results, [(HostState, Vec<u32>);
         .unwrap();
     out.push(("accumulate", get(&sum)));
 
+    let scaled = device.scale(&sum, &layout, 1.75).unwrap();
+    out.push(("scale", get(&scaled)));
+
     let clip = device.global_norm(&sum, 1.0).unwrap();
     out.push(("global_norm", bits(&[clip.norm, clip.factor])));
 

@@ -26,6 +26,7 @@ fn config() -> Config {
         ema: Some(0.9),
         optimizer: Optimizer::Adamw8bit,
         preserve: 0.2,
+        lora_alpha: Some(3.0),
         ..Config::default()
     }
 }
@@ -99,13 +100,15 @@ pub(crate) fn a_run(cuda: Cuda) {
     only_scalars_come_back(&mut there);
 }
 
-/// Without a record a step copies the summary of its two terms and a norm to the host, no latents, errors,
+/// Without a record a step copies its errors, the summary of its two terms and a norm to the host, no latents,
 /// factors or gradients.
 fn only_scalars_come_back(trainer: &mut Trainer<Cuda, UnetGrad>) {
     let before = stand_in::counters().to_host;
     trainer.step(None).unwrap();
     let copied = stand_in::counters().to_host - before;
     let summary = (2 * 4 + 1) * 8;
+    // 6 paired pictures and 2 preserved ones, with the LoRA and without.
+    let errors = 2 * 8 * 4;
     let norm = 2 * 4;
-    assert_eq!(copied, summary + norm);
+    assert_eq!(copied, errors + summary + norm);
 }

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod accuracy;
+mod dropout;
 mod half;
 mod mixed;
 #[path = "../process/mod.rs"]
@@ -9,6 +11,7 @@ mod process;
 mod ranks;
 mod refused;
 mod resume;
+mod runaway;
 mod threads;
 mod torch;
 mod trace;

@@ -22,6 +22,8 @@ fn config() -> Config {
         warmup: 0,
         steps: STEPS,
         preserve: 0.5,
+        lora_alpha: Some(3.0),
+        caption_dropout: 0.4,
         ..Config::default()
     }
 }

@@ -388,7 +388,10 @@ fn an_output_folder_that_is_taken() {
     let text = fs::read_to_string(&manifest).unwrap();
     let old = text.replace("popalign-finetune-2", "popalign-finetune-1");
     fs::write(&manifest, old).unwrap();
-    let expected = ["an earlier pa-finetune, whose --batch counted pictures", "hint: "];
+    let expected = [
+        "an earlier pa-finetune, whose --batch counted pictures",
+        "hint: ",
+    ];
     fails(&world, &resumed, &expected);
     fails(&world, &options, &expected);
 

@@ -44,6 +44,10 @@ impl Step {
         &self.values[name]
     }
 
+    pub(crate) fn captions(&self) -> &[i64] {
+        &self.integers["caption_id"]
+    }
+
     pub(crate) fn scalar(&self, name: &str) -> f64 {
         self.values[name][0]
     }

@@ -163,6 +163,34 @@ fn adamw8_rounds_ties_and_signs_alike() {
 }
 
 #[test]
+fn scale() {
+    for (n, grid) in SIZES {
+        let layout = Layout::new([n / 3, n / 2, 0, n - n / 3 - n / 2]);
+        let from = values(15, n);
+        let twin = cpu::scale(&from, &layout, 1.75);
+        for (k, (a, b)) in twin.iter().zip(&from).enumerate() {
+            let factor = if k < n / 3 { 1.0 } else { 1.75 };
+            assert_eq!(a.to_bits(), (factor * b).to_bits());
+        }
+        let offsets: Vec<i64> = layout.offsets().iter().map(|&o| o as i64).collect();
+        let mut to = vec![0.0f32; n];
+        launch(
+            "scale.cu",
+            "pa_scale",
+            grid,
+            args![
+                from.as_ptr(),
+                to.as_mut_ptr(),
+                offsets.as_ptr(),
+                layout.factors() as i64,
+                1.75f32,
+            ],
+        );
+        assert_same("to", &to, &twin);
+    }
+}
+
+#[test]
 fn ema() {
     for (n, grid) in SIZES {
         let (p, mut average) = (values(12, n), values(13, n));

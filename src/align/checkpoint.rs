@@ -1,7 +1,7 @@
 //! Checkpoints: folders that appear whole.
 //!
 //! `checkpoints/step-NNNNNN/` holds `state.safetensors` (factors, their average and moments, in
-//! single precision or as 8-bit codes with their blocks' scales), `pytorch_lora_weights.safetensors` (the same factors for other programs) and
+//! single precision or as 8-bit codes with their blocks' scales; Prodigy's sum and start), `pytorch_lora_weights.safetensors` (the same factors for other programs) and
 //! `checkpoint.json` with the step, what the run remembers besides (its doubts and the draws under way) and the
 //! SHA-256 of both. It is written under another name and
 //! renamed. One whose hashes differ, or that lacks a file, is not used, and the run says so. Random
@@ -22,7 +22,7 @@ use super::watch::Watch;
 use crate::base::fsio::AtomicDir;
 use crate::base::{fsio, json};
 use crate::device::blockwise::BLOCK;
-use crate::device::{Codes, Moments, State};
+use crate::device::{Codes, Estimate, Moments, Prodigy, State};
 use crate::lora::write_diffusers;
 use crate::tensors::{NewTensor, Tensor, Weights, write_safetensors};
 
@@ -32,6 +32,9 @@ const STATE: &str = "state.safetensors";
 /// Prefixes of the moments' tensors, torch's names.
 const FIRST: &str = "exp_avg";
 const SECOND: &str = "exp_avg_sq";
+/// Prefixes of Prodigy's other tensors, prodigyopt's names.
+const SUM: &str = "s";
+const START: &str = "p0";
 const LORA: &str = "pytorch_lora_weights.safetensors";
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -42,6 +45,9 @@ struct SnapshotManifest {
     doubt: [Option<u32>; 2],
     /// See [`Snapshot::draws`]: of each its number, pairs seen and the bits of their lead.
     draws: Vec<(u32, u32, u64)>,
+    /// The bits of Prodigy's estimate: d, the largest, the numerator; and its updates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    estimate: Option<(u64, u64, u64, u32)>,
     sha256: BTreeMap<String, String>,
 }
 
@@ -108,6 +114,11 @@ fn write(dir: &Path, factors: &FactorSet, snapshot: &Snapshot) -> Result<()> {
             tensors.extend(codes(factors, FIRST, m));
             tensors.extend(codes(factors, SECOND, v));
         }
+        Moments::Prodigy(own) => {
+            for (prefix, buffer) in [FIRST, SECOND, SUM, START].iter().zip(own.buffers()) {
+                tensors.extend(numbers(factors, prefix, buffer));
+            }
+        }
     }
     if let Some(ema) = &snapshot.ema {
         tensors.extend(numbers(factors, "ema", ema));
@@ -126,6 +137,10 @@ fn write(dir: &Path, factors: &FactorSet, snapshot: &Snapshot) -> Result<()> {
         draws: (snapshot.draws.iter())
             .map(|(draw, seen)| (*draw, seen.pairs, seen.lead.to_bits()))
             .collect(),
+        estimate: match &snapshot.state.moments {
+            Moments::Prodigy(own) => Some(estimate_bits(&own.estimate)),
+            _ => None,
+        },
         sha256,
     };
     Ok(json::write(&dir.join(MANIFEST), "a checkpoint", &manifest)?)
@@ -231,7 +246,15 @@ fn load(dir: &Path, factors: &FactorSet) -> std::result::Result<Snapshot, String
     let snapshot = || -> crate::tensors::Result<Snapshot> {
         let state = State {
             p: get("lora")?,
-            moments: if has(&weights, &format!("{FIRST}.codes.")) {
+            moments: if let Some(bits) = manifest.estimate {
+                Moments::Prodigy(Prodigy {
+                    m: get(FIRST)?,
+                    v: get(SECOND)?,
+                    s: get(SUM)?,
+                    start: get(START)?,
+                    estimate: estimate_of(bits),
+                })
+            } else if has(&weights, &format!("{FIRST}.codes.")) {
                 Moments::Blockwise {
                     blocks: factors.layout().blocks(),
                     m: read_codes(&weights, factors, FIRST)?,
@@ -254,6 +277,21 @@ fn load(dir: &Path, factors: &FactorSet) -> std::result::Result<Snapshot, String
         })
     };
     snapshot().map_err(|e| text(&e))
+}
+
+fn estimate_bits(of: &Estimate) -> (u64, u64, u64, u32) {
+    let [d, most, numerator] = [of.d, of.most, of.numerator].map(f64::to_bits);
+    (d, most, numerator, of.updates)
+}
+
+fn estimate_of((d, most, numerator, updates): (u64, u64, u64, u32)) -> Estimate {
+    let [d, most, numerator] = [d, most, numerator].map(f64::from_bits);
+    Estimate {
+        d,
+        most,
+        numerator,
+        updates,
+    }
 }
 
 fn seen(&(draw, pairs, lead): &(u32, u32, u64)) -> (u32, Seen) {

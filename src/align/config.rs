@@ -6,13 +6,14 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::losses::{self, Loss, LossKind, Parameters, Takes, min_snr};
+use super::optimizer::Optimizer;
 use super::rules::{self, Rule};
 use super::schedule::LrSchedule;
 use super::timesteps::Timesteps;
 use super::{Error, Result};
 use crate::base::Values;
 use crate::data::pairs::{SET_SIZE, Sets};
-use crate::device::{AdamW, Layout, Moments, Term};
+use crate::device::{AdamW, Term};
 use crate::family::Prediction;
 use crate::lora::MOST_RANK;
 use crate::random::STEP_LIMIT;
@@ -25,26 +26,6 @@ pub enum LoraInit {
     Gaussian,
     /// Uniform within 1 / sqrt(inputs) (PEFT's default)
     Kaiming,
-}
-
-/// How gradients become updates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Optimizer {
-    /// AdamW with single-precision moments
-    Adamw,
-    /// AdamW with moments in eight bits, as bitsandbytes': a quarter of their memory
-    Adamw8bit,
-}
-
-impl Optimizer {
-    /// The moments that a run starts with.
-    pub fn moments(self, layout: &Layout) -> Moments<Vec<f32>, Vec<u8>> {
-        match self {
-            Self::Adamw => Moments::zeros(layout),
-            Self::Adamw8bit => Moments::blockwise_zeros(layout),
-        }
-    }
 }
 
 /// What `--lora` can be.
@@ -139,8 +120,7 @@ pub struct Config {
 
 impl Default for Config {
     /// The paper's recipe (its batch of 8 pairs is 2 on each of 4 GPUs), with a learning rate for LoRA: its
-    /// 5e-7 is for all of SDXL's weights. 1e-5 is what diffusers' Diffusion-DPO example trains an SDXL
-    /// LoRA of rank 8 with.
+    /// 5e-7 is for all of SDXL's weights.
     fn default() -> Self {
         Self {
             loss: LossKind::default(),
@@ -152,7 +132,7 @@ impl Default for Config {
             rank: 8,
             lora_alpha: None,
             init: LoraInit::Gaussian,
-            lr: 1e-5,
+            lr: Optimizer::Adamw.lr(),
             schedule: LrSchedule::ConstantWithWarmup,
             warmup: 200,
             steps: 750,

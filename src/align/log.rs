@@ -46,6 +46,9 @@ pub struct Line {
     pub grad_norm: f32,
     /// Learning rate.
     pub lr: f64,
+    /// Prodigy's estimate of the step size, on which the learning rate is a factor; none of other optimizers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate: Option<f64>,
     /// Pictures a second in this step.
     pub samples_per_second: f64,
     /// Duration of this step.
@@ -68,6 +71,7 @@ impl Line {
             preserve: report.preserve,
             grad_norm: report.grad_norm,
             lr: report.lr,
+            estimate: report.estimate,
             samples_per_second: report.samples as f64 / seconds.max(1e-9),
             seconds,
             runtime_seconds: runtime,
@@ -155,6 +159,7 @@ impl Logs {
             ("train/samples_per_second", line.samples_per_second),
         ];
         values.extend(line.set_accuracy.map(|share| ("train/set_accuracy", share)));
+        values.extend(line.estimate.map(|d| ("train/estimate", d)));
         values.extend(line.preserve.map(|loss| ("train/preserve", loss)));
         let record = tfevents::scalars(now(), line.step, &values);
         Ok(self.events.append_bytes(&record)?)

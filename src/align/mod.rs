@@ -14,6 +14,7 @@ pub mod factors;
 pub mod log;
 pub mod losses;
 pub mod model;
+pub mod optimizer;
 pub mod order;
 mod output;
 mod prepare;

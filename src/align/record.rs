@@ -24,6 +24,8 @@ pub struct Report {
     pub grad_norm: f32,
     /// Learning rate of this update.
     pub lr: f64,
+    /// Prodigy's estimate of the step size, on which the learning rate is a factor.
+    pub estimate: Option<f64>,
     /// Pictures the network saw.
     pub samples: usize,
 }

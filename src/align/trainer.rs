@@ -23,7 +23,7 @@ use super::source::{Role, Sample, Source};
 use super::watch::{Signs, Watch};
 use super::{Error, Result};
 use crate::data::dataset::Shape;
-use crate::device::{Clip, Device, Diffuse, HostState, Link, Loss, State, Summary};
+use crate::device::{self, Clip, Device, Diffuse, HostState, Link, Loss, Moments, State, Summary};
 use crate::random::Purpose;
 
 /// What a run is made of.
@@ -115,10 +115,8 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
         } = settings;
         let link = ranks::link(ranks.as_mut(), &device)?;
         let p = factors.init(config.init, config.seed);
-        let start = State {
-            p,
-            moments: config.optimizer.moments(factors.layout()),
-        };
+        let moments = config.optimizer.moments(factors.layout(), &p);
+        let start = State { p, moments };
         let state = start.try_map(|x| device.upload(x), |x| device.upload_bytes(x))?;
         let ema = config.ema.map(|_| device.upload(&start.p)).transpose()?;
         let draws = Draws::new(source.draws());
@@ -259,6 +257,10 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
             mu: of_pairs.mu,
             grad_norm: clip.norm,
             lr,
+            estimate: match &self.state.moments {
+                Moments::Prodigy(own) => Some(own.estimate.d),
+                _ => None,
+            },
             samples: samples.len(),
         })
     }
@@ -324,8 +326,8 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
     /// Applies a gradient; says at which learning rate.
     fn update(&mut self, sum: &D::Buffer, clip: Clip) -> Result<f64> {
         let lr = self.config.lr_at(self.done);
-        let update = self.config.adamw().step(self.done + 1, lr);
-        self.device.adamw(&update, clip, sum, &mut self.state)?;
+        let (hyper, at) = (self.config.adamw(), (self.done + 1, lr));
+        device::update(&self.device, &hyper, at, clip, sum, &mut self.state)?;
         if let (Some(average), Some(decay)) = (&mut self.ema, self.config.ema) {
             self.device.ema(&self.state.p, average, decay)?;
         }

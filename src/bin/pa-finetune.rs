@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use clap::Parser;
 use indicatif::ProgressBar;
-use popalign::align::config::{self, LoraInit, Optimizer};
+use popalign::align::config::{self, LoraInit};
 use popalign::align::losses;
+use popalign::align::optimizer::Optimizer;
 use popalign::align::ranks::{self, Alone, Ranks};
 use popalign::align::schedule::LrSchedule;
 use popalign::align::timesteps::{self, Sampling, Timesteps};
@@ -74,9 +75,9 @@ struct Args {
     /// Weight each time step by min-SNR with this γ (5 in its paper); with --loss sft only
     #[arg(long, value_name = "G", value_parser = losses::min_snr::GAMMAS)]
     snr_gamma: Option<f64>,
-    /// Learning rate
-    #[arg(long, default_value_t = Config::default().lr, value_parser = config::RATES)]
-    lr: f64,
+    /// Learning rate; 5e-7 in the paper, which trains all of SDXL's weights [default: 0.00001, of prodigy 1]
+    #[arg(long, value_parser = config::RATES)]
+    lr: Option<f64>,
     /// How the learning rate goes
     #[arg(long, value_enum, default_value_t = Config::default().schedule)]
     lr_schedule: LrSchedule,
@@ -111,16 +112,16 @@ struct Args {
     /// The optimizer
     #[arg(long, value_enum, default_value_t = Config::default().optimizer)]
     optimizer: Optimizer,
-    /// AdamW: decay of the first moment
+    /// AdamW and Prodigy: decay of the first moment
     #[arg(long, value_name = "B", default_value_t = Config::default().adam_beta1, value_parser = config::DECAYS)]
     adam_beta1: f64,
-    /// AdamW: decay of the second moment
+    /// AdamW and Prodigy: decay of the second moment
     #[arg(long, value_name = "B", default_value_t = Config::default().adam_beta2, value_parser = config::DECAYS)]
     adam_beta2: f64,
-    /// AdamW: added to the denominator
+    /// AdamW and Prodigy: added to the denominator
     #[arg(long, value_name = "E", default_value_t = Config::default().adam_eps, value_parser = config::EPSILONS)]
     adam_eps: f64,
-    /// AdamW: decoupled weight decay
+    /// AdamW and Prodigy: decoupled weight decay
     #[arg(long, value_name = "W", default_value_t = Config::default().weight_decay, value_parser = config::RATES)]
     weight_decay: f64,
     /// Write a moving average of the weights with this decay instead of the last ones
@@ -264,7 +265,7 @@ impl Args {
                 rank: self.lora,
                 lora_alpha: self.lora_alpha.filter(|alpha| *alpha != self.lora as f64),
                 init: self.lora_init,
-                lr: self.lr,
+                lr: self.lr.unwrap_or(self.optimizer.lr()),
                 schedule: self.lr_schedule,
                 warmup: self.warmup,
                 steps: self.steps,

@@ -13,9 +13,9 @@ use crate::random;
 /// Lanes of a sum: the threads of a CUDA block.
 pub(super) const LANES: usize = 256;
 /// Elements of the global norm that one block sums.
-const CHUNK: usize = 65_536;
+pub(super) const CHUNK: usize = 65_536;
 /// Elements that one task of an element-wise operation takes.
-const TASK: usize = 16_384;
+pub(super) const TASK: usize = 16_384;
 
 /// The fixed tree of `block_sum` in `kernels/common.cuh`.
 pub(super) fn tree_sum<T: Copy + std::ops::Add<Output = T>>(lanes: &mut [T; LANES]) -> T {

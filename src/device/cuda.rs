@@ -26,9 +26,10 @@ use super::loss::{Summary, Term, TermScalars, Weights};
 use super::nccl;
 use super::noise::{Diffuse, Diffused};
 use super::operations::Device;
+use super::prodigy::{Prodigy, ProdigyMoments, ProdigyUpdate};
 use super::ptx::Compiler;
 use super::sources::SOURCES;
-use super::state::State;
+use super::state::Codes;
 use crate::runtime::{Memory, cuda_devices};
 
 /// Threads of a block: `LANES` of `kernels/common.cuh`.
@@ -181,6 +182,10 @@ fn blocks_for(elements: usize) -> usize {
 
 // SAFETY: plain numbers laid out as the kernels' structure of the same name.
 unsafe impl DeviceRepr for AdamWStep {}
+// SAFETY: as above.
+unsafe impl DeviceRepr for ProdigyMoments {}
+// SAFETY: as above.
+unsafe impl DeviceRepr for ProdigyUpdate {}
 // SAFETY: plain numbers laid out as the kernels' `Term`.
 unsafe impl DeviceRepr for TermScalars {}
 
@@ -388,20 +393,7 @@ impl Device for Cuda {
         layout: &Layout,
         scale: f32,
     ) -> Result<CudaSlice<f32>, Error> {
-        let offsets = self.put_places(layout.offsets())?;
-        let factors = layout.factors() as i64;
-        let mut to = self.zeros(layout.total())?;
-        launch!(
-            self,
-            "pa_scale",
-            blocks_for(layout.total()),
-            from,
-            &mut to,
-            &offsets,
-            &factors,
-            &scale,
-        )?;
-        Ok(to)
+        self.launch_scale(from, layout, scale)
     }
 
     fn global_norm(&self, grad: &CudaSlice<f32>, max_norm: f64) -> Result<Clip, Error> {
@@ -425,9 +417,42 @@ impl Device for Cuda {
         step: &AdamWStep,
         clip: Clip,
         grad: &CudaSlice<f32>,
-        state: &mut State<CudaSlice<f32>, CudaSlice<u8>>,
+        p: &mut CudaSlice<f32>,
+        moments: [&mut CudaSlice<f32>; 2],
     ) -> Result<(), Error> {
-        self.launch_adamw(step, clip, grad, state)
+        self.launch_adamw(step, clip, grad, p, moments)
+    }
+
+    fn adamw8(
+        &self,
+        step: &AdamWStep,
+        clip: Clip,
+        grad: &CudaSlice<f32>,
+        p: &mut CudaSlice<f32>,
+        blocks: &Layout,
+        moments: [&mut Codes<CudaSlice<f32>, CudaSlice<u8>>; 2],
+    ) -> Result<(), Error> {
+        self.launch_adamw8(step, clip, grad, p, blocks, moments)
+    }
+
+    fn prodigy_moments(
+        &self,
+        step: &ProdigyMoments,
+        clip: Clip,
+        grad: &CudaSlice<f32>,
+        p: &CudaSlice<f32>,
+        own: &mut Prodigy<CudaSlice<f32>>,
+    ) -> Result<[f64; 2], Error> {
+        self.launch_prodigy_moments(step, clip, grad, p, own)
+    }
+
+    fn prodigy_update(
+        &self,
+        step: &ProdigyUpdate,
+        p: &mut CudaSlice<f32>,
+        own: &Prodigy<CudaSlice<f32>>,
+    ) -> Result<(), Error> {
+        self.launch_prodigy_update(step, p, own)
     }
 
     fn ema(

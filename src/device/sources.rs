@@ -43,6 +43,12 @@ pub const SOURCES: &[Source] = &[
     source!("global_norm", "pa_square_sums", "pa_norm"),
     source!("adamw", "pa_adamw"),
     source!("adamw8", "pa_adamw8"),
+    source!(
+        "prodigy",
+        "pa_prodigy_moments",
+        "pa_prodigy_sums",
+        "pa_prodigy_update"
+    ),
     source!("ema", "pa_ema"),
     source!("casts", "pa_to_half"),
 ];

@@ -3,8 +3,8 @@
 //! every bit of both runs must agree.
 
 use popalign::align::Config;
-use popalign::align::config::Optimizer;
 use popalign::align::model::UnetGrad;
+use popalign::align::optimizer::Optimizer;
 use popalign::align::ranks::{Alone, Ranks};
 use popalign::align::trainer::{Record, Trainer};
 use popalign::device::cuda::Cuda;

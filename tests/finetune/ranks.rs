@@ -3,6 +3,7 @@
 
 use popalign::align::Config;
 use popalign::align::model::UnetGrad;
+use popalign::align::optimizer::Optimizer;
 use popalign::align::ranks::{Alone, Ranks};
 use popalign::align::trainer::{Snapshot, Trainer};
 use popalign::device::Cpu;
@@ -66,6 +67,28 @@ fn any_number_of_ranks_gives_one_process_bits() {
             }
         }
     }
+}
+
+#[test]
+fn prodigy_s_estimate_is_the_same_on_every_rank() {
+    let world = World::new();
+    let run = |ranks: Box<dyn Ranks>| {
+        let config = Config {
+            optimizer: Optimizer::Prodigy,
+            lr: 1.0,
+            ..config()
+        };
+        trained(threads::trainer(Cpu, &world, config, 1, ranks))
+    };
+    let alone = run(Box::new(Alone));
+    std::thread::scope(|scope| {
+        let run = &run;
+        let start = |ranks: Thread| scope.spawn(move || run(Box::new(ranks)));
+        let running: Vec<_> = threads(3).into_iter().map(start).collect();
+        for own in running {
+            assert_eq!(own.join().unwrap(), alone);
+        }
+    });
 }
 
 #[test]

@@ -128,6 +128,55 @@ fn eight_bit_moments_go_on_bit_for_bit_and_only_as_such() {
     assert_same(&files(&world.out()), &files(&unbroken));
 }
 
+/// Prodigy's estimate is a part of its state; without a learning rate of one's own it is 1.
+#[test]
+fn prodigy_goes_on_bit_for_bit_and_only_as_such() {
+    let world = World::new();
+    let options = [
+        "--optimizer",
+        "prodigy",
+        "--steps",
+        "23",
+        "--save-every",
+        "5",
+        "--batch",
+        "2",
+        "--warmup",
+        "4",
+        "--resume",
+    ];
+    let unbroken = world.dir().join("unbroken");
+    succeeded(&world.command_into(&unbroken, &options).output().unwrap());
+    for (kind, events, delay) in [("step", 7, 0), ("saved", 1, 100), ("step", 3, 500)] {
+        killed(&world, &options, kind, events, delay);
+    }
+    let lines = log(&unbroken.join("log.jsonl"));
+    let estimates: Vec<f64> = lines
+        .iter()
+        .map(|l| l["estimate"].as_f64().unwrap())
+        .collect();
+    assert_eq!(
+        estimates[0], 1e-6,
+        "nothing is known at a learning rate of 0"
+    );
+    assert!(
+        estimates.is_sorted() && estimates[22] > 1e-6,
+        "{estimates:?}"
+    );
+    assert_eq!(lines[22]["lr"], 1.0);
+
+    let more = ["--resume", "--optimizer", "adamw", "--lr", "1"];
+    let other = world.run(&[&options[2..10], &more].concat());
+    assert!(
+        stderr(&other).contains("was begun with another optimizer"),
+        "{}",
+        stderr(&other)
+    );
+
+    succeeded(&world.run(&options));
+    assert_same(&files(&world.out()), &files(&unbroken));
+}
+
 #[track_caller]
 pub(crate) fn assert_same(
     a: &std::collections::BTreeMap<String, Vec<u8>>,

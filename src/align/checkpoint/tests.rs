@@ -111,6 +111,24 @@ fn eight_bit_moments_are_read_back() {
 }
 
 #[test]
+fn prodigy_s_state_is_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut written = snapshot(10, false);
+    let mut own = Prodigy::new(&written.state.p);
+    own.s.fill(0.25);
+    own.estimate = Estimate {
+        d: 0.1 + 0.2,
+        most: 0.7,
+        numerator: -1e-17,
+        updates: 9,
+    };
+    written.state.moments = Moments::Prodigy(own);
+    save(dir.path(), &factors(), &written, PLAN).unwrap();
+    let (found, skipped) = newest(dir.path(), &factors()).unwrap();
+    assert_eq!((found, skipped), (Some(written), vec![]));
+}
+
+#[test]
 fn the_latest_planned_ones_are_kept() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path();

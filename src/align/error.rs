@@ -74,7 +74,7 @@ pub enum Error {
     },
     /// The empty caption, for `--caption-dropout`.
     #[error(transparent)]
-    Text(#[from] crate::diffusion::text::Error),
+    Text(Box<crate::diffusion::text::Error>),
     /// Text encoders whose embeddings are not those of the data set.
     #[error(
         "--caption-dropout: the data set has {data}, the bundle's text encoders give {encoded}"
@@ -215,6 +215,12 @@ pub enum Error {
     },
 }
 
+impl From<crate::diffusion::text::Error> for Error {
+    fn from(error: crate::diffusion::text::Error) -> Self {
+        Self::Text(Box::new(error))
+    }
+}
+
 impl Error {
     /// Advice for the person at the keyboard, where there is any.
     pub fn hint(&self) -> Option<&'static str> {
@@ -246,9 +252,11 @@ impl Error {
             Error::Diverged { .. } => Some(
                 "all ranks need the same build, the same ONNX Runtime and the same kind of device",
             ),
-            Error::Bundle(error) | Error::Text(crate::diffusion::text::Error::Bundle(error)) => {
-                error.hint()
-            }
+            Error::Bundle(error) => error.hint(),
+            Error::Text(error) => match &**error {
+                crate::diffusion::text::Error::Bundle(error) => error.hint(),
+                _ => None,
+            },
             Error::Validation(error) => error.hint(),
             Error::Runtime(error) => error.hint(),
             _ => None,

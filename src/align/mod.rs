@@ -2,7 +2,7 @@
 //!
 //! A step goes: pairs of the step (`source`), noise and time steps, the network's errors and
 //! per-sample gradients ([`model`]), the loss' factor for each sample once all errors of the global
-//! batch are known, the weighted sum of gradients, clipping and AdamW ([`trainer`], on a
+//! batch are known, the weighted sum of gradients, clipping and the optimizer ([`trainer`], on a
 //! [`Device`](crate::device::Device)). Everything that depends on chance is addressed by the step,
 //! so a checkpoint ([`checkpoint`]) holds numbers and a counter, no generator.
 

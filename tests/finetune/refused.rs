@@ -38,6 +38,9 @@ fn values_that_cannot_be() {
         ("--mode-scale", "-1.5", "a number from -1 to 1.7519"),
         ("--ema", "1", "a number from 0 to below 1"),
         ("--lora", "0", "a rank from 1 to 1024"),
+        ("--lora-alpha", "0", "a number from 0.000001 to 1000000"),
+        ("--caption-dropout", "1.5", "a share from 0 to 1"),
+        ("--snr-gamma", "0", "a number above 0"),
         ("--batch", "0", "a number of pairs from 1 to 4096"),
     ] {
         let output = alone(&world, option, value);
@@ -76,6 +79,11 @@ fn options_that_cannot_be() {
             "--loss",
             "set",
             "--batch 8: expected whole sets with --loss set",
+        ),
+        (
+            "--snr-gamma",
+            "5",
+            "--snr-gamma 5: expected --loss sft beside it: --loss popalign compares errors",
         ),
         (
             "--lora",

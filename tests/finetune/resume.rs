@@ -132,17 +132,20 @@ fn eight_bit_moments_go_on_bit_for_bit_and_only_as_such() {
 #[test]
 fn prodigy_goes_on_bit_for_bit_and_only_as_such() {
     let world = World::new();
+    // Plain fine-tuning: its gradients agree enough for the estimate to rise in so few steps.
     let options = [
         "--optimizer",
         "prodigy",
+        "--loss",
+        "sft",
         "--steps",
-        "23",
+        "27",
         "--save-every",
         "5",
         "--batch",
-        "2",
+        "6",
         "--warmup",
-        "4",
+        "2",
         "--resume",
     ];
     let unbroken = world.dir().join("unbroken");
@@ -160,13 +163,13 @@ fn prodigy_goes_on_bit_for_bit_and_only_as_such() {
         "nothing is known at a learning rate of 0"
     );
     assert!(
-        estimates.is_sorted() && estimates[22] > 1e-6,
+        estimates.is_sorted() && estimates[26] > 1e-6,
         "{estimates:?}"
     );
-    assert_eq!(lines[22]["lr"], 1.0);
+    assert_eq!(lines[26]["lr"], 1.0);
 
     let more = ["--resume", "--optimizer", "adamw", "--lr", "1"];
-    let other = world.run(&[&options[2..10], &more].concat());
+    let other = world.run(&[&options[2..12], &more].concat());
     assert!(
         stderr(&other).contains("was begun with another optimizer"),
         "{}",

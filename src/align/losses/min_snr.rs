@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     /// diffusers' weights at γ = 5 by `scripts/oracle/min_snr.py`: its `compute_snr` of SDXL's schedule.
-    const REFERENCE: [(f32, f32, f32); 12] = [
+    const REFERENCE: [(f64, f64, f64); 12] = [
         (0.999_149_978, 0.004_253_724_12, 0.004_250_108_73),
         (0.998_296_022, 0.008_534_430_53, 0.008_519_887_92),
         (0.951_576_65, 0.254_437_476, 0.242_116_749),
@@ -63,10 +63,10 @@ mod tests {
             for (prediction, expected) in
                 [(Prediction::Epsilon, epsilon), (Prediction::VPrediction, v)]
             {
-                let found = weight(5.0, alpha, prediction);
+                let found = f64::from(weight(5.0, alpha as f32, prediction));
                 // A square root, its square and two divisions in single precision.
                 assert!(
-                    (found / expected - 1.0).abs() < 8.0 * f32::EPSILON,
+                    (found / expected - 1.0).abs() < 8.0 * f64::from(f32::EPSILON),
                     "{prediction:?} at {alpha}: {found}, not {expected}"
                 );
             }

@@ -80,7 +80,7 @@ __device__ inline void paired(Samples s, Term term, double *lanes, double *summa
     for (i64 p = threadIdx.x; p < pairs; p += LANES) {
         winners = winners + reward(s, 2 * p);
         losers = losers + reward(s, 2 * p + 1);
-        double lead = lead_of(s, p, term.set);
+        double lead = lead_of(s, p, 1);
         right = right + (lead > 0.0 ? 1.0 : (lead == 0.0 ? 0.5 : 0.0));
     }
     double count = (double)pairs;
@@ -123,7 +123,7 @@ __device__ inline void single(Samples s, Term term, double *lanes, double *summa
 }
 
 // errors: [2, total], mse and ref_mse of all samples; scale, c: [total].
-// summary: loss, mu, accuracy (share of sets whose winners lead, ties half), margin (mean beta (g_w - g_l)).
+// summary: loss, mu, accuracy (share of pairs whose winner leads, ties half), margin (mean beta (g_w - g_l)).
 extern "C" __global__ void pa_weights(
     const float *errors, const float *scale, i64 total, float *c, double *summary, Term term) {
     __shared__ double lanes[LANES];

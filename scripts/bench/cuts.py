@@ -2,7 +2,7 @@
 
     pa-export models/demo -o BUNDLE && pa-datagen ... --out DATA     (scripts/demo leaves both in out/demo)
     python scripts/bench/cuts.py --bundle out/demo/bundle --data out/demo/train [--bin target/release]
-        [--steps 100] [--batch 8] [--ranks 2]
+        [--steps 100] [--batch 4] [--ranks 2]
 
 Every cut of a batch gives each sample its factor from the whole batch and adds the gradients in one order.
 So runs with the same micro-batch have the same bits for any number of ranks; between micro-batches differs
@@ -38,7 +38,7 @@ def main():
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--bin", type=Path, default=Path("target/release"))
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=4, help="pairs: twice as many pictures")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--ranks", type=int, default=2)
     # Between micro-batches, relative to the largest value of the LoRA.
@@ -46,10 +46,10 @@ def main():
     args = parser.parse_args()
     first, failed = None, False
     with tempfile.TemporaryDirectory() as folder:
-        for micro_batch in (m for m in (1, 2, 4, 8) if m <= args.batch):
+        for micro_batch in (m for m in (1, 2, 4, 8) if m <= 2 * args.batch):
             alone = None
             for ranks in range(1, args.ranks + 1):
-                if args.batch // micro_batch < ranks:
+                if 2 * args.batch // micro_batch < ranks:
                     continue
                 lora = train(args, Path(folder) / f"{micro_batch}-{ranks}", micro_batch, ranks)
                 first = lora if first is None else first

@@ -1,7 +1,7 @@
 """Times whole training steps: pa-finetune against the official loop in PyTorch eager with peft.
 
     python scripts/bench/step.py compare --model MODEL --bundle BUNDLE [--data DIR] [--bin target/release]
-        [--batch 8] [--micro-batch 8] [--steps 5] [--rounds 5] [--threads 2] [--encoders] [--checkpointing]
+        [--batch 4] [--micro-batch 8] [--steps 5] [--rounds 5] [--threads 2] [--encoders] [--checkpointing]
     python scripts/bench/step.py theirs --model MODEL --data DIR ...      one run of the PyTorch side
 
 A step is everything from pairs to updated factors: noise, both forwards, the loss, the backward pass,
@@ -138,7 +138,7 @@ def theirs(args):
     key = next(name.split(".")[1] for name in text)
     two = unet.config.addition_embed_type == "text_time"
     encoders = Encoders(args.model, two) if args.encoders else None
-    n = args.batch
+    n = 2 * args.batch
     states = text[f"prompt_embeds.{key}"].expand(n, -1, -1)
     side = 8.0 * latents.shape[-1]
     added = {}
@@ -189,7 +189,7 @@ def ours(args, work, number):
     command = [args.bin / "pa-finetune", "--model", args.bundle, "--data", args.data, "--out", out]
     for option in ("batch", "steps", "threads"):
         command += [f"--{option}", str(getattr(args, option))]
-    command += ["--micro-batch", str(args.micro_batch or args.batch), "--save-every", str(args.steps), "--unfiltered"]
+    command += ["--micro-batch", str(args.micro_batch or 2 * args.batch), "--save-every", str(args.steps), "--unfiltered"]
     peak = peak_of(command)
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()][1:]
     outside = [line["seconds"] - line["runtime_seconds"] for line in lines]
@@ -234,8 +234,8 @@ def main():
     parser.add_argument("--data", type=Path)
     parser.add_argument("--bin", type=Path, default=ROOT / "target/release")
     parser.add_argument("--size", type=int, help="latents' height and width of a random data set")
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--micro-batch", type=int)
+    parser.add_argument("--batch", type=int, default=4, help="pairs: twice as many pictures")
+    parser.add_argument("--micro-batch", type=int, help="pictures the network takes at once")
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)

@@ -16,6 +16,7 @@ as a share of the largest value of that tensor, unless said otherwise.
 | `loss`, `mu`, `weight` (c_i) | mse, ref_mse by the official loss code; c_i is autograd's dloss/dmse_i | ROUNDING |
 | `grad_norm`, the clipped gradient | grad by clip_grad_norm_ | ROUNDING |
 | `lr` | diffusers' get_scheduler | ROUNDING |
+| `scale`, with --snr-gamma | timestep by diffusers' compute_snr | ROUNDING |
 | `lora.after.*` | before, clipped gradients of all steps by torch.optim.AdamW | ROUNDING |
 | the whole step: `lora.after` - `lora.before` | only latents, noise, timestep and the first step's LoRA | UPDATE |
 
@@ -38,6 +39,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import DDPMScheduler, UNet2DConditionModel
 from diffusers.optimization import get_scheduler
+from diffusers.training_utils import compute_snr
 from peft import LoraConfig
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -129,11 +131,13 @@ def whole_loss(options, label, mse, ref_mse, scale):
 class Network:
     """The UNet in fp64 with a peft adapter."""
 
-    def __init__(self, model, factors):
+    def __init__(self, model, factors, options):
         self.unet = UNet2DConditionModel.from_pretrained(model / "unet", torch_dtype=torch.float64).eval()
         rank = next(v.shape[0] for k, v in factors.items() if "lora_A" in k)
         modules = sorted({name.rsplit(".lora_", 1)[0] for name in factors})
-        self.unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=modules))
+        # The graph's rank may be above the run's, whose alpha counts for its own.
+        share = 1.0 if options["lora_alpha"] == "null" else float(options["lora_alpha"]) / int(options["rank"])
+        self.unet.add_adapter(LoraConfig(r=rank, lora_alpha=rank * share, target_modules=modules))
         self.parameters = {}
         for name, parameter in self.unet.named_parameters():
             parameter.requires_grad_("lora_" in name)
@@ -175,6 +179,14 @@ class Text:
         h, w = layout["height"], layout["width"]
         self.time_ids = torch.tensor([h, w, 0, 0, h, w], dtype=torch.float64)
         self.pooled = pooled
+
+    def add(self, step):
+        """The empty caption's embeddings stand in the trace."""
+        for name, value in step.items():
+            kind = name.split(".")[0]
+            if kind in ("prompt_embeds", "pooled"):
+                like = next(tensor for other, tensor in self.tensors.items() if other.startswith(f"{kind}."))
+                self.tensors[name] = value.reshape(like.shape)
 
     def of(self, ids):
         pick = lambda kind: torch.stack([self.tensors[f"{kind}.{i:08x}"] for i in ids.tolist()]).double()
@@ -236,11 +248,21 @@ def check_diffusion(check, model, step, levels):
     check("target", step["target"], target, ROUNDING)
 
 
-def noise_levels(model):
-    """Cumulated alphas by diffusers' own scheduler."""
+def check_scale(check, options, step, schedule):
+    """What min-SNR weighting multiplies the pairs' terms with, of a list of pairs without weights of its own."""
+    if options["snr_gamma"] == "null":
+        return
+    snr = compute_snr(schedule, step["timestep"])
+    least = torch.stack([snr, float(options["snr_gamma"]) * torch.ones_like(snr)], dim=1).min(dim=1)[0]
+    weights = least / (snr + 1 if schedule.config.prediction_type == "v_prediction" else snr)
+    check("scale", step["scale"], torch.where(step["label"] >= 0, weights, torch.ones_like(weights)), ROUNDING)
+
+
+def noise_schedule(model):
+    """diffusers' own scheduler."""
     config = json.loads((model / "scheduler/scheduler_config.json").read_text())
-    keys = ("beta_start", "beta_end", "beta_schedule", "num_train_timesteps", "trained_betas")
-    return DDPMScheduler(**{key: config[key] for key in keys if key in config}).alphas_cumprod
+    keys = ("prediction_type", "beta_start", "beta_end", "beta_schedule", "num_train_timesteps", "trained_betas")
+    return DDPMScheduler(**{key: config[key] for key in keys if key in config})
 
 
 def main():
@@ -257,14 +279,15 @@ def main():
     with safe_open(paths[0], "pt") as file:
         options = file.metadata()
     check, frozen = Checks(), {}
-    levels = noise_levels(args.model)
+    schedule = noise_schedule(args.model)
+    levels = schedule.alphas_cumprod
     network = tail = whole = text = last = None
     moved = [0.0, 0.0]
     for number, path in enumerate(paths, 1):
         step = load_file(path)
         before, after, grad = named(step, "lora.before."), named(step, "lora.after."), named(step, "grad.")
         if network is None:
-            network = Network(args.model, before)
+            network = Network(args.model, before, options)
             text = Text(args.data, network.takes_pooled)
             tail = Optimizer(before, options)
             whole = Optimizer({name: value.double() for name, value in before.items()}, options)
@@ -272,6 +295,8 @@ def main():
             sys.exit(f"{path} does not begin where the step before it ended")
         last = after
         check_diffusion(check, args.model, step, levels)
+        check_scale(check, options, step, schedule)
+        text.add(step)
         embeddings = text.of(step["caption_id"])
 
         # The network at the trace's weights.

@@ -1,7 +1,7 @@
-"""Freezes what bitsandbytes, torch and diffusers compute where the kernels do.
+"""Freezes what bitsandbytes, torch, diffusers and prodigyopt compute where the kernels do.
 
-    python -m venv E && E/bin/pip install torch bitsandbytes diffusers numpy safetensors
-    E/bin/python scripts/oracle/optimizers.py
+    python -m venv E && E/bin/pip install torch bitsandbytes diffusers prodigyopt numpy safetensors
+    E/bin/python scripts/oracle/optimizers.py [reference | prodigy]        both by default
 
 Writes tests/fixtures/kernels/reference.safetensors (everything on the CPU, in fp32):
 
@@ -17,6 +17,14 @@ adamw8.grad [steps, n]; adamw8.p, .m, .v, .m_absmax, .v_absmax [steps + 1, ...]
 adamw.grad, .p, .m, .v          torch.optim.AdamW likewise
 clip.grad, .norm, .clipped      torch.nn.utils.clip_grad_norm_ over three tensors laid one after another
 ema.p, .average                 diffusers' EMAModel after its first step, which copies
+
+and tests/fixtures/kernels/prodigy.safetensors:
+
+grad, lr [steps, ...]; p [steps + 1, n]; d [steps + 1]
+                                prodigyopt's Prodigy with decoupled weight decay, bias correction and
+                                safeguard_warmup, as diffusers' DreamBooth scripts set it, on two tensors laid
+                                one after another, the second of zeros, as a LoRA's; states before and after
+                                each step. The first learning rate is 0, as a warm-up's
 
 The CUDA kernel of bitsandbytes (kOptimizerStatic8bit2StateBlockwise) can't run here. By its source it differs
 from the reference in the sign that a small negative moment keeps, in ties (the even code), and in decaying
@@ -35,9 +43,10 @@ import bitsandbytes.functional as bnb
 import torch
 from bitsandbytes.backends.triton import kernels_optim as reference
 from diffusers.training_utils import EMAModel
+from prodigyopt import Prodigy
 from safetensors.torch import save_file
 
-OUT = Path(__file__).parents[2] / "tests/fixtures/kernels/reference.safetensors"
+OUT = Path(__file__).parents[2] / "tests/fixtures/kernels"
 HYPER = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 1e-2}
 STEPS = 6
 MAPS = {"signed": bnb.create_dynamic_map(True), "unsigned": bnb.create_dynamic_map(False)}
@@ -129,13 +138,44 @@ def ema(n=601):
     return {"p": torch.stack(history), "average": torch.stack(averages)}
 
 
-def main():
+def prodigy(n=96, steps=90):
+    torch.manual_seed(29)
+    target = torch.randn(n) * 0.1
+    parts = [torch.nn.Parameter(torch.randn(n // 2) * 0.05), torch.nn.Parameter(torch.zeros(n // 2))]
+    options = {"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 1e-2, "decouple": True}
+    optimizer = Prodigy(parts, lr=1.0, use_bias_correction=True, safeguard_warmup=True, **options)
+    whole = lambda: torch.cat([part.detach().clone() for part in parts])
+    states, estimates, grads, rates = [whole()], [1e-6], [], []
+    for step in range(steps):
+        # The slope of a bowl, steeper in some directions, and noise.
+        grad = (whole() - target) * torch.linspace(0.2, 2.0, n) + wide(n) * 1e-2
+        lr = min(step / 4, 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        for part, own in zip(parts, grad.split(n // 2)):
+            part.grad = own.clone()
+        optimizer.step()
+        grads.append(grad)
+        rates.append(lr)
+        states.append(whole())
+        estimates.append(optimizer.param_groups[0]["d"])
+    numbers = {"grad": torch.stack(grads), "p": torch.stack(states)}
+    return numbers | {"lr": torch.tensor(rates), "d": torch.tensor(estimates)}
+
+
+def reference():
     torch.manual_seed(23)
     groups = {"map": MAPS, "quantise.signed": quantised(True), "quantise.unsigned": quantised(False)}
     groups |= {"adamw8": adamw8(), "adamw": adamw(), "clip": clip(), "ema": ema()}
-    tensors = {f"{g}.{k}": t.contiguous() for g, group in groups.items() for k, t in group.items()}
-    OUT.parent.mkdir(exist_ok=True)
-    save_file(tensors, OUT)
+    return {f"{g}.{k}": t for g, group in groups.items() for k, t in group.items()}
+
+
+def main():
+    OUT.mkdir(exist_ok=True)
+    for make in (reference, prodigy):
+        if make.__name__ in (sys.argv[1:] or (make.__name__,)):
+            tensors = {name: tensor.contiguous() for name, tensor in make().items()}
+            save_file(tensors, OUT / f"{make.__name__}.safetensors")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 //! Checkpoints: folders that appear whole.
 //!
 //! `checkpoints/step-NNNNNN/` holds `state.safetensors` (factors, their average and moments, in
-//! single precision or as 8-bit codes with their blocks' scales), `pytorch_lora_weights.safetensors` (the same factors for other programs) and
-//! `checkpoint.json` with the step and the SHA-256 of both. It is written under another name and
+//! single precision or as 8-bit codes with their blocks' scales; Prodigy's sum and start), `pytorch_lora_weights.safetensors` (the same factors for other programs) and
+//! `checkpoint.json` with the step, what the run remembers besides (its doubts and the draws under way) and the
+//! SHA-256 of both. It is written under another name and
 //! renamed. One whose hashes differ, or that lacks a file, is not used, and the run says so. Random
 //! numbers are addressed by the step, so there is nothing else to keep. A new checkpoint is
 //! complete before an old one goes.
@@ -14,12 +15,14 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Result;
+use super::draws::Seen;
 use super::factors::{Factor, FactorSet};
 use super::trainer::Snapshot;
+use super::watch::Watch;
 use crate::base::fsio::AtomicDir;
 use crate::base::{fsio, json};
 use crate::device::blockwise::BLOCK;
-use crate::device::{Codes, Moments, State};
+use crate::device::{Codes, Estimate, Moments, Prodigy, State};
 use crate::lora::write_diffusers;
 use crate::tensors::{NewTensor, Tensor, Weights, write_safetensors};
 
@@ -29,16 +32,26 @@ const STATE: &str = "state.safetensors";
 /// Prefixes of the moments' tensors, torch's names.
 const FIRST: &str = "exp_avg";
 const SECOND: &str = "exp_avg_sq";
+/// Prefixes of Prodigy's other tensors, prodigyopt's names.
+const SUM: &str = "s";
+const START: &str = "p0";
 const LORA: &str = "pytorch_lora_weights.safetensors";
 
 #[derive(Debug, Serialize, Deserialize)]
 struct SnapshotManifest {
     format: String,
     step: u32,
+    /// See [`Snapshot::watch`].
+    doubt: [Option<u32>; 2],
+    /// See [`Snapshot::draws`]: of each its number, pairs seen and the bits of their lead.
+    draws: Vec<(u32, u32, u64)>,
+    /// The bits of Prodigy's estimate: d, the largest, the numerator; and its updates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    estimate: Option<(u64, u64, u64, u32)>,
     sha256: BTreeMap<String, String>,
 }
 
-const FORMAT: &str = "popalign-checkpoint-1";
+const FORMAT: &str = "popalign-checkpoint-2";
 
 /// A checkpoint that was found and can't be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +95,7 @@ pub fn save(
     let staged = AtomicDir::create(&dir)?;
     write(staged.path(), factors, snapshot)?;
     staged.commit()?;
-    prune(out, snapshot.step, plan)?;
+    prune(out, snapshot.step, plan, snapshot.watch.since())?;
     Ok(dir)
 }
 
@@ -101,6 +114,11 @@ fn write(dir: &Path, factors: &FactorSet, snapshot: &Snapshot) -> Result<()> {
             tensors.extend(codes(factors, FIRST, m));
             tensors.extend(codes(factors, SECOND, v));
         }
+        Moments::Prodigy(own) => {
+            for (prefix, buffer) in [FIRST, SECOND, SUM, START].iter().zip(own.buffers()) {
+                tensors.extend(numbers(factors, prefix, buffer));
+            }
+        }
     }
     if let Some(ema) = &snapshot.ema {
         tensors.extend(numbers(factors, "ema", ema));
@@ -115,6 +133,14 @@ fn write(dir: &Path, factors: &FactorSet, snapshot: &Snapshot) -> Result<()> {
     let manifest = SnapshotManifest {
         format: FORMAT.to_owned(),
         step: snapshot.step,
+        doubt: snapshot.watch.0,
+        draws: (snapshot.draws.iter())
+            .map(|(draw, seen)| (*draw, seen.pairs, seen.lead.to_bits()))
+            .collect(),
+        estimate: match &snapshot.state.moments {
+            Moments::Prodigy(own) => Some(estimate_bits(&own.estimate)),
+            _ => None,
+        },
         sha256,
     };
     Ok(json::write(&dir.join(MANIFEST), "a checkpoint", &manifest)?)
@@ -220,7 +246,15 @@ fn load(dir: &Path, factors: &FactorSet) -> std::result::Result<Snapshot, String
     let snapshot = || -> crate::tensors::Result<Snapshot> {
         let state = State {
             p: get("lora")?,
-            moments: if has(&weights, &format!("{FIRST}.codes.")) {
+            moments: if let Some(bits) = manifest.estimate {
+                Moments::Prodigy(Prodigy {
+                    m: get(FIRST)?,
+                    v: get(SECOND)?,
+                    s: get(SUM)?,
+                    start: get(START)?,
+                    estimate: estimate_of(bits),
+                })
+            } else if has(&weights, &format!("{FIRST}.codes.")) {
                 Moments::Blockwise {
                     blocks: factors.layout().blocks(),
                     m: read_codes(&weights, factors, FIRST)?,
@@ -234,10 +268,35 @@ fn load(dir: &Path, factors: &FactorSet) -> std::result::Result<Snapshot, String
             },
         };
         let ema = has(&weights, "ema.").then(|| get("ema")).transpose()?;
-        let step = manifest.step;
-        Ok(Snapshot { step, state, ema })
+        Ok(Snapshot {
+            step: manifest.step,
+            state,
+            ema,
+            watch: Watch(manifest.doubt),
+            draws: manifest.draws.iter().map(seen).collect(),
+        })
     };
     snapshot().map_err(|e| text(&e))
+}
+
+fn estimate_bits(of: &Estimate) -> (u64, u64, u64, u32) {
+    let [d, most, numerator] = [of.d, of.most, of.numerator].map(f64::to_bits);
+    (d, most, numerator, of.updates)
+}
+
+fn estimate_of((d, most, numerator, updates): (u64, u64, u64, u32)) -> Estimate {
+    let [d, most, numerator] = [d, most, numerator].map(f64::from_bits);
+    Estimate {
+        d,
+        most,
+        numerator,
+        updates,
+    }
+}
+
+fn seen(&(draw, pairs, lead): &(u32, u32, u64)) -> (u32, Seen) {
+    let lead = f64::from_bits(lead);
+    (draw, Seen { pairs, lead })
 }
 
 fn shape(factor: &Factor) -> Vec<u64> {
@@ -282,15 +341,21 @@ fn read_codes(
 
 /// Leaves the checkpoints that an unbroken run has there after saving step `newest`: that one and
 /// the planned ones before it, `plan.keep` in all. Those that an interruption made between two
-/// planned ones go, and so do later ones, which [`newest`] passed over.
+/// planned ones go, and so do later ones, which [`newest`] passed over. The newest planned one that is older than
+/// a `doubt` stays as well.
 ///
 /// # Errors
 /// When the folder refuses.
-pub fn prune(out: &Path, newest: u32, plan: SavePlan) -> Result<()> {
+pub fn prune(out: &Path, newest: u32, plan: SavePlan, doubt: Option<u32>) -> Result<()> {
     fsio::remove_partial(&out.join(FOLDER))?;
+    let found = folders(out)?;
+    let planned = |step: u32| step < newest && plan.saves(step);
+    let before = |step: &u32| planned(*step) && doubt.is_some_and(|since| *step < since);
+    let good = found.iter().map(|(step, _)| *step).rfind(before);
     let mut kept = 0;
-    for (step, dir) in folders(out)?.into_iter().rev() {
-        let keep = step == newest || (step < newest && plan.saves(step) && kept < plan.keep);
+    for (step, dir) in found.into_iter().rev() {
+        let counts = step == newest || (planned(step) && kept < plan.keep);
+        let keep = counts || good == Some(step);
         if keep {
             kept += 1;
         } else {
@@ -298,6 +363,20 @@ pub fn prune(out: &Path, newest: u32, plan: SavePlan) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Removes the checkpoints of step `since` and later; gives the newest one from before.
+///
+/// # Errors
+/// When the folder refuses.
+pub fn keep_before(out: &Path, since: u32) -> Result<Option<PathBuf>> {
+    let (before, later): (Vec<_>, Vec<_>) = folders(out)?
+        .into_iter()
+        .partition(|(step, _)| *step < since);
+    for (_, dir) in later {
+        remove(&dir)?;
+    }
+    Ok(before.into_iter().next_back().map(|(_, dir)| dir))
 }
 
 fn remove(dir: &Path) -> Result<()> {

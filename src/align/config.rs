@@ -5,14 +5,16 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::losses::{self, Loss, LossKind, Parameters, Takes};
+use super::losses::{self, Loss, LossKind, Parameters, Takes, min_snr};
+use super::optimizer::Optimizer;
 use super::rules::{self, Rule};
 use super::schedule::LrSchedule;
 use super::timesteps::Timesteps;
 use super::{Error, Result};
 use crate::base::Values;
 use crate::data::pairs::{SET_SIZE, Sets};
-use crate::device::{AdamW, Layout, Moments, Term};
+use crate::device::{AdamW, Term};
+use crate::family::Prediction;
 use crate::lora::MOST_RANK;
 use crate::random::STEP_LIMIT;
 
@@ -26,31 +28,13 @@ pub enum LoraInit {
     Kaiming,
 }
 
-/// How gradients become updates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Optimizer {
-    /// AdamW with single-precision moments
-    Adamw,
-    /// AdamW with moments in eight bits, as bitsandbytes': a quarter of their memory
-    Adamw8bit,
-}
-
-impl Optimizer {
-    /// The moments that a run starts with.
-    pub fn moments(self, layout: &Layout) -> Moments<Vec<f32>, Vec<u8>> {
-        match self {
-            Self::Adamw => Moments::zeros(layout),
-            Self::Adamw8bit => Moments::blockwise_zeros(layout),
-        }
-    }
-}
-
 /// What `--lora` can be.
 pub const RANKS: Values<usize> = Values::within("a rank", 1, MOST_RANK);
-/// What `--batch` and `--micro-batch` can be: a step's latents and noise are held at once, and four
-/// times Diffusion-DPO's 2048 is more than any recipe takes.
-pub const BATCHES: Values<usize> = Values::within("a number of pictures", 1, 8192);
+/// What `--batch` can be: a step's latents and noise are held at once, and twice Diffusion-DPO's 2048
+/// is more than any recipe takes.
+pub const BATCHES: Values<usize> = Values::within("a number of pairs", 1, 4096);
+/// What `--micro-batch` can be: the pictures of such a batch.
+pub const MICRO_BATCHES: Values<usize> = Values::within("a number of pictures", 1, 8192);
 /// Most pairs that a run can draw: all are listed in memory and in `pairs.jsonl`.
 const MOST_PAIRS: usize = 1 << 24;
 /// What `--lr` and `--weight-decay` can be.
@@ -65,6 +49,10 @@ pub const SET_SIZES: Values<usize> = Values::within("a number of pictures", 1, 4
 pub const NORMS: Values<f64> = Values::from("a norm", 0.0);
 /// What `--adam-beta1`, `--adam-beta2` and `--ema` can be.
 pub const DECAYS: Values<f64> = Values::below("a number", 0.0, 1.0);
+/// What `--caption-dropout` can be.
+pub const DROPOUTS: Values<f64> = Values::within("a share", 0.0, 1.0);
+/// What `--lora-alpha` can be.
+pub const LORA_ALPHAS: Values<f64> = Values::within("a number", 1e-6, 1e6);
 /// What `--adam-eps` can be.
 pub const EPSILONS: Values<f64> = Values::above("a number", 0.0);
 
@@ -79,8 +67,14 @@ pub struct Config {
     pub alpha: f64,
     /// Weight of preserving pictures under their own captions; 0 for none.
     pub preserve: f64,
+    /// γ of min-SNR weighting, for a loss that takes it.
+    pub snr_gamma: Option<f64>,
+    /// Share of pairs that are trained without their caption.
+    pub caption_dropout: f64,
     /// Rank of the LoRA.
     pub rank: usize,
+    /// What the LoRA's product is multiplied with, times the rank; none for the rank itself.
+    pub lora_alpha: Option<f64>,
     /// How A starts.
     pub init: LoraInit,
     /// Learning rate.
@@ -93,7 +87,7 @@ pub struct Config {
     pub steps: u32,
     /// Passes over the list of pairs, where the steps were said so.
     pub epochs: Option<u32>,
-    /// Pictures in a global batch: as many winners as losers, so even.
+    /// Pairs in a global batch: as many winners as losers.
     pub batch: usize,
     /// Pairs of a set: pictures of each side of a draw.
     pub set_size: usize,
@@ -125,17 +119,20 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// The paper's recipe, with a learning rate for LoRA: its 5e-7 is for all of SDXL's weights.
-    /// 1e-5 is what diffusers' Diffusion-DPO example trains an SDXL LoRA with.
+    /// The paper's recipe (its batch of 8 pairs is 2 on each of 4 GPUs), with a learning rate for LoRA: its
+    /// 5e-7 is for all of SDXL's weights.
     fn default() -> Self {
         Self {
             loss: LossKind::default(),
             beta: losses::BETA,
             alpha: losses::popalign::ALPHA,
             preserve: losses::preserve::WEIGHT,
+            snr_gamma: None,
+            caption_dropout: 0.2,
             rank: 8,
+            lora_alpha: None,
             init: LoraInit::Gaussian,
-            lr: 1e-5,
+            lr: Optimizer::Adamw.lr(),
             schedule: LrSchedule::ConstantWithWarmup,
             warmup: 200,
             steps: 750,
@@ -175,10 +172,12 @@ impl Config {
     }
 
     /// What single options must be.
-    fn alone(&self) -> [Rule; 12] {
+    fn alone(&self) -> [Rule; 14] {
         [
             Rule::values("batch", self.batch, BATCHES),
             Rule::values("lora", self.rank, RANKS),
+            Rule::values("lora-alpha", self.alpha_of_lora(), LORA_ALPHAS),
+            Rule::values("caption-dropout", self.caption_dropout, DROPOUTS),
             Rule::values("lr", self.lr, RATES),
             Rule::values("steps", self.steps, STEPS),
             Rule::values("epochs", self.epochs.unwrap_or(1), EPOCHS),
@@ -194,21 +193,23 @@ impl Config {
 
     /// What options must be beside others.
     fn beside(&self) -> [Rule; 3] {
-        let (batch, sets) = (self.batch, 2 * self.together());
-        let drawn = self.pairs_per_step().saturating_mul(self.steps as usize);
+        let drawn = self.batch.saturating_mul(self.steps as usize);
         [
             Rule::beside(
                 "batch",
-                batch,
-                batch > 0 && batch.is_multiple_of(2),
-                "an even number of pictures: as many winners as losers",
+                self.batch,
+                self.batch.is_multiple_of(self.together()),
+                format!(
+                    "whole sets with --loss {}: a multiple of --set-size, {}",
+                    self.loss.name, self.set_size
+                ),
             ),
             Rule::beside(
-                "batch",
-                batch,
-                batch.is_multiple_of(sets),
+                "snr-gamma",
+                self.snr_gamma.unwrap_or_default(),
+                self.snr_gamma.is_none() || self.loss.by_snr,
                 format!(
-                    "whole sets with --loss {}: a multiple of twice --set-size",
+                    "--loss sft beside it: --loss {} compares errors of one time step",
                     self.loss.name
                 ),
             ),
@@ -221,15 +222,15 @@ impl Config {
         ]
     }
 
-    /// Pairs of a step.
-    pub fn pairs_per_step(&self) -> usize {
-        self.batch / 2
+    /// Pictures of a step's pairs.
+    pub fn paired_pictures(&self) -> usize {
+        2 * self.batch
     }
 
     /// Preserved pictures of a step: a quarter of its pairs' pictures, where a loss takes some.
     pub fn preserved_per_step(&self) -> usize {
         match self.losses().any(|loss| loss.takes == Takes::Preserved) {
-            true => self.pairs_per_step().div_ceil(2),
+            true => self.batch.div_ceil(2),
             false => 0,
         }
     }
@@ -257,7 +258,20 @@ impl Config {
             alpha: self.alpha,
             preserve: self.preserve,
             set_size: self.set_size,
+            snr_gamma: self.snr_gamma,
         }
+    }
+
+    /// The LoRA's alpha: its product counts alpha / rank.
+    pub fn alpha_of_lora(&self) -> f64 {
+        self.lora_alpha.unwrap_or(self.rank as f64)
+    }
+
+    /// The weight of the pairs' terms at a time step that leaves the share `alpha` of the clean latent's
+    /// variance.
+    pub fn weight_at(&self, alpha: f32, prediction: Prediction) -> f32 {
+        let weight = |gamma| min_snr::weight(gamma, alpha, prediction);
+        self.snr_gamma.map_or(1.0, weight)
     }
 
     /// The losses of the run: that of its pairs, then those of preserved pictures.
@@ -272,10 +286,10 @@ impl Config {
 
     /// What a step of so many samples, pairs first, minimises: a term of each loss of the run.
     pub fn terms(&self, samples: usize) -> Vec<Term> {
-        let parameters = self.parameters();
+        let (parameters, paired) = (self.parameters(), self.paired_pictures());
         let term = |loss: &Loss| match loss.takes {
-            Takes::Preserved => loss.term(&parameters, self.batch..samples),
-            Takes::Pairs | Takes::Sets => loss.term(&parameters, 0..self.batch),
+            Takes::Preserved => loss.term(&parameters, paired..samples),
+            Takes::Pairs | Takes::Sets => loss.term(&parameters, 0..paired),
         };
         self.losses().map(term).collect()
     }
@@ -321,19 +335,25 @@ mod tests {
     #[test]
     fn defaults_pass_and_nonsense_names_its_option() {
         Config::default().check().unwrap();
+        assert_eq!(Config::default().paired_pictures(), 16, "8 pairs");
         let with = |change: fn(&mut Config)| {
             let mut config = Config::default();
             change(&mut config);
             config.check().unwrap_err().to_string()
         };
-        assert!(with(|c| c.batch = 7).starts_with("--batch 7: expected an even"));
+        assert!(with(|c| c.batch = 0).starts_with("--batch 0: expected a number of pairs from 1"));
         assert!(with(|c| c.batch = usize::MAX).starts_with("--batch 18446744073709551615"));
         assert!(with(|c| c.rank = 1025).starts_with("--lora 1025: expected a rank from 1 to 1024"));
-        assert!(with(|c| (c.steps, c.batch) = (1 << 23, 8)).contains("up to 16777216 pairs"));
+        assert!(with(|c| (c.steps, c.batch) = (1 << 22, 8)).contains("up to 16777216 pairs"));
         assert!(with(|c| c.beta = f64::NAN).starts_with("--beta NaN"));
         assert!(with(|c| c.alpha = 1.5).starts_with("--alpha 1.5"));
         assert!(with(|c| c.ema = Some(1.0)).starts_with("--ema 1"));
         assert!(with(|c| c.rank = 0).starts_with("--lora 0"));
+        assert!(with(|c| c.lora_alpha = Some(0.0)).starts_with("--lora-alpha 0"));
+        assert!(with(|c| c.caption_dropout = 1.5).starts_with("--caption-dropout 1.5"));
+        assert!(
+            with(|c| c.snr_gamma = Some(5.0)).starts_with("--snr-gamma 5: expected --loss sft")
+        );
         assert!(with(|c| c.epochs = Some(0)).starts_with("--epochs 0"));
         assert!(with(|c| c.set_size = 0).starts_with("--set-size 0"));
         assert!(

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::watch;
 use crate::base::hint::Foreign;
 
 /// Why fine-tuning stopped.
@@ -71,9 +72,32 @@ pub enum Error {
         /// In the graph.
         graph: String,
     },
+    /// The empty caption, for `--caption-dropout`.
+    #[error("--caption-dropout above 0 needs the empty caption, which the data set lacks")]
+    Text(#[source] Box<crate::diffusion::text::Error>),
+    /// Text encoders whose embeddings are not those of the data set.
+    #[error(
+        "--caption-dropout: the data set has {data}, the bundle's text encoders give {encoded}; 0 does \
+         without the empty caption"
+    )]
+    EmptyCaption {
+        /// In the data set.
+        data: String,
+        /// By the text encoders.
+        encoded: String,
+    },
     /// The output folder holds a run already.
     #[error("{} already holds a fine-tuning run", dir.display())]
     Exists {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// The output folder holds a run whose batch was counted in pictures.
+    #[error(
+        "{} already holds a run of an earlier pa-finetune, whose --batch counted pictures, not pairs",
+        dir.display()
+    )]
+    InPictures {
         /// The folder.
         dir: PathBuf,
     },
@@ -145,6 +169,25 @@ pub enum Error {
         /// The number.
         value: f64,
     },
+    /// A run whose numbers are finite and tell that it is lost.
+    #[error(
+        "step {step}: the run has run away: {doubt}, and so it was in each of the last {steps} steps; {}",
+        match kept {
+            Some(dir) => format!("the last good checkpoint is {}", dir.display()),
+            None => "there is no checkpoint from before".to_owned(),
+        },
+        steps = doubt.steps()
+    )]
+    RanAway {
+        /// The step, from 1.
+        step: u32,
+        /// What is wrong.
+        doubt: watch::Doubt,
+        /// Updates that were done when that began.
+        since: u32,
+        /// The newest checkpoint from before.
+        kept: Option<PathBuf>,
+    },
     /// The training graph runs in other memory than that of the device's buffers.
     #[error(
         "the training graph computes in {computes:?} memory, the factors are in {own:?} memory"
@@ -173,12 +216,21 @@ pub enum Error {
     },
 }
 
+impl From<crate::diffusion::text::Error> for Error {
+    fn from(error: crate::diffusion::text::Error) -> Self {
+        Self::Text(Box::new(error))
+    }
+}
+
 impl Error {
     /// Advice for the person at the keyboard, where there is any.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Error::Exists { .. } => Some("add --resume to go on with it, or choose another --out"),
             Error::Foreign { .. } => Some("choose another --out"),
+            Error::InPictures { .. } => Some(
+                "it can't be gone on with: choose another --out, and give half the --batch for the same run",
+            ),
             Error::Changed { .. } => {
                 Some("repeat the options it was begun with, or choose another --out")
             }
@@ -190,6 +242,10 @@ impl Error {
             Error::NonFinite { .. } | Error::NonFiniteBatch { .. } => Some(
                 "a lower --lr helps if this comes late; if it comes at once, look at that picture",
             ),
+            Error::RanAway { .. } => Some(
+                "a lower --lr, a longer --warmup or a higher --beta helps; a checkpoint's folder holds its \
+                 LoRA, and --save-every says how often there is one",
+            ),
             Error::Pairs(crate::data::pairs::Error::Unjudged { .. }) => Some(
                 "draw the data set with pa-datagen --filter CHAIN, or go on with --unfiltered: \
                  neutral pictures without verdicts then never win",
@@ -199,6 +255,10 @@ impl Error {
             ),
             Error::Data(error) => error.hint(),
             Error::Bundle(error) => error.hint(),
+            Error::Text(error) => match &**error {
+                crate::diffusion::text::Error::Bundle(error) => error.hint(),
+                _ => None,
+            },
             Error::Validation(error) => error.hint(),
             Error::Runtime(error) => error.hint(),
             _ => None,

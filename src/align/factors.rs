@@ -31,6 +31,7 @@ pub struct FactorSet {
     list: Vec<Factor>,
     layout: Layout,
     rank: usize,
+    alpha: f32,
     graph_rank: usize,
 }
 
@@ -63,8 +64,21 @@ impl FactorSet {
             list,
             layout,
             rank,
+            alpha: rank as f32,
             graph_rank,
         })
+    }
+
+    /// The same with another alpha than the rank.
+    #[must_use]
+    pub fn with_alpha(self, alpha: f32) -> Self {
+        Self { alpha, ..self }
+    }
+
+    /// What the product of a module's factors is multiplied with. The graph has no such number: what it is
+    /// fed as B is multiplied before, and B's gradient after.
+    pub fn scale(&self) -> f32 {
+        self.alpha / self.rank as f32
     }
 
     /// The factors in the order of the buffer.
@@ -114,7 +128,7 @@ impl FactorSet {
         buffer
     }
 
-    /// The adapter of a buffer, cut to the run's rank, with alpha = rank.
+    /// The adapter of a buffer, cut to the run's rank.
     pub fn adapter(&self, buffer: &[f32]) -> LoraAdapter {
         let of = |(i, module): (usize, &LoraModule)| {
             let inputs = module.in_features as usize;
@@ -127,7 +141,7 @@ impl FactorSet {
                     .copied()
                     .collect(),
                 rank: self.rank,
-                alpha: self.rank as f32,
+                alpha: self.alpha,
             };
             (module.path.clone(), factors)
         };

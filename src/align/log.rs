@@ -31,6 +31,10 @@ pub struct Line {
     pub loss: f64,
     /// Share of pairs whose winner has the higher implied reward; ties count half.
     pub reward_accuracy: f64,
+    /// The same of sets (the paper's Figure 8), of the draws whose last pair this step trained on; null where
+    /// there is none. See [`super::draws`].
+    #[serde(default)]
+    pub set_accuracy: Option<f64>,
     /// Mean of β (g_w − g_l) over pairs.
     pub margin: f64,
     /// Offset of the PopAlign loss.
@@ -42,6 +46,9 @@ pub struct Line {
     pub grad_norm: f32,
     /// Learning rate.
     pub lr: f64,
+    /// Prodigy's estimate of the step size, on which the learning rate is a factor; none of other optimizers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate: Option<f64>,
     /// Pictures a second in this step.
     pub samples_per_second: f64,
     /// Duration of this step.
@@ -58,11 +65,13 @@ impl Line {
             step: report.step,
             loss: report.loss,
             reward_accuracy: report.accuracy,
+            set_accuracy: report.set_accuracy,
             margin: report.margin,
             mu: report.mu,
             preserve: report.preserve,
             grad_norm: report.grad_norm,
             lr: report.lr,
+            estimate: report.estimate,
             samples_per_second: report.samples as f64 / seconds.max(1e-9),
             seconds,
             runtime_seconds: runtime,
@@ -154,6 +163,8 @@ impl Logs {
             ("train/lr", line.lr),
             ("train/samples_per_second", line.samples_per_second),
         ];
+        values.extend(line.set_accuracy.map(|share| ("train/set_accuracy", share)));
+        values.extend(line.estimate.map(|d| ("train/estimate", d)));
         values.extend(line.preserve.map(|loss| ("train/preserve", loss)));
         let record = tfevents::scalars(now(), line.step, &values);
         Ok(self.events.append_bytes(&record)?)

@@ -2,17 +2,19 @@
 //!
 //! A step goes: pairs of the step (`source`), noise and time steps, the network's errors and
 //! per-sample gradients ([`model`]), the loss' factor for each sample once all errors of the global
-//! batch are known, the weighted sum of gradients, clipping and AdamW ([`trainer`], on a
+//! batch are known, the weighted sum of gradients, clipping and the optimizer ([`trainer`], on a
 //! [`Device`](crate::device::Device)). Everything that depends on chance is addressed by the step,
 //! so a checkpoint ([`checkpoint`]) holds numbers and a counter, no generator.
 
 pub mod checkpoint;
 pub mod config;
+pub mod draws;
 mod error;
 pub mod factors;
 pub mod log;
 pub mod losses;
 pub mod model;
+pub mod optimizer;
 pub mod order;
 mod output;
 mod prepare;
@@ -30,6 +32,7 @@ pub mod trace;
 mod train;
 pub mod trainer;
 pub mod validation;
+pub mod watch;
 
 pub use config::Config;
 pub use error::{Error, Result};

@@ -44,7 +44,10 @@ const KOHYA: &str = "kohya_lora_weights.safetensors";
 const PAIRS: &str = "pairs.jsonl";
 const MANIFEST: &str = "manifest.json";
 const LOCK: &str = ".lock";
-const FORMAT: &str = "popalign-finetune-1";
+const FORMAT: &str = "popalign-finetune-2";
+/// The format of runs whose `batch` counts pictures, of which nothing can be gone on with: their
+/// configuration lacks what today's says.
+const IN_PICTURES: &str = "popalign-finetune-1";
 /// The bundle's file with the noise schedule.
 pub(super) const SCHEDULER: &str = "scheduler/scheduler_config.json";
 
@@ -71,10 +74,6 @@ pub(super) fn describe(
     runtime: &Runtime,
 ) -> Result<RunManifest> {
     let graph = bundle.part(Part::UnetGrad)?;
-    let weights: Vec<String> = bundle
-        .weight_files(Part::UnetGrad)?
-        .map(|w| w.identity.text())
-        .collect();
     let data = |set: &Dataset| {
         let made = set.manifest();
         object!([made.layout, made.outcome.as_ref().map(|o| &o.sha256)]).to_string()
@@ -82,7 +81,7 @@ pub(super) fn describe(
     let data: String = pool.sets().iter().map(data).collect();
     let inputs = [
         ("unet_grad", graph.sha256.clone()),
-        ("weights", fsio::sha256_bytes(weights.join("+").as_bytes())),
+        ("weights", weights(bundle, Part::UnetGrad)?),
         ("scheduler", fsio::sha256(&bundle.dir().join(SCHEDULER))?),
         ("data", fsio::sha256_bytes(data.as_bytes())),
         ("pairs", pairs),
@@ -103,6 +102,21 @@ pub(super) fn describe(
         drawn: Drawn::of(pool.rows()),
         outcome: None,
     })
+}
+
+/// A hash of the weights of a part.
+fn weights(bundle: &Bundle, part: Part) -> Result<String> {
+    let files = bundle.weight_files(part)?;
+    let files: Vec<String> = files.map(|file| file.identity.text()).collect();
+    Ok(fsio::sha256_bytes(files.join("+").as_bytes()))
+}
+
+/// What made the embeddings of a caption that the data set lacks: the text encoders' graphs and weights.
+pub(super) fn text_encoders(bundle: &Bundle) -> Result<Value> {
+    let parts = [Part::TextEncoder, Part::TextEncoder2].into_iter();
+    let there = parts.filter(|part| bundle.has(*part));
+    let each = there.map(|part| Ok([bundle.part(part)?.sha256.clone(), weights(bundle, part)?]));
+    Ok(object!(each.collect::<Result<Vec<_>>>()?))
 }
 
 impl RunManifest {
@@ -136,7 +150,7 @@ impl Output {
     /// Takes the folder, which holds nothing yet or a run that may be gone on with.
     ///
     /// # Errors
-    /// [`Error::Exists`], [`Error::Foreign`], [`Error::Changed`], [`Error::Locked`].
+    /// [`Error::Exists`], [`Error::InPictures`], [`Error::Foreign`], [`Error::Changed`], [`Error::Locked`].
     pub(super) fn open(dir: &Path, manifest: RunManifest, resume: bool) -> Result<Self> {
         // Refused before anything is touched; what counts is the second look, under the lock.
         let look = || -> Result<Option<RunManifest>> {
@@ -252,6 +266,11 @@ fn begun(dir: &Path, resume: bool) -> Result<Option<RunManifest>> {
         .and_then(|value| Some(value.get("format")?.as_str()?.to_owned()));
     match format.as_deref() {
         Some(FORMAT) => {}
+        Some(IN_PICTURES) => {
+            return Err(Error::InPictures {
+                dir: dir.to_path_buf(),
+            });
+        }
         Some(other) => return Err(foreign(&format!("a manifest.json of format {other}"))),
         None => return Err(foreign("a manifest.json of something else")),
     }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::config::Config;
 use super::factors::FactorSet;
 use super::model::UnetGrad;
 use super::output::{self, RunManifest};
@@ -15,7 +16,8 @@ use crate::data::pairs::{self, Pairs};
 use crate::data::pool::Pool;
 use crate::device::cuda::Cuda;
 use crate::diffusion::schedule::{self, SchedulerConfig};
-use crate::prompts::Axes;
+use crate::diffusion::text::{Embedding, TextEncoders};
+use crate::prompts::{Axes, caption_id};
 use crate::runtime::{self, Ep, Runtime, SessionOptions};
 
 /// The GPU of a run on CUDA or TensorRT; none for one on the CPU.
@@ -34,16 +36,16 @@ pub(super) fn cuda(runtime: &Runtime, options: &SessionOptions) -> Result<Option
     }
 }
 
-/// Samples the network takes at once: by default a rank's share of the batch.
+/// Pictures the network takes at once: by default a rank's share of the batch's.
 pub(super) fn micro_batch(request: &Request, ranks: &dyn Ranks) -> Result<usize> {
-    let (batch, ranks) = (request.config.batch, ranks.size());
+    let (pictures, ranks) = (request.config.paired_pictures(), ranks.size());
     let environment = &request.environment;
-    let size = environment.micro_batch.unwrap_or(batch.div_ceil(ranks));
-    if batch.div_ceil(size) < ranks {
+    let size = environment.micro_batch.unwrap_or(pictures.div_ceil(ranks));
+    if pictures.div_ceil(size) < ranks {
         return Err(Error::Option {
             option: "micro-batch",
             value: size.to_string(),
-            problem: format!("a batch of {batch} in such parts is too few for {ranks} ranks"),
+            problem: format!("{pictures} pictures in such parts are too few for {ranks} ranks"),
         });
     }
     Ok(size)
@@ -109,7 +111,7 @@ fn find_pairs(
             };
             let config = &request.config;
             let count = match config.epochs {
-                None => config.steps as usize * config.pairs_per_step(),
+                None => config.steps as usize * config.batch,
                 Some(_) => winners(dataset),
             };
             let (seed, sets) = (config.pair_seed, config.sets());
@@ -138,7 +140,7 @@ fn with_steps(request: &Request, pairs: &Pairs) -> Result<Request> {
     let mut request = request.clone();
     if let Some(epochs) = request.config.epochs {
         let visits = epochs as usize * pairs.list.len();
-        let steps = visits.div_ceil(request.config.pairs_per_step());
+        let steps = visits.div_ceil(request.config.batch);
         request.config.steps = u32::try_from(steps).unwrap_or(u32::MAX);
         request.config.check()?;
     }
@@ -167,6 +169,7 @@ impl Loaded {
         let bundle = Bundle::open(&request.model)?;
         bundle.path(Part::UnetGrad)?;
         let factors = FactorSet::new(bundle.lora()?, request.config.rank)?;
+        let factors = factors.with_alpha(request.config.alpha_of_lora() as f32);
         let scheduler = SchedulerConfig::read(&bundle.dir().join(output::SCHEDULER));
         let scheduler = scheduler.map_err(schedule::Error::from)?;
         let pool = Pool::open(&request.data)?;
@@ -185,6 +188,41 @@ impl Loaded {
             request,
         })
     }
+}
+
+/// The embeddings of the empty caption, where a run drops captions: the data set's, if it has them, else
+/// what the bundle's text encoders make of it, which the manifest then names.
+pub(super) fn empty_caption(
+    config: &Config,
+    bundle: &Bundle,
+    pool: &Pool,
+    manifest: &mut RunManifest,
+    runtime: &Runtime,
+    options: &SessionOptions,
+) -> Result<Option<Embedding>> {
+    if config.caption_dropout == 0.0 {
+        return Ok(None);
+    }
+    if let Ok(found) = pool.embeddings(caption_id("")) {
+        return Ok(Some(Embedding {
+            prompt_embeds: found.prompt_embeds.to_vec(),
+            pooled: found.pooled.map(<[f32]>::to_vec),
+        }));
+    }
+    let (empty, _) = TextEncoders::open(bundle, runtime, options)?.encode("")?;
+    let layout = &pool.sets()[0].manifest().layout;
+    let sizes =
+        |tokens, pooled: Option<usize>| format!("{tokens} and {pooled:?} numbers of a caption");
+    let data = sizes(layout.prompt_embeds.iter().product(), layout.pooled);
+    let encoded = sizes(
+        empty.prompt_embeds.len(),
+        empty.pooled.as_ref().map(Vec::len),
+    );
+    if data == encoded {
+        manifest.put("text_encoders", output::text_encoders(bundle)?);
+        return Ok(Some(empty));
+    }
+    Err(Error::EmptyCaption { data, encoded })
 }
 
 /// Loads the training graph, which must fit all data sets.

@@ -1,5 +1,7 @@
 //! What a step says of itself, in short and in whole.
 
+use crate::diffusion::text::Embedding;
+
 /// What a step says of itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
@@ -9,6 +11,9 @@ pub struct Report {
     pub loss: f64,
     /// Share of pairs whose winner has the higher implied reward.
     pub accuracy: f64,
+    /// Share of the draws that ended with this step's pairs whose winning set has the higher mean implied
+    /// reward; none where no draw ended.
+    pub set_accuracy: Option<f64>,
     /// Mean of β (g_w − g_l).
     pub margin: f64,
     /// Offset of the loss.
@@ -19,6 +24,8 @@ pub struct Report {
     pub grad_norm: f32,
     /// Learning rate of this update.
     pub lr: f64,
+    /// Prodigy's estimate of the step size, on which the learning rate is a factor.
+    pub estimate: Option<f64>,
     /// Pictures the network saw.
     pub samples: usize,
 }
@@ -44,6 +51,8 @@ pub struct Record {
     pub scale: Vec<f32>,
     /// Ids of the captions trained under, which name their embeddings in the data set.
     pub caption_id: Vec<i64>,
+    /// Id and embeddings of the empty caption, where captions are dropped.
+    pub empty: Option<(u32, Embedding)>,
     /// Errors with the LoRA.
     pub mse: Vec<f32>,
     /// Errors without it.

@@ -29,7 +29,7 @@ impl Rule {
     /// What an option must be beside others.
     pub(crate) fn beside(
         option: &'static str,
-        value: usize,
+        value: impl std::fmt::Display + Copy,
         fine: bool,
         expected: impl Into<Cow<'static, str>>,
     ) -> Self {

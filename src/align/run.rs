@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::model::GradientModel;
 use super::output::{Ended, Output};
-use super::prepare::{Loaded, can_trace, cuda, micro_batch, open_model};
+use super::prepare::{Loaded, can_trace, cuda, empty_caption, micro_batch, open_model};
 use super::publish::About;
 use super::ranks::Ranks;
 use super::request::{Event, Finish, Request};
@@ -73,6 +73,7 @@ fn run_on<D: Device>(
         request,
     } = Loaded::read(request, runtime)?;
     let (config, environment) = (&request.config, &request.environment);
+    let empty = empty_caption(config, &bundle, &pool, &mut manifest, runtime, options)?;
     let model = open_model(&bundle, &pool, &factors, runtime, options)?;
     can_trace(&request, &pool, ranks.as_ref())?;
     let micro_batch = micro_batch(&request, ranks.as_ref())?;
@@ -96,7 +97,7 @@ fn run_on<D: Device>(
     }
 
     let about = About::new(config, &bundle, &scheduler, &pool, axes.as_ref())?;
-    let source = Source::new(pool, pairs, &scheduler, config)?;
+    let source = Source::new(pool, pairs, &scheduler, config, empty)?;
     let open = || Output::open(&request.out, manifest, environment.resume);
     let mut out = first.then(open).transpose()?;
     let config = config.clone();
@@ -113,7 +114,8 @@ fn run_on<D: Device>(
     resume(&mut trainer, &request, observe)?;
     if let Some(out) = &mut out {
         out.begin(trainer.done(), &request.config, trainer.source.pairs())?;
-        checkpoint::prune(&request.out, trainer.done(), request.plan())?;
+        let doubt = trainer.doubt();
+        checkpoint::prune(&request.out, trainer.done(), request.plan(), doubt)?;
     }
     observe(Event::Dropped(&trainer.source.pool().left_out()));
     for reason in &trainer.source.pairs().left_out {

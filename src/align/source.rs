@@ -1,16 +1,17 @@
 //! What a step trains on: pairs, time steps, noise addresses, and their arrays.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
 use super::config::Config;
 use super::order::Order;
 use super::timesteps::Timesteps;
 use super::{Error, Result};
-use crate::data::dataset::Kind;
+use crate::data::dataset::{Embeddings, Kind};
 use crate::data::pairs::Pairs;
 use crate::data::pool::Pool;
 use crate::diffusion::schedule::{Prediction, SchedulerConfig};
+use crate::diffusion::text::Embedding;
 use crate::prompts::caption_id;
 use crate::random::{Purpose, Stream};
 
@@ -32,6 +33,8 @@ pub struct Sample {
     pub role: Role,
     /// Row of the picture in the data set.
     pub row: usize,
+    /// Number of the draw that its pair came from; 0 for a preserved picture.
+    pub draw: u32,
     /// Id of the caption.
     pub caption_id: u32,
     /// Training time step, the same for both sides of a pair.
@@ -57,6 +60,12 @@ pub struct Source {
     /// Training time steps that samples may have, and how they are spread.
     timesteps: Range<usize>,
     spread: Timesteps,
+    /// What the pairs' terms count at every training time step.
+    weights: Vec<f32>,
+    /// Share of pairs that lose their caption, which then is the empty one.
+    dropout: f64,
+    empty: Option<Embedding>,
+    empty_id: u32,
 }
 
 /// The host arrays of some samples.
@@ -79,7 +88,8 @@ pub struct Arrays {
 }
 
 impl Source {
-    /// Joins data sets, their pairs and the model's noise schedule.
+    /// Joins data sets, their pairs and the model's noise schedule. `empty` is the empty caption, where
+    /// captions are dropped.
     ///
     /// # Errors
     /// Latents or embeddings of a picture to train on that the data set's files lack, or that have another shape
@@ -90,6 +100,7 @@ impl Source {
         pairs: Pairs,
         scheduler: &SchedulerConfig,
         config: &Config,
+        empty: Option<Embedding>,
     ) -> Result<Self> {
         for (index, rows) in pairs.rows.iter().enumerate() {
             pool.embeddings(pairs.caption_id(index))?;
@@ -108,6 +119,7 @@ impl Source {
         };
         let alphas = scheduler.alphas_cumprod();
         let timesteps = config.timesteps(alphas.len())?;
+        let weight = |&alpha: &f32| config.weight_at(alpha, scheduler.prediction);
         Ok(Self {
             pool,
             pairs,
@@ -118,6 +130,10 @@ impl Source {
             v_prediction: scheduler.prediction == Prediction::VPrediction,
             timesteps,
             spread: config.spread,
+            weights: alphas.iter().map(weight).collect(),
+            dropout: config.caption_dropout,
+            empty,
+            empty_id: caption_id(""),
         })
     }
 
@@ -131,6 +147,20 @@ impl Source {
         &self.pairs
     }
 
+    /// The empty caption's id and embeddings, where captions are dropped.
+    pub fn empty(&self) -> Option<(u32, &Embedding)> {
+        Some((self.empty_id, self.empty.as_ref()?))
+    }
+
+    /// How many pairs of the list each draw has.
+    pub fn draws(&self) -> BTreeMap<u32, u32> {
+        let mut sizes = BTreeMap::new();
+        for pair in &self.pairs.list {
+            *sizes.entry(pair.draw).or_default() += 1;
+        }
+        sizes
+    }
+
     /// Whether the network predicts v instead of epsilon.
     pub fn v_prediction(&self) -> bool {
         self.v_prediction
@@ -138,7 +168,8 @@ impl Source {
 
     /// The pairs' samples of a step (from 0), winner before loser, pair after pair. The list of
     /// pairs is gone through again and again. A pair has one time step, within the
-    /// run's range and addressed by the step and its place in the batch, and one noise.
+    /// run's range and addressed by the step and its place in the batch, one noise, and one caption, which
+    /// is dropped for both sides by the same kind of address; a set that stays together drops it as one.
     pub fn step(&self, seed: u64, step: u32, pairs_per_step: usize) -> Vec<Sample> {
         let first = step as usize * pairs_per_step;
         let mut samples = Vec::with_capacity(2 * pairs_per_step);
@@ -150,6 +181,11 @@ impl Source {
         {
             let mut stream = Stream::new(seed, Purpose::TrainTimestep, place as u32, 0, step);
             let timestep = self.timestep(&mut stream);
+            let listed = &self.pairs.list[pair];
+            let caption_id = match self.drops(seed, step, place) {
+                true => self.empty_id,
+                false => self.pairs.caption_id(pair),
+            };
             for (role, &row) in [Role::Winner, Role::Loser]
                 .iter()
                 .zip(&self.pairs.rows[pair])
@@ -157,14 +193,22 @@ impl Source {
                 samples.push(Sample {
                     role: *role,
                     row,
-                    caption_id: self.pairs.caption_id(pair),
+                    draw: listed.draw,
+                    caption_id,
                     timestep,
                     noise: (place as u32, 0),
-                    weight: self.pairs.list[pair].weight,
+                    weight: listed.weight * self.weights[timestep],
                 });
             }
         }
         samples
+    }
+
+    /// Whether the pair at a place of a step's batch is trained without its caption.
+    fn drops(&self, seed: u64, step: u32, place: usize) -> bool {
+        let set = (place / self.order.set) as u32;
+        let mut stream = Stream::new(seed, Purpose::CaptionDropout, set, 0, step);
+        self.dropout > 0.0 && f64::from(stream.unit()) < self.dropout
     }
 
     /// `count` pictures under their own captions, drawn with replacement, each with its own time
@@ -178,6 +222,7 @@ impl Source {
             Sample {
                 role: Role::Preserved,
                 row,
+                draw: 0,
                 caption_id: self.pool.row(row).prompt_id,
                 timestep: self.timestep(&mut stream),
                 noise: (place, 1),
@@ -193,6 +238,9 @@ impl Source {
         if sample.role == Role::Preserved {
             return &row.prompt;
         }
+        if self.empty.is_some() && sample.caption_id == self.empty_id {
+            return "";
+        }
         // A list of pairs may train a picture under another subject's caption.
         let mut pairs = self.pairs.list.iter();
         pairs
@@ -204,6 +252,18 @@ impl Source {
         self.spread.draw(&self.timesteps, stream)
     }
 
+    /// A caption's embeddings.
+    fn embeddings(&self, id: u32) -> Result<Embeddings<'_>> {
+        match &self.empty {
+            Some(empty) if id == self.empty_id => Ok(Embeddings {
+                shape: self.pool.sets()[0].manifest().layout.prompt_embeds,
+                prompt_embeds: &empty.prompt_embeds,
+                pooled: empty.pooled.as_deref(),
+            }),
+            _ => Ok(self.pool.embeddings(id)?),
+        }
+    }
+
     /// The arrays of samples, which have one shape.
     ///
     /// # Errors
@@ -211,7 +271,7 @@ impl Source {
     pub fn arrays(&self, samples: &[Sample]) -> Result<Arrays> {
         let mut arrays = Arrays::default();
         for sample in samples {
-            let text = self.pool.embeddings(sample.caption_id)?;
+            let text = self.embeddings(sample.caption_id)?;
             arrays
                 .latents
                 .extend_from_slice(self.pool.latents(sample.row)?);

@@ -2,7 +2,8 @@
 //!
 //! `scripts/oracle/finetune.py` does so in PyTorch. The text embeddings are not repeated here: the
 //! data set's `text.safetensors` has them as `prompt_embeds.<caption_id>` and `pooled.<caption_id>`,
-//! the id in eight hexadecimal digits. `weight` holds the factors c_i, `scale` what the list of pairs
+//! the id in eight hexadecimal digits; so has the file itself those of the empty caption, where some are
+//! dropped. `weight` holds the factors c_i, `scale` what the list of pairs
 //! multiplies each term of the loss with.
 
 use std::collections::BTreeMap;
@@ -59,6 +60,21 @@ pub fn write(
             tensors.push(NewTensor::f32(name, &factor.shape, part));
         }
     }
+    if let Some((id, empty)) = &record.empty {
+        let values = &empty.prompt_embeds;
+        tensors.push(NewTensor::f32(
+            format!("prompt_embeds.{id:08x}"),
+            &[values.len()],
+            values,
+        ));
+        if let Some(pooled) = &empty.pooled {
+            tensors.push(NewTensor::f32(
+                format!("pooled.{id:08x}"),
+                &[pooled.len()],
+                pooled,
+            ));
+        }
+    }
     let path = dir.join(format!("step-{:05}.safetensors", report.step));
     Ok(write_safetensors(
         path,
@@ -78,6 +94,6 @@ fn metadata(config: &Config, report: &Report) -> BTreeMap<String, String> {
     let mut metadata: BTreeMap<String, String> =
         all.into_iter().map(|(k, v)| (k, text(v))).collect();
     metadata.insert("step".to_owned(), report.step.to_string());
-    metadata.insert("format".to_owned(), "popalign-trace-1".to_owned());
+    metadata.insert("format".to_owned(), "popalign-trace-2".to_owned());
     metadata
 }

@@ -63,7 +63,7 @@ pub(super) fn train<D: Device, M: GradientModel<D>>(
     }
 }
 
-/// Does a step and writes what it says of itself; a step that fails saves the run first.
+/// Does a step and writes what it says of itself.
 fn step<D: Device, M: GradientModel<D>>(
     trainer: &mut Trainer<D, M>,
     request: &Request,
@@ -75,11 +75,7 @@ fn step<D: Device, M: GradientModel<D>>(
     let mut record = trace.as_ref().map(|_| Record::default());
     let report = match trainer.step(record.as_mut()) {
         Ok(report) => report,
-        Err(error @ (Error::NonFinite { .. } | Error::NonFiniteBatch { .. })) => {
-            save(trainer, request, logs.as_ref(), observe)?;
-            return Err(error);
-        }
-        Err(error) => return Err(error),
+        Err(error) => return Err(failed(error, trainer, request, logs.as_ref(), observe)?),
     };
     let runtime = trainer.model.busy() - busy;
     let line = Line::new(
@@ -98,6 +94,41 @@ fn step<D: Device, M: GradientModel<D>>(
         save(trainer, request, logs.as_ref(), observe)?;
     }
     Ok(())
+}
+
+/// What to do about a step that failed: a run with one bad sample is saved as it was before the step, one
+/// that ran away is left with its last good state. Gives the error to end with.
+fn failed<D: Device, M: GradientModel<D>>(
+    error: Error,
+    trainer: &mut Trainer<D, M>,
+    request: &Request,
+    logs: Option<&Logs>,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<Error> {
+    match error {
+        Error::NonFinite { .. } | Error::NonFiniteBatch { .. } => {
+            save(trainer, request, logs, observe)?;
+        }
+        Error::RanAway {
+            step, doubt, since, ..
+        } if logs.is_some() => {
+            let kept = checkpoint::keep_before(&request.out, since)?;
+            return Ok(Error::RanAway {
+                step,
+                doubt,
+                since,
+                kept,
+            });
+        }
+        // The folder is rank 0's.
+        Error::RanAway { step, doubt, .. } => {
+            let rank = trainer.ranks.rank();
+            let problem = format!("step {step}: the run has run away: {doubt}");
+            return Ok(Error::Ranks { rank, problem });
+        }
+        _ => {}
+    }
+    Ok(error)
 }
 
 /// Validates, if that is due and not done, and says whether the run is to end here; then it is

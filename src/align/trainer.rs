@@ -2,25 +2,28 @@
 //!
 //! A global batch is cut into micro-batches for the network. Their per-sample gradients are kept
 //! until the errors of the whole batch are known (or, where memory is short, computed again); only
-//! then has the offset μ of the loss its true value and every sample its factor. Errors and factors stay
-//! on the device: the host reads a summary for the log and the gradient's norm. The gradients are then
+//! then has the offset μ of the loss its true value and every sample its factor. The factors stay on
+//! the device: the host reads the errors, a summary for the log and the gradient's norm. The gradients are then
 //! added sample by sample, so the cut does not change the sum: where the network itself gives the same
 //! bits for a sample in any batch, so does the run. (ONNX Runtime's CPU provider usually doesn't: its
 //! matrix products block differently for different batch sizes. The results then agree to rounding.) A
 //! micro-batch holds pictures of one size.
 
+mod blame;
+
 use std::collections::BTreeMap;
 
 use super::config::Config;
+use super::draws::{Draws, Seen};
 use super::factors::FactorSet;
 use super::model::{Batch, GradientModel, Gradients};
 use super::ranks::{self, Ranks};
 pub use super::record::{Record, Report};
 use super::source::{Role, Sample, Source};
+use super::watch::{Signs, Watch};
 use super::{Error, Result};
 use crate::data::dataset::Shape;
-use crate::device::{Clip, Device, Diffuse, HostState, Link, State};
-use crate::family::ports::training;
+use crate::device::{self, Clip, Device, Diffuse, HostState, Link, Loss, Moments, State, Summary};
 use crate::random::Purpose;
 
 /// What a run is made of.
@@ -69,7 +72,11 @@ pub struct Trainer<D: Device, M> {
     link: Option<Box<dyn Link<D::Buffer>>>,
     state: State<D::Buffer, D::Bytes>,
     ema: Option<D::Buffer>,
+    /// What the graph is fed instead of the factors, where their product counts other than once.
+    fed: Option<D::Buffer>,
     done: u32,
+    watch: Watch,
+    draws: Draws,
 }
 
 /// The gradients of each micro-batch, where there was room for them.
@@ -84,6 +91,10 @@ pub struct Snapshot {
     pub state: HostState,
     /// Average of the factors, if one is kept.
     pub ema: Option<Vec<f32>>,
+    /// Since when the run is in doubt, if it is.
+    pub watch: Watch,
+    /// Draws with pairs still to come.
+    pub draws: BTreeMap<u32, Seen>,
 }
 
 impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
@@ -104,13 +115,12 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
         } = settings;
         let link = ranks::link(ranks.as_mut(), &device)?;
         let p = factors.init(config.init, config.seed);
-        let start = State {
-            p,
-            moments: config.optimizer.moments(factors.layout()),
-        };
+        let moments = config.optimizer.moments(factors.layout(), &p);
+        let start = State { p, moments };
         let state = start.try_map(|x| device.upload(x), |x| device.upload_bytes(x))?;
         let ema = config.ema.map(|_| device.upload(&start.p)).transpose()?;
-        Ok(Self {
+        let draws = Draws::new(source.draws());
+        let mut trainer = Self {
             device,
             model,
             factors,
@@ -122,13 +132,36 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
             link,
             state,
             ema,
+            fed: None,
             done: 0,
-        })
+            watch: Watch::default(),
+            draws,
+        };
+        trainer.feed()?;
+        Ok(trainer)
+    }
+
+    /// Makes what the graph is fed of the factors.
+    fn feed(&mut self) -> Result<()> {
+        self.fed = self.scaled(&self.state.p)?;
+        Ok(())
+    }
+
+    /// A buffer whose B counts what the LoRA's alpha says; none where that is the buffer itself.
+    fn scaled(&self, buffer: &D::Buffer) -> Result<Option<D::Buffer>> {
+        let (layout, scale) = (self.factors.layout(), self.factors.scale());
+        let scaled = || self.device.scale(buffer, layout, scale);
+        Ok((scale != 1.0).then(scaled).transpose()?)
     }
 
     /// Updates done.
     pub fn done(&self) -> u32 {
         self.done
+    }
+
+    /// Updates that were done when the run came into doubt, if it is.
+    pub fn doubt(&self) -> Option<u32> {
+        self.watch.since()
     }
 
     /// Copies the run's numbers to the host.
@@ -141,6 +174,8 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
             step: self.done,
             state: self.state.try_map(get, |x| self.device.download_bytes(x))?,
             ema: self.ema.as_ref().map(get).transpose()?,
+            watch: self.watch,
+            draws: self.draws.open().clone(),
         })
     }
 
@@ -175,13 +210,15 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
             .try_map(put, |x| self.device.upload_bytes(x))?;
         self.ema = snapshot.ema.as_ref().map(put).transpose()?;
         self.done = snapshot.step;
-        Ok(())
+        self.watch = snapshot.watch;
+        self.draws.restore(snapshot.draws.clone());
+        self.feed()
     }
 
     /// Does one update. With `record` everything of it is copied to the host as well.
     ///
     /// # Errors
-    /// [`Error::NonFinite`] naming the sample; then nothing was applied.
+    /// [`Error::NonFinite`] naming the sample, [`Error::RanAway`]; then nothing was applied.
     pub fn step(&mut self, mut record: Option<&mut Record>) -> Result<Report> {
         let samples = self.samples();
         if let Some(record) = record.as_deref_mut() {
@@ -196,32 +233,34 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
         if let Some(place) = weights.bad {
             return Err(self.bad_error(&samples, &errors, place));
         }
+        let errors = self.device.download(&errors)?;
+        let of_pairs = weights.terms[0];
+        self.look(terms[0].loss, &of_pairs, &errors, &scale)?;
         let sum = self.sum(&samples, own, kept, &weights.c)?;
         let clip = self.device.global_norm(&sum, self.config.grad_clip)?;
         if !clip.norm.is_finite() {
             return Err(self.blame(&samples, own, &weights.c, clip));
         }
         let lr = self.update(&sum, clip)?;
+        let set_accuracy = self.draws.see(leads(&samples, &errors));
         if let Some(record) = record {
-            let errors = self.device.download(&errors)?;
-            let (mse, ref_mse) = errors.split_at(samples.len());
-            record.mse = mse.to_vec();
-            record.ref_mse = ref_mse.to_vec();
-            record.grad = self.device.download(&sum)?;
-            record.after = self.device.download(&self.state.p)?;
-            record.weight = self.device.download(&weights.c)?;
+            self.end_record(record, &errors, &sum, &weights.c)?;
         }
-        let of_pairs = &weights.terms[0];
         let weighted = terms.iter().zip(&weights.terms);
         Ok(Report {
             step: self.done,
             loss: weighted.map(|(term, own)| term.weight * own.loss).sum(),
             preserve: weights.terms.get(1).map(|own| own.loss),
             accuracy: of_pairs.accuracy,
+            set_accuracy,
             margin: of_pairs.margin,
             mu: of_pairs.mu,
             grad_norm: clip.norm,
             lr,
+            estimate: match &self.state.moments {
+                Moments::Prodigy(own) => Some(own.estimate.d),
+                _ => None,
+            },
             samples: samples.len(),
         })
     }
@@ -229,7 +268,7 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
     /// What the next step trains on: pairs, then preserved pictures.
     fn samples(&self) -> Vec<Sample> {
         let (seed, config) = (self.config.seed, &self.config);
-        let mut samples = self.source.step(seed, self.done, config.pairs_per_step());
+        let mut samples = self.source.step(seed, self.done, config.batch);
         let count = config.preserved_per_step();
         samples.extend(self.source.preserve(seed, self.done, count));
         samples
@@ -280,18 +319,20 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
             self.device.accumulate(&grads, layout, c, part, &mut sum)?;
         }
         let (ranks, link) = (self.ranks.as_mut(), self.link.as_deref());
-        ranks::passed_on(ranks, link, &self.device, sum)
+        let sum = ranks::passed_on(ranks, link, &self.device, sum)?;
+        Ok(self.scaled(&sum)?.unwrap_or(sum))
     }
 
     /// Applies a gradient; says at which learning rate.
     fn update(&mut self, sum: &D::Buffer, clip: Clip) -> Result<f64> {
         let lr = self.config.lr_at(self.done);
-        let update = self.config.adamw().step(self.done + 1, lr);
-        self.device.adamw(&update, clip, sum, &mut self.state)?;
+        let (hyper, at) = (self.config.adamw(), (self.done + 1, lr));
+        device::update(&self.device, &hyper, at, clip, sum, &mut self.state)?;
         if let (Some(average), Some(decay)) = (&mut self.ema, self.config.ema) {
             self.device.ema(&self.state.p, average, decay)?;
         }
         self.done += 1;
+        self.feed()?;
         Ok(lr)
     }
 
@@ -354,8 +395,23 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
             pooled: (!arrays.pooled.is_empty()).then_some(arrays.pooled.as_slice()),
             time_ids: shape.time_ids(),
         };
-        self.model
-            .run(&self.device, &batch, &self.factors, &self.state.p)
+        let factors = self.fed.as_ref().unwrap_or(&self.state.p);
+        self.model.run(&self.device, &batch, &self.factors, factors)
+    }
+
+    /// Ends a run that runs away.
+    fn look(&mut self, loss: Loss, pairs: &Summary, errors: &[f32], scale: &[f32]) -> Result<()> {
+        let paired = self.config.paired_pictures();
+        let signs = Signs::of(loss, pairs.loss, errors, scale, paired);
+        match self.watch.look(self.done, &signs) {
+            None => Ok(()),
+            Some((doubt, since)) => Err(Error::RanAway {
+                step: self.done + 1,
+                doubt,
+                since,
+                kept: None,
+            }),
+        }
     }
 
     fn begin_record(&self, samples: &[Sample]) -> Result<Record> {
@@ -366,77 +422,37 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
             label: samples.iter().map(|s| label(s.role)).collect(),
             scale: samples.iter().map(|s| s.weight).collect(),
             caption_id: samples.iter().map(|s| i64::from(s.caption_id)).collect(),
+            empty: self.source.empty().map(|(id, text)| (id, text.clone())),
             before: self.device.download(&self.state.p)?,
             ..Record::default()
         })
     }
 
-    /// Names the sample whose error, at this place of all of them, is not finite.
-    fn bad_error(&self, samples: &[Sample], errors: &D::Buffer, place: usize) -> Error {
-        let value = match self.device.download(errors) {
-            Ok(errors) => errors[place],
-            Err(error) => return error.into(),
-        };
-        let output = if place < samples.len() {
-            "mse"
-        } else {
-            "ref_mse"
-        };
-        let sample = &samples[place % samples.len()];
-        self.non_finite(sample, output.to_owned(), value)
-    }
-
-    fn non_finite(&self, sample: &Sample, output: String, value: f32) -> Error {
-        let row = self.source.pool().row(sample.row);
-        Error::NonFinite {
-            step: self.done + 1,
-            output,
-            fp16: self.model.is_fp16(),
-            image_id: row.image_id,
-            prompt_id: row.prompt_id,
-            caption: self.source.caption(sample).to_owned(),
-            value,
-        }
-    }
-
-    /// Finds the sample whose gradient made the norm infinite or NaN, if it is one of this rank's, by
-    /// running the network again.
-    fn blame(
-        &mut self,
-        samples: &[Sample],
-        parts: &[Vec<usize>],
+    fn end_record(
+        &self,
+        record: &mut Record,
+        errors: &[f32],
+        sum: &D::Buffer,
         c: &D::Buffer,
-        clip: Clip,
-    ) -> Error {
-        let layout = self.factors.layout().clone();
-        let c = match self.device.download(c) {
-            Ok(c) => c,
-            Err(error) => return error.into(),
-        };
-        for part in parts {
-            let Ok(out) = self.run(&pick(samples, part), None) else {
-                continue;
-            };
-            let Ok(values) = self.device.download(&out.grads) else {
-                continue;
-            };
-            for (m, factor) in self.factors.list().iter().enumerate() {
-                let own = &values[layout.batch_range(m, part.len())];
-                for (i, own) in own.chunks(layout.range(m).len().max(1)).enumerate() {
-                    let counts = c[part[i]] != 0.0;
-                    if let Some(&bad) = own.iter().find(|v| counts && !v.is_finite()) {
-                        let output = training::grad(&factor.name);
-                        return self.non_finite(&samples[part[i]], output, bad);
-                    }
-                }
-            }
-        }
-        Error::NonFiniteBatch {
-            step: self.done + 1,
-            what: "gradient norm",
-            value: f64::from(clip.norm),
-        }
+    ) -> Result<()> {
+        let (mse, ref_mse) = errors.split_at(errors.len() / 2);
+        record.mse = mse.to_vec();
+        record.ref_mse = ref_mse.to_vec();
+        record.grad = self.device.download(sum)?;
+        record.after = self.device.download(&self.state.p)?;
+        record.weight = self.device.download(c)?;
+        Ok(())
     }
+}
+
+/// The draw of each pair and by how much its winner's implied reward is above its loser's.
+fn leads<'a>(samples: &'a [Sample], errors: &'a [f32]) -> impl Iterator<Item = (u32, f64)> + 'a {
+    let (mse, reference) = errors.split_at(samples.len());
+    let reward = move |i: usize| f64::from(reference[i]) - f64::from(mse[i]);
+    let paired = samples.iter().enumerate().step_by(2);
+    paired
+        .take_while(|(_, sample)| sample.role != Role::Preserved)
+        .map(move |(i, sample)| (sample.draw, reward(i) - reward(i + 1)))
 }
 
 /// Those at some places.

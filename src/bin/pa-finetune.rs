@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use clap::Parser;
 use indicatif::ProgressBar;
-use popalign::align::config::{self, LoraInit, Optimizer};
+use popalign::align::config::{self, LoraInit};
 use popalign::align::losses;
+use popalign::align::optimizer::Optimizer;
 use popalign::align::ranks::{self, Alone, Ranks};
 use popalign::align::schedule::LrSchedule;
 use popalign::align::timesteps::{self, Sampling, Timesteps};
@@ -52,6 +53,9 @@ struct Args {
     /// How the LoRA starts
     #[arg(long, value_enum, default_value_t = Config::default().init)]
     lora_init: LoraInit,
+    /// The LoRA's product counts A / rank, in training and in the files [default: the rank]
+    #[arg(long, value_name = "A", value_parser = config::LORA_ALPHAS)]
+    lora_alpha: Option<f64>,
     /// What to minimise
     #[arg(long, value_enum, default_value_t = Config::default().loss)]
     loss: LossKind,
@@ -65,9 +69,16 @@ struct Args {
     /// step then takes a quarter more of their pictures, under their own captions; 0 for none
     #[arg(long, value_name = "W", default_value_t = Config::default().preserve, value_parser = losses::preserve::WEIGHTS)]
     preserve: f64,
-    /// Learning rate
-    #[arg(long, default_value_t = Config::default().lr, value_parser = config::RATES)]
-    lr: f64,
+    /// Share of pairs that are trained without their caption, so that what is drawn without one moves along
+    /// (the official code's share); set aside for both sides of a pair, with --loss set for all of a set
+    #[arg(long, value_name = "P", default_value_t = Config::default().caption_dropout, value_parser = config::DROPOUTS)]
+    caption_dropout: f64,
+    /// Weight each time step by min-SNR with this γ (5 in its paper); with --loss sft only
+    #[arg(long, value_name = "G", value_parser = losses::min_snr::GAMMAS)]
+    snr_gamma: Option<f64>,
+    /// Learning rate; 5e-7 in the paper, which trains all of SDXL's weights [default: 0.00001, of prodigy 1]
+    #[arg(long, value_parser = config::RATES)]
+    lr: Option<f64>,
     /// How the learning rate goes
     #[arg(long, value_enum, default_value_t = Config::default().schedule)]
     lr_schedule: LrSchedule,
@@ -81,14 +92,16 @@ struct Args {
     /// else a list drawn once, with no fewer pairs than there are pictures to win
     #[arg(long, value_name = "E", conflicts_with = "steps", value_parser = config::EPOCHS)]
     epochs: Option<u32>,
-    /// Pictures of an update, winners and losers together: an even number
+    /// Pairs of an update, each a winner and a loser: 8 pairs are 16 pictures. With --loss set a multiple
+    /// of --set-size
     #[arg(long, value_name = "N", default_value_t = Config::default().batch, value_parser = config::BATCHES)]
     batch: usize,
     /// Pictures of each side of a draw, winners and losers
     #[arg(long, value_name = "N", default_value_t = Config::default().set_size, value_parser = config::SET_SIZES)]
     set_size: usize,
-    /// Pictures the network takes at once [default: the batch]; the loss is that of the whole batch
-    #[arg(long, value_name = "N", value_parser = config::BATCHES)]
+    /// Pictures (not pairs) the network takes at once, which is what memory is taken for [default: all of the
+    /// batch, twice --batch]; the loss is that of the whole batch
+    #[arg(long, value_name = "N", value_parser = config::MICRO_BATCHES)]
     micro_batch: Option<usize>,
     /// Memory for gradients that wait for the errors of the whole batch, in MiB [default: as much as
     /// it takes]; the network runs twice for micro-batches whose gradients don't fit
@@ -100,16 +113,16 @@ struct Args {
     /// The optimizer
     #[arg(long, value_enum, default_value_t = Config::default().optimizer)]
     optimizer: Optimizer,
-    /// AdamW: decay of the first moment
+    /// AdamW and Prodigy: decay of the first moment
     #[arg(long, value_name = "B", default_value_t = Config::default().adam_beta1, value_parser = config::DECAYS)]
     adam_beta1: f64,
-    /// AdamW: decay of the second moment
+    /// AdamW and Prodigy: decay of the second moment
     #[arg(long, value_name = "B", default_value_t = Config::default().adam_beta2, value_parser = config::DECAYS)]
     adam_beta2: f64,
-    /// AdamW: added to the denominator
+    /// AdamW and Prodigy: added to the denominator
     #[arg(long, value_name = "E", default_value_t = Config::default().adam_eps, value_parser = config::EPSILONS)]
     adam_eps: f64,
-    /// AdamW: decoupled weight decay
+    /// AdamW and Prodigy: decoupled weight decay
     #[arg(long, value_name = "W", default_value_t = Config::default().weight_decay, value_parser = config::RATES)]
     weight_decay: f64,
     /// Write a moving average of the weights with this decay instead of the last ones
@@ -248,9 +261,12 @@ impl Args {
                 beta: self.beta,
                 alpha: self.alpha,
                 preserve: self.preserve,
+                snr_gamma: self.snr_gamma,
+                caption_dropout: self.caption_dropout,
                 rank: self.lora,
+                lora_alpha: self.lora_alpha.filter(|alpha| *alpha != self.lora as f64),
                 init: self.lora_init,
-                lr: self.lr,
+                lr: self.lr.unwrap_or(self.optimizer.lr()),
                 schedule: self.lr_schedule,
                 warmup: self.warmup,
                 steps: self.steps,
@@ -327,6 +343,7 @@ fn train(args: &Args, ranks: Box<dyn Ranks>, stop: &Stop) -> anyhow::Result<Outc
         steps: args.steps,
         dropped: LeftOut::default(),
         subjects: Vec::new(),
+        sets: None,
     };
     let mut observe = |event: Event<'_>| {
         if first {
@@ -352,6 +369,8 @@ struct Shown {
     /// What doesn't train: pictures that the filter dropped, and subjects without pairs.
     dropped: LeftOut,
     subjects: Vec<String>,
+    /// Reward accuracy of the sets that ended last.
+    sets: Option<f64>,
 }
 
 impl Shown {
@@ -426,9 +445,15 @@ impl Shown {
             }
             Event::Step(line) => {
                 self.bar.set_position(u64::from(line.step));
+                self.sets = line.set_accuracy.or(self.sets);
+                let sets = self.sets.map(|share| format!(" (sets {share:.2})"));
                 let text = format!(
-                    "loss {:.4}  accuracy {:.2}  margin {:+.3}  {:.1} pictures/s",
-                    line.loss, line.reward_accuracy, line.margin, line.samples_per_second
+                    "loss {:.4}  accuracy {:.2}{}  margin {:+.3}  {:.1} pictures/s",
+                    line.loss,
+                    line.reward_accuracy,
+                    sets.unwrap_or_default(),
+                    line.margin,
+                    line.samples_per_second
                 );
                 if self.bar.is_hidden() {
                     // On no terminal, about fifty lines for a whole run.

@@ -9,7 +9,7 @@ pub struct Clip {
     pub factor: f32,
 }
 
-/// Hyper-parameters of AdamW.
+/// Hyper-parameters of AdamW, which Prodigy has too.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamW {
     /// Decay of the first moment.
@@ -60,7 +60,7 @@ impl AdamW {
 
 /// `base` to the power `exponent` by repeated squaring: the library's `powi` may differ between
 /// platforms.
-fn power(mut base: f64, mut exponent: u32) -> f64 {
+pub(super) fn power(mut base: f64, mut exponent: u32) -> f64 {
     let mut result = 1.0;
     while exponent > 0 {
         if exponent & 1 == 1 {

@@ -13,9 +13,9 @@ use crate::random;
 /// Lanes of a sum: the threads of a CUDA block.
 pub(super) const LANES: usize = 256;
 /// Elements of the global norm that one block sums.
-const CHUNK: usize = 65_536;
+pub(super) const CHUNK: usize = 65_536;
 /// Elements that one task of an element-wise operation takes.
-const TASK: usize = 16_384;
+pub(super) const TASK: usize = 16_384;
 
 /// The fixed tree of `block_sum` in `kernels/common.cuh`.
 pub(super) fn tree_sum<T: Copy + std::ops::Add<Output = T>>(lanes: &mut [T; LANES]) -> T {
@@ -125,6 +125,19 @@ pub fn accumulate(grads: &[f32], layout: &Layout, c: &[f32], places: &[usize], s
             }
         }
     });
+}
+
+/// Twin of `pa_scale`: a copy in which every second factor is multiplied.
+///
+/// # Panics
+/// When the buffer is not that of the layout.
+pub fn scale(from: &[f32], layout: &Layout, scale: f32) -> Vec<f32> {
+    assert!(from.len() == layout.total(), "a buffer of all factors");
+    let mut to = from.to_vec();
+    for m in (1..layout.factors()).step_by(2) {
+        to[layout.range(m)].iter_mut().for_each(|x| *x *= scale);
+    }
+    to
 }
 
 /// Twin of `pa_square_sums` and `pa_norm`. `max_norm` 0 switches clipping off.

@@ -23,12 +23,13 @@ use super::half::Half;
 use super::layout::Layout;
 use super::link::{Link, Meeting};
 use super::loss::{Summary, Term, TermScalars, Weights};
+use super::nccl;
 use super::noise::{Diffuse, Diffused};
 use super::operations::Device;
+use super::prodigy::{Prodigy, ProdigyMoments, ProdigyUpdate};
 use super::ptx::Compiler;
 use super::sources::SOURCES;
-use super::state::{Moments, State};
-use super::{blockwise, nccl};
+use super::state::Codes;
 use crate::runtime::{Memory, cuda_devices};
 
 /// Threads of a block: `LANES` of `kernels/common.cuh`.
@@ -60,6 +61,8 @@ macro_rules! launch {
             .map_err(driver($kernel))
     }};
 }
+
+mod update;
 
 /// Number of CUDA devices, or what is missing. Never panics.
 pub fn probe() -> Result<usize, Error> {
@@ -179,6 +182,10 @@ fn blocks_for(elements: usize) -> usize {
 
 // SAFETY: plain numbers laid out as the kernels' structure of the same name.
 unsafe impl DeviceRepr for AdamWStep {}
+// SAFETY: as above.
+unsafe impl DeviceRepr for ProdigyMoments {}
+// SAFETY: as above.
+unsafe impl DeviceRepr for ProdigyUpdate {}
 // SAFETY: plain numbers laid out as the kernels' `Term`.
 unsafe impl DeviceRepr for TermScalars {}
 
@@ -380,6 +387,15 @@ impl Device for Cuda {
         )
     }
 
+    fn scale(
+        &self,
+        from: &CudaSlice<f32>,
+        layout: &Layout,
+        scale: f32,
+    ) -> Result<CudaSlice<f32>, Error> {
+        self.launch_scale(from, layout, scale)
+    }
+
     fn global_norm(&self, grad: &CudaSlice<f32>, max_norm: f64) -> Result<Clip, Error> {
         let chunks = grad.len().div_ceil(CHUNK);
         let (n, chunks64) = (grad.len() as i64, chunks as i64);
@@ -401,50 +417,42 @@ impl Device for Cuda {
         step: &AdamWStep,
         clip: Clip,
         grad: &CudaSlice<f32>,
-        state: &mut State<CudaSlice<f32>, CudaSlice<u8>>,
+        p: &mut CudaSlice<f32>,
+        moments: [&mut CudaSlice<f32>; 2],
     ) -> Result<(), Error> {
-        let clip = self.put(&[clip.norm, clip.factor])?;
-        let (m, v, blocks) = match &mut state.moments {
-            Moments::Full { m, v } => {
-                let n = grad.len() as i64;
-                return launch!(
-                    self,
-                    "pa_adamw",
-                    blocks_for(grad.len()),
-                    grad,
-                    &clip,
-                    &mut state.p,
-                    m,
-                    v,
-                    &n,
-                    step,
-                );
-            }
-            Moments::Blockwise { blocks, m, v } => (m, v, blocks),
-        };
-        let starts = self.put_places(blocks.offsets())?;
-        let count = blocks.factors() as i64;
-        let (m_map, v_map) = (
-            self.put(&*blockwise::SIGNED)?,
-            self.put(&*blockwise::UNSIGNED)?,
-        );
-        launch!(
-            self,
-            "pa_adamw8",
-            blocks.factors(),
-            grad,
-            &clip,
-            &mut state.p,
-            &mut m.codes,
-            &mut m.absmax,
-            &mut v.codes,
-            &mut v.absmax,
-            &starts,
-            &count,
-            &m_map,
-            &v_map,
-            step,
-        )
+        self.launch_adamw(step, clip, grad, p, moments)
+    }
+
+    fn adamw8(
+        &self,
+        step: &AdamWStep,
+        clip: Clip,
+        grad: &CudaSlice<f32>,
+        p: &mut CudaSlice<f32>,
+        blocks: &Layout,
+        moments: [&mut Codes<CudaSlice<f32>, CudaSlice<u8>>; 2],
+    ) -> Result<(), Error> {
+        self.launch_adamw8(step, clip, grad, p, blocks, moments)
+    }
+
+    fn prodigy_moments(
+        &self,
+        step: &ProdigyMoments,
+        clip: Clip,
+        grad: &CudaSlice<f32>,
+        p: &CudaSlice<f32>,
+        own: &mut Prodigy<CudaSlice<f32>>,
+    ) -> Result<[f64; 2], Error> {
+        self.launch_prodigy_moments(step, clip, grad, p, own)
+    }
+
+    fn prodigy_update(
+        &self,
+        step: &ProdigyUpdate,
+        p: &mut CudaSlice<f32>,
+        own: &Prodigy<CudaSlice<f32>>,
+    ) -> Result<(), Error> {
+        self.launch_prodigy_update(step, p, own)
     }
 
     fn ema(

@@ -7,8 +7,9 @@ use super::layout::Layout;
 use super::loss::{Term, Weights};
 use super::noise::{Diffuse, Diffused};
 use super::operations::Device;
-use super::state::{HostState, Moments};
-use super::{blockwise, cpu, weights};
+use super::prodigy::{Prodigy, ProdigyMoments, ProdigyUpdate};
+use super::state::Codes;
+use super::{blockwise, cpu, prodigy, weights};
 use crate::runtime::Memory;
 
 /// The CPU, through the twins of the kernels.
@@ -115,6 +116,10 @@ impl Device for Cpu {
         Ok(())
     }
 
+    fn scale(&self, from: &Vec<f32>, layout: &Layout, scale: f32) -> Result<Vec<f32>, Error> {
+        Ok(cpu::scale(from, layout, scale))
+    }
+
     fn global_norm(&self, grad: &Vec<f32>, max_norm: f64) -> Result<Clip, Error> {
         Ok(cpu::global_norm(grad, max_norm))
     }
@@ -124,15 +129,44 @@ impl Device for Cpu {
         step: &AdamWStep,
         clip: Clip,
         grad: &Vec<f32>,
-        state: &mut HostState,
+        p: &mut Vec<f32>,
+        [m, v]: [&mut Vec<f32>; 2],
     ) -> Result<(), Error> {
-        let p = &mut state.p;
-        match &mut state.moments {
-            Moments::Full { m, v } => cpu::adamw(step, clip, grad, p, m, v),
-            Moments::Blockwise { blocks, m, v } => {
-                blockwise::adamw(step, clip, grad, p, blocks, m, v);
-            }
-        }
+        cpu::adamw(step, clip, grad, p, m, v);
+        Ok(())
+    }
+
+    fn adamw8(
+        &self,
+        step: &AdamWStep,
+        clip: Clip,
+        grad: &Vec<f32>,
+        p: &mut Vec<f32>,
+        blocks: &Layout,
+        [m, v]: [&mut Codes<Vec<f32>, Vec<u8>>; 2],
+    ) -> Result<(), Error> {
+        blockwise::adamw(step, clip, grad, p, blocks, m, v);
+        Ok(())
+    }
+
+    fn prodigy_moments(
+        &self,
+        step: &ProdigyMoments,
+        clip: Clip,
+        grad: &Vec<f32>,
+        p: &Vec<f32>,
+        own: &mut Prodigy<Vec<f32>>,
+    ) -> Result<[f64; 2], Error> {
+        Ok(prodigy::moments(step, clip, grad, p, own))
+    }
+
+    fn prodigy_update(
+        &self,
+        step: &ProdigyUpdate,
+        p: &mut Vec<f32>,
+        own: &Prodigy<Vec<f32>>,
+    ) -> Result<(), Error> {
+        prodigy::update(step, p, &own.m, &own.v);
         Ok(())
     }
 

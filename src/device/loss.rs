@@ -84,8 +84,8 @@ pub struct Summary {
     pub loss: f64,
     /// The offset of [`Loss::Offset`]; 0 for others.
     pub mu: f64,
-    /// Share of sets (of pairs, where a set is one) whose winners have the higher implied rewards;
-    /// ties count half. 0 where there are no pairs.
+    /// Share of pairs whose winner has the higher implied reward; ties count half. 0 where there are no
+    /// pairs.
     pub accuracy: f64,
     /// Mean of beta (g_w - g_l) over pairs; 0 where there are none.
     pub margin: f64,

@@ -1,7 +1,7 @@
 //! Kernels and their CPU twins.
 //!
 //! Every operation of a training step outside the network exists twice: as CUDA source in
-//! `kernels/*.cu` and as a Rust twin in [`cpu`], [`weights`] or [`blockwise`]. Both use the same order of operations (fixed
+//! `kernels/*.cu` and as a Rust twin in [`cpu`], [`weights`], [`blockwise`] or [`prodigy`]. Both use the same order of operations (fixed
 //! reduction trees, no fused multiply-add), so that they give the same bits. [`Device`] is what
 //! the training loop sees of either.
 
@@ -18,6 +18,8 @@ mod loss;
 mod nccl;
 mod noise;
 mod operations;
+mod optimize;
+pub mod prodigy;
 pub mod ptx;
 pub mod sources;
 mod state;
@@ -32,4 +34,6 @@ pub use link::{Link, MEETING, Meeting};
 pub use loss::{Loss, Summary, Term, TermScalars, Weights};
 pub use noise::{Diffuse, Diffused};
 pub use operations::Device;
+pub use optimize::update;
+pub use prodigy::{Estimate, Prodigy};
 pub use state::{Codes, HostState, Moments, State};

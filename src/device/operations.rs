@@ -7,7 +7,8 @@ use super::layout::Layout;
 use super::link::{Link, Meeting};
 use super::loss::{Term, Weights};
 use super::noise::{Diffuse, Diffused};
-use super::state::State;
+use super::prodigy::{Prodigy, ProdigyMoments, ProdigyUpdate};
+use super::state::Codes;
 use crate::runtime::Memory;
 
 /// A place where training steps are computed: buffers of single-precision numbers and the
@@ -75,15 +76,50 @@ pub trait Device {
         places: &[usize],
         sum: &mut Self::Buffer,
     ) -> Result<(), Error>;
+    /// A copy of a buffer of LoRA factors, A and B of a layer in turn, in which each B is multiplied.
+    fn scale(
+        &self,
+        from: &Self::Buffer,
+        layout: &Layout,
+        scale: f32,
+    ) -> Result<Self::Buffer, Error>;
     /// Norm and clipping factor of a gradient.
     fn global_norm(&self, grad: &Self::Buffer, max_norm: f64) -> Result<Clip, Error>;
-    /// Clips and applies a gradient.
+    /// Clips a gradient and applies it to the parameters and both moments.
     fn adamw(
         &self,
         step: &AdamWStep,
         clip: Clip,
         grad: &Self::Buffer,
-        state: &mut State<Self::Buffer, Self::Bytes>,
+        p: &mut Self::Buffer,
+        moments: [&mut Self::Buffer; 2],
+    ) -> Result<(), Error>;
+    /// The same with moments in eight bits.
+    fn adamw8(
+        &self,
+        step: &AdamWStep,
+        clip: Clip,
+        grad: &Self::Buffer,
+        p: &mut Self::Buffer,
+        blocks: &Layout,
+        moments: [&mut Codes<Self::Buffer, Self::Bytes>; 2],
+    ) -> Result<(), Error>;
+    /// Clips a gradient and applies it to Prodigy's moments; gives the gradient's product with the way from the
+    /// parameters back to the start, and the size of what is added up.
+    fn prodigy_moments(
+        &self,
+        step: &ProdigyMoments,
+        clip: Clip,
+        grad: &Self::Buffer,
+        p: &Self::Buffer,
+        own: &mut Prodigy<Self::Buffer>,
+    ) -> Result<[f64; 2], Error>;
+    /// Applies Prodigy's moments to the parameters.
+    fn prodigy_update(
+        &self,
+        step: &ProdigyUpdate,
+        p: &mut Self::Buffer,
+        own: &Prodigy<Self::Buffer>,
     ) -> Result<(), Error>;
     /// Moves an average towards the parameters.
     fn ema(&self, p: &Self::Buffer, average: &mut Self::Buffer, decay: f64) -> Result<(), Error>;

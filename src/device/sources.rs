@@ -39,9 +39,16 @@ pub const SOURCES: &[Source] = &[
     source!("place", "pa_place"),
     source!("weights", "pa_first_bad", "pa_weights"),
     source!("accumulate", "pa_accumulate"),
+    source!("scale", "pa_scale"),
     source!("global_norm", "pa_square_sums", "pa_norm"),
     source!("adamw", "pa_adamw"),
     source!("adamw8", "pa_adamw8"),
+    source!(
+        "prodigy",
+        "pa_prodigy_moments",
+        "pa_prodigy_sums",
+        "pa_prodigy_update"
+    ),
     source!("ema", "pa_ema"),
     source!("casts", "pa_to_half"),
 ];

@@ -1,6 +1,7 @@
 //! What an optimizer keeps, on a device or on the host.
 
 use super::layout::Layout;
+use super::prodigy::Prodigy;
 
 /// Parameters with what the optimizer keeps of them, all in one layout.
 ///
@@ -9,11 +10,11 @@ use super::layout::Layout;
 pub struct State<B, Q> {
     /// LoRA factors, single precision master copy.
     pub p: B,
-    /// What AdamW averages.
+    /// What the optimizer averages.
     pub moments: Moments<B, Q>,
 }
 
-/// The two moments of AdamW.
+/// What an optimizer keeps of each parameter.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Moments<B, Q> {
     /// In single precision.
@@ -32,6 +33,8 @@ pub enum Moments<B, Q> {
         /// Second moments.
         v: Codes<B, Q>,
     },
+    /// Prodigy's, beside those of AdamW.
+    Prodigy(Prodigy<B>),
 }
 
 /// Numbers quantised by blocks.
@@ -83,6 +86,7 @@ impl<B, Q> State<B, Q> {
                 m: codes(m)?,
                 v: codes(v)?,
             },
+            Moments::Prodigy(own) => Moments::Prodigy(own.try_map(&numbers)?),
         };
         Ok(State {
             p: numbers(&self.p)?,

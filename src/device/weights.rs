@@ -76,7 +76,7 @@ fn paired(term: &Term, samples: &Samples<'_>, c: &mut [f32]) -> Summary {
     let mean = |value: &dyn Fn(usize) -> f64| over_pairs(pairs, |p, sum| *sum += value(p)) / count;
     let mean_w = mean(&|p| samples.reward(2 * p));
     let mean_l = mean(&|p| samples.reward(2 * p + 1));
-    let accuracy = mean(&|p| match samples.lead(p, set).partial_cmp(&0.0) {
+    let accuracy = mean(&|p| match samples.lead(p, 1).partial_cmp(&0.0) {
         Some(std::cmp::Ordering::Greater) => 1.0,
         Some(std::cmp::Ordering::Equal) => 0.5,
         _ => 0.0,

@@ -35,6 +35,8 @@ pub enum Purpose {
     Bootstrap = 8,
     /// The order in which training visits its pairs.
     Shuffle = 9,
+    /// Which pairs are trained without their caption at a step.
+    CaptionDropout = 10,
 }
 
 /// The largest `step` that an address can hold, plus one.

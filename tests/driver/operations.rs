@@ -2,7 +2,8 @@
 
 use popalign::device::cuda::Cuda;
 use popalign::device::{
-    AdamW, Clip, Cpu, Device, Diffuse, Half, HostState, Layout, Loss, Moments, State, Term,
+    AdamW, Clip, Cpu, Device, Diffuse, Half, HostState, Layout, Loss, Moments, Prodigy, State,
+    Term, update,
 };
 use popalign::random;
 use popalign::random::Purpose;
@@ -29,7 +30,7 @@ pub(crate) fn every_operation(cuda: &Cuda) {
 }
 
 /// The one body that both devices run.
-fn results<D: Device>(device: &D, n: usize) -> (Results, [(HostState, Vec<u32>); 2]) {
+fn results<D: Device>(device: &D, n: usize) -> (Results, [(HostState, Vec<u32>); 3]) {
     let mut out = Results::new();
     let get = |buffer: &D::Buffer| bits(&device.download(buffer).unwrap());
     diffuse(device, n, &mut out);
@@ -43,13 +44,20 @@ fn results<D: Device>(device: &D, n: usize) -> (Results, [(HostState, Vec<u32>);
         .unwrap();
     out.push(("accumulate", get(&sum)));
 
+    let scaled = device.scale(&sum, &layout, 1.75).unwrap();
+    out.push(("scale", get(&scaled)));
+
     let clip = device.global_norm(&sum, 1.0).unwrap();
     out.push(("global_norm", bits(&[clip.norm, clip.factor])));
 
     weights(device, n, &mut out);
-    let zeros = [Moments::zeros(&layout), Moments::blockwise_zeros(&layout)];
+    let moments = [
+        Moments::zeros(&layout),
+        Moments::blockwise_zeros(&layout),
+        Moments::Prodigy(Prodigy::new(&values(2, layout.total()))),
+    ];
     let update = |moments| optimized(device, &layout, moments, &sum, clip);
-    (out, zeros.map(update))
+    (out, moments.map(update))
 }
 
 /// Two updates and their average.
@@ -75,8 +83,7 @@ fn optimized<D: Device>(
         weight_decay: 1e-2,
     };
     for t in 1..3 {
-        let step = adamw.step(t, 1e-3);
-        device.adamw(&step, clip, grad, &mut state).unwrap();
+        update(device, &adamw, (t, 1e-3), clip, grad, &mut state).unwrap();
         device.ema(&state.p, &mut average, 0.9).unwrap();
     }
     let end = state.try_map(|b| device.download(b), |q| device.download_bytes(q));

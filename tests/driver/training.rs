@@ -3,8 +3,8 @@
 //! every bit of both runs must agree.
 
 use popalign::align::Config;
-use popalign::align::config::Optimizer;
 use popalign::align::model::UnetGrad;
+use popalign::align::optimizer::Optimizer;
 use popalign::align::ranks::{Alone, Ranks};
 use popalign::align::trainer::{Record, Trainer};
 use popalign::device::cuda::Cuda;
@@ -19,13 +19,15 @@ const STEPS: u32 = 3;
 fn config() -> Config {
     Config {
         rank: 2,
-        batch: 6,
+        batch: 3,
         lr: 1e-3,
         warmup: 0,
         steps: STEPS,
         ema: Some(0.9),
         optimizer: Optimizer::Adamw8bit,
         preserve: 0.2,
+        lora_alpha: Some(3.0),
+        caption_dropout: 0.0,
         ..Config::default()
     }
 }
@@ -99,13 +101,15 @@ pub(crate) fn a_run(cuda: Cuda) {
     only_scalars_come_back(&mut there);
 }
 
-/// Without a record a step copies the summary of its two terms and a norm to the host, no latents, errors,
+/// Without a record a step copies its errors, the summary of its two terms and a norm to the host, no latents,
 /// factors or gradients.
 fn only_scalars_come_back(trainer: &mut Trainer<Cuda, UnetGrad>) {
     let before = stand_in::counters().to_host;
     trainer.step(None).unwrap();
     let copied = stand_in::counters().to_host - before;
     let summary = (2 * 4 + 1) * 8;
+    // 6 paired pictures and 2 preserved ones, with the LoRA and without.
+    let errors = 2 * 8 * 4;
     let norm = 2 * 4;
-    assert_eq!(copied, summary + norm);
+    assert_eq!(copied, errors + summary + norm);
 }

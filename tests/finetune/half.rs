@@ -15,7 +15,7 @@ const COSINE: f64 = 0.999;
 const UPDATE: f64 = 0.05;
 
 const OPTIONS: [&str; 12] = [
-    "--batch", "4", "--warmup", "1", "--lr", "1e-3", "--steps", "4", "--seed", "5", "--loss", "sft",
+    "--batch", "2", "--warmup", "1", "--lr", "1e-3", "--steps", "4", "--seed", "5", "--loss", "sft",
 ];
 
 /// The gradient of the first step and the factors after the last, whole.

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod accuracy;
+mod dropout;
 mod half;
 mod left_out;
 mod missing;
@@ -12,6 +14,7 @@ mod published;
 mod ranks;
 mod refused;
 mod resume;
+mod runaway;
 mod threads;
 mod torch;
 mod trace;

@@ -106,7 +106,7 @@ fn a_mixed_step_is_the_sum_of_its_parts() {
         "--steps",
         "1",
         "--batch",
-        "4",
+        "2",
         "--loss",
         "sft",
         "--grad-clip",

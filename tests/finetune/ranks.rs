@@ -3,6 +3,7 @@
 
 use popalign::align::Config;
 use popalign::align::model::UnetGrad;
+use popalign::align::optimizer::Optimizer;
 use popalign::align::ranks::{Alone, Ranks};
 use popalign::align::trainer::{Snapshot, Trainer};
 use popalign::device::Cpu;
@@ -11,7 +12,8 @@ use crate::threads::{self, Thread, threads};
 use crate::world::World;
 
 const STEPS: u32 = 4;
-const BATCH: usize = 8;
+/// Pairs of a step.
+const BATCH: usize = 4;
 
 fn config() -> Config {
     Config {
@@ -21,6 +23,8 @@ fn config() -> Config {
         warmup: 0,
         steps: STEPS,
         preserve: 0.5,
+        lora_alpha: Some(3.0),
+        caption_dropout: 0.4,
         ..Config::default()
     }
 }
@@ -47,7 +51,7 @@ fn shared(world: &World, micro_batch: usize, size: usize) -> Vec<Snapshot> {
     })
 }
 
-/// The batch of 8 and its 2 preserved pictures: 2, 3 and 4 ranks get unequal numbers of parts.
+/// The 8 pictures of a batch and its 2 preserved ones: 2, 3 and 4 ranks get unequal numbers of parts.
 #[test]
 fn any_number_of_ranks_gives_one_process_bits() {
     let world = World::new();
@@ -63,6 +67,28 @@ fn any_number_of_ranks_gives_one_process_bits() {
             }
         }
     }
+}
+
+#[test]
+fn prodigy_s_estimate_is_the_same_on_every_rank() {
+    let world = World::new();
+    let run = |ranks: Box<dyn Ranks>| {
+        let config = Config {
+            optimizer: Optimizer::Prodigy,
+            lr: 1.0,
+            ..config()
+        };
+        trained(threads::trainer(Cpu, &world, config, 1, ranks))
+    };
+    let alone = run(Box::new(Alone));
+    std::thread::scope(|scope| {
+        let run = &run;
+        let start = |ranks: Thread| scope.spawn(move || run(Box::new(ranks)));
+        let running: Vec<_> = threads(3).into_iter().map(start).collect();
+        for own in running {
+            assert_eq!(own.join().unwrap(), alone);
+        }
+    });
 }
 
 #[test]
@@ -108,7 +134,7 @@ fn mpirun_gives_one_process_files() {
         "--steps",
         "6",
         "--batch",
-        "8",
+        "4",
         "--micro-batch",
         "2",
         "--save-every",

@@ -38,7 +38,10 @@ fn values_that_cannot_be() {
         ("--mode-scale", "-1.5", "a number from -1 to 1.7519"),
         ("--ema", "1", "a number from 0 to below 1"),
         ("--lora", "0", "a rank from 1 to 1024"),
-        ("--batch", "0", "a number of pictures from 1 to 8192"),
+        ("--lora-alpha", "0", "a number from 0.000001 to 1000000"),
+        ("--caption-dropout", "1.5", "a share from 0 to 1"),
+        ("--snr-gamma", "0", "a number above 0"),
+        ("--batch", "0", "a number of pairs from 1 to 4096"),
     ] {
         let output = alone(&world, option, value);
         let text = stderr(&output);
@@ -57,7 +60,6 @@ fn values_that_cannot_be() {
 fn options_that_cannot_be() {
     let world = World::new();
     for (option, value, expected) in [
-        ("--batch", "7", "--batch 7: expected an even number"),
         (
             "--steps",
             "16777215",
@@ -77,6 +79,11 @@ fn options_that_cannot_be() {
             "--loss",
             "set",
             "--batch 8: expected whole sets with --loss set",
+        ),
+        (
+            "--snr-gamma",
+            "5",
+            "--snr-gamma 5: expected --loss sft beside it: --loss popalign compares errors",
         ),
         (
             "--lora",
@@ -327,7 +334,7 @@ fn latents_that_are_not_finite_are_named() {
             latents[7] = f32::NAN;
         }
     });
-    let options = ["--steps", "60", "--batch", "2"];
+    let options = ["--steps", "60", "--batch", "1"];
     let id = format!(
         "{:08x}",
         popalign::prompts::caption_id("a photo of a female nurse")
@@ -354,7 +361,7 @@ fn latents_that_are_not_finite_are_named() {
 #[test]
 fn an_output_folder_that_is_taken() {
     let world = World::new();
-    let options = ["--steps", "2", "--batch", "2"];
+    let options = ["--steps", "2", "--batch", "1"];
     world.trained(&options);
     let before = files(&world.out());
     fails(
@@ -384,7 +391,19 @@ fn an_output_folder_that_is_taken() {
     fails(&world, &resumed, &["was begun with another data"]);
     assert!(before == files(&world.out()));
 
-    fs::remove_file(world.out().join("manifest.json")).unwrap();
+    // A run that was begun when a batch was counted in pictures.
+    let manifest = world.out().join("manifest.json");
+    let text = fs::read_to_string(&manifest).unwrap();
+    let old = text.replace("popalign-finetune-2", "popalign-finetune-1");
+    fs::write(&manifest, old).unwrap();
+    let expected = [
+        "an earlier pa-finetune, whose --batch counted pictures",
+        "hint: ",
+    ];
+    fails(&world, &resumed, &expected);
+    fails(&world, &options, &expected);
+
+    fs::remove_file(&manifest).unwrap();
     fails(
         &world,
         &options,
@@ -432,7 +451,7 @@ fn an_output_folder_in_use() {
 #[test]
 fn a_full_disk() {
     let world = World::new();
-    let options = ["--steps", "6", "--batch", "2", "--save-every", "2"];
+    let options = ["--steps", "6", "--batch", "1", "--save-every", "2"];
     let full = |blocks: u32, options: &[&str]| {
         let command = world.command(options);
         let script = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\"");

@@ -18,7 +18,7 @@ const OPTIONS: [&str; 12] = [
     "--save-every",
     "5",
     "--batch",
-    "4",
+    "2",
     "--warmup",
     "4",
     "--lr",
@@ -128,6 +128,58 @@ fn eight_bit_moments_go_on_bit_for_bit_and_only_as_such() {
     assert_same(&files(&world.out()), &files(&unbroken));
 }
 
+/// Prodigy's estimate is a part of its state; without a learning rate of one's own it is 1.
+#[test]
+fn prodigy_goes_on_bit_for_bit_and_only_as_such() {
+    let world = World::new();
+    // Plain fine-tuning: its gradients agree enough for the estimate to rise in so few steps.
+    let options = [
+        "--optimizer",
+        "prodigy",
+        "--loss",
+        "sft",
+        "--steps",
+        "27",
+        "--save-every",
+        "5",
+        "--batch",
+        "6",
+        "--warmup",
+        "2",
+        "--resume",
+    ];
+    let unbroken = world.dir().join("unbroken");
+    succeeded(&world.command_into(&unbroken, &options).output().unwrap());
+    for (kind, events, delay) in [("step", 7, 0), ("saved", 1, 100), ("step", 3, 500)] {
+        killed(&world, &options, kind, events, delay);
+    }
+    let lines = log(&unbroken.join("log.jsonl"));
+    let estimates: Vec<f64> = lines
+        .iter()
+        .map(|l| l["estimate"].as_f64().unwrap())
+        .collect();
+    assert_eq!(
+        estimates[0], 1e-6,
+        "nothing is known at a learning rate of 0"
+    );
+    assert!(
+        estimates.is_sorted() && estimates[26] > 1e-6,
+        "{estimates:?}"
+    );
+    assert_eq!(lines[26]["lr"], 1.0);
+
+    let more = ["--resume", "--optimizer", "adamw", "--lr", "1"];
+    let other = world.run(&[&options[2..12], &more].concat());
+    assert!(
+        stderr(&other).contains("was begun with another optimizer"),
+        "{}",
+        stderr(&other)
+    );
+
+    succeeded(&world.run(&options));
+    assert_same(&files(&world.out()), &files(&unbroken));
+}
+
 #[track_caller]
 pub(crate) fn assert_same(
     a: &std::collections::BTreeMap<String, Vec<u8>>,
@@ -179,7 +231,7 @@ fn a_run_may_be_made_longer_and_is_then_the_longer_run() {
         "--save-every",
         "5",
         "--batch",
-        "4",
+        "2",
         "--lr",
         "1e-2",
         "--warmup",
@@ -208,7 +260,7 @@ fn a_run_may_be_made_longer_and_is_then_the_longer_run() {
 #[test]
 fn epochs_are_passes_in_other_orders_and_may_be_added() {
     let world = World::new();
-    let base = ["--batch", "4", "--lr", "1e-2", "--warmup", "1"];
+    let base = ["--batch", "2", "--lr", "1e-2", "--warmup", "1"];
     world.trained(&[&base[..], &["--steps", "2"]].concat());
     let drawn = fs::read_to_string(world.out().join("pairs.jsonl")).unwrap();
     let path = world.dir().join("seven.jsonl");
@@ -294,7 +346,7 @@ fn a_damaged_checkpoint_is_passed_over_with_a_word() {
 pub(crate) fn lora(world: &World, name: &str, more: &[&str]) -> Vec<f32> {
     let out = world.dir().join(name);
     let base = [
-        "--steps", "6", "--batch", "8", "--lr", "1e-2", "--warmup", "2",
+        "--steps", "6", "--batch", "4", "--lr", "1e-2", "--warmup", "2",
     ];
     let options = [&base[..], more].concat();
     succeeded(&world.command_into(&out, &options).output().unwrap());

@@ -95,6 +95,7 @@ pub(crate) fn trainer<D: Device>(
 ) -> Trainer<D, UnetGrad> {
     let bundle = Bundle::open(world.bundle()).unwrap();
     let factors = FactorSet::new(bundle.lora().unwrap(), config.rank).unwrap();
+    let factors = factors.with_alpha(config.alpha_of_lora() as f32);
     let pool = Pool::open(&[world.data()]).unwrap();
     let pairs = pairs::draw(&pool, None, 1, 50, config.sets()).unwrap();
     let options = SessionOptions {
@@ -105,7 +106,7 @@ pub(crate) fn trainer<D: Device>(
     let model = UnetGrad::open(&runtime, &bundle, &options, &pool.sets()[0], &factors).unwrap();
     let scheduler = bundle.dir().join("scheduler/scheduler_config.json");
     let scheduler = SchedulerConfig::read(&scheduler).unwrap();
-    let source = Source::new(pool, pairs, &scheduler, &config).unwrap();
+    let source = Source::new(pool, pairs, &scheduler, &config, None).unwrap();
     let settings = Settings {
         device,
         model,

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! POPALIGN_ORACLE_WORLD=DIR cargo test --test finetune -- oracle_s_world
-//! for run in popalign dpo sft preserve set; do
+//! for run in popalign dpo sft preserve set snr alpha; do
 //!     python scripts/oracle/finetune.py --model DIR/model --data DIR/data --trace DIR/$run/trace \
 //!         --freeze tests/fixtures/finetune/$run.safetensors
 //! done
@@ -27,11 +27,11 @@ const DERIVED: f64 = 1e-4;
 /// by its size, so elements with next to none move by rounding.
 const UPDATE: f64 = 1e-3;
 
-/// The runs that are frozen: their pictures per step, what they minimise, and other options to go with it.
-const RUNS: [(&str, &str, &[&str]); 5] = [
+/// The runs that are frozen: their pairs per step, what they minimise, and other options to go with it.
+const RUNS: [(&str, &str, &[&str]); 7] = [
     (
         "popalign",
-        "6",
+        "3",
         &[
             "--loss",
             "popalign",
@@ -45,7 +45,7 @@ const RUNS: [(&str, &str, &[&str]); 5] = [
     ),
     (
         "preserve",
-        "6",
+        "3",
         &[
             "--loss",
             "popalign",
@@ -59,7 +59,7 @@ const RUNS: [(&str, &str, &[&str]); 5] = [
     ),
     (
         "dpo",
-        "6",
+        "3",
         &[
             "--loss",
             "dpo",
@@ -73,7 +73,7 @@ const RUNS: [(&str, &str, &[&str]); 5] = [
     ),
     (
         "sft",
-        "6",
+        "3",
         &[
             "--loss",
             "sft",
@@ -87,7 +87,7 @@ const RUNS: [(&str, &str, &[&str]); 5] = [
     ),
     (
         "set",
-        "12",
+        "6",
         &[
             "--loss",
             "set",
@@ -99,6 +99,32 @@ const RUNS: [(&str, &str, &[&str]); 5] = [
             "logit-normal",
             "--preserve",
             "0.3",
+        ],
+    ),
+    (
+        "snr",
+        "3",
+        &[
+            "--loss",
+            "sft",
+            "--snr-gamma",
+            "0.5",
+            "--caption-dropout",
+            "0.4",
+        ],
+    ),
+    (
+        "alpha",
+        "3",
+        &[
+            "--loss",
+            "dpo",
+            "--beta",
+            "300",
+            "--lora-alpha",
+            "5",
+            "--caption-dropout",
+            "0.4",
         ],
     ),
 ];
@@ -206,6 +232,17 @@ fn an_sft_run_is_torch_s() {
 #[test]
 fn a_run_on_sets_is_torch_s() {
     check("set");
+}
+
+#[test]
+fn a_run_weighted_by_min_snr_is_torch_s() {
+    check("snr");
+}
+
+/// The graph has no alpha: what it is fed and gives back is multiplied.
+#[test]
+fn a_run_with_an_alpha_of_its_own_is_torch_s() {
+    check("alpha");
 }
 
 /// The runs that scripts/oracle/finetune.py freezes still end; it asks for their files.

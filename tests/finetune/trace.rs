@@ -44,6 +44,10 @@ impl Step {
         &self.values[name]
     }
 
+    pub(crate) fn captions(&self) -> &[i64] {
+        &self.integers["caption_id"]
+    }
+
     pub(crate) fn scalar(&self, name: &str) -> f64 {
         self.values[name][0]
     }
@@ -194,6 +198,7 @@ fn signal_levels() -> Vec<f64> {
 }
 
 const STEPS: usize = 4;
+/// Pictures of a step: three pairs.
 const BATCH: usize = 6;
 const WARMUP: f64 = 2.0;
 const LR: f64 = 5e-3;
@@ -305,7 +310,7 @@ fn check(kind: &str, beta: f64, alpha: f64, clip: f64) {
                 "--steps",
                 &STEPS.to_string(),
                 "--batch",
-                &BATCH.to_string(),
+                &(BATCH / 2).to_string(),
                 "--micro-batch",
                 "4",
             ],
@@ -432,7 +437,7 @@ fn preserved_pictures_follow_the_pairs() {
         "--steps",
         "3",
         "--batch",
-        "6",
+        "3",
         "--preserve",
         "0.5",
         "--min-timestep",

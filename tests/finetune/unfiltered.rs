@@ -6,7 +6,7 @@ use crate::process::{failed, succeeded};
 use crate::refused::refused;
 use crate::world::World;
 
-const OPTIONS: [&str; 4] = ["--steps", "2", "--batch", "4"];
+const OPTIONS: [&str; 4] = ["--steps", "2", "--batch", "2"];
 
 #[test]
 fn they_are_refused_unless_asked_for() {

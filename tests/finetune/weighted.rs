@@ -16,7 +16,7 @@ fn pairs_have_weights() {
             world.dir().join(format!("{name}-trace")),
         );
         let base = [
-            "--steps", "3", "--batch", "6", "--lr", "5e-3", "--warmup", "0",
+            "--steps", "3", "--batch", "3", "--lr", "5e-3", "--warmup", "0",
         ];
         let options = [&base[..], more, &["--trace", trace.to_str().unwrap()]].concat();
         succeeded(&world.command_into(&out, &options).output().unwrap());

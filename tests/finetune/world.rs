@@ -34,6 +34,8 @@ pub(crate) struct World {
     dir: TempDir,
     /// What training on its data set needs.
     options: &'static [&'static str],
+    /// Whether its data set has the empty caption's embeddings.
+    empty: bool,
 }
 
 impl World {
@@ -45,9 +47,22 @@ impl World {
     pub(crate) fn of(model: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let options = &[];
-        let world = Self { dir, options };
+        let empty = true;
+        let world = Self {
+            dir,
+            options,
+            empty,
+        };
         world.checkpoint(model);
         world.export(&["--lora-rank", "3"]);
+        world.data_set(&|_, _| ());
+        world
+    }
+
+    /// A world whose data set lacks the empty caption, as those of pa-datagen do.
+    pub(crate) fn without_empty_caption() -> Self {
+        let mut world = Self::new();
+        world.empty = false;
         world.data_set(&|_, _| ());
         world
     }
@@ -57,7 +72,12 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         // With so few steps no picture shows a person.
         let options = &["--unfiltered"];
-        let world = Self { dir, options };
+        let empty = false;
+        let world = Self {
+            dir,
+            options,
+            empty,
+        };
         let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo");
         let export = process::pa_export()
             .arg(demo)
@@ -190,6 +210,7 @@ impl World {
         let ids: BTreeSet<u32> = rows
             .iter()
             .flat_map(|r| [caption_id(&r.prompt), caption_id(&r.neutral_prompt)])
+            .chain(self.empty.then(|| caption_id("")))
             .collect();
         let ids: Vec<u32> = ids.into_iter().collect();
         let layout = Layout {
@@ -232,6 +253,10 @@ impl World {
             .args(["--lora", "2"])
             .args(self.options)
             .args(options);
+        // The worlds' captions have made-up embeddings, the empty one none.
+        if !options.contains(&"--caption-dropout") {
+            command.args(["--caption-dropout", "0"]);
+        }
         command
     }
 

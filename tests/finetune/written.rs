@@ -8,11 +8,11 @@ use popalign::bundle::Bundle;
 use popalign::lora;
 use serde_json::{Value, json};
 
-use crate::process::stderr;
+use crate::process::{stderr, succeeded};
 use crate::world::{World, files, log, tensors};
 
 const OPTIONS: [&str; 8] = [
-    "--steps", "4", "--batch", "4", "--warmup", "1", "--lr", "1e-2",
+    "--steps", "4", "--batch", "2", "--warmup", "1", "--lr", "1e-2",
 ];
 
 fn json(path: &Path) -> Value {
@@ -62,7 +62,7 @@ fn the_folder_holds_what_the_manifest_says() {
     );
 
     let manifest = json(&world.out().join("manifest.json"));
-    assert_eq!(manifest["format"], "popalign-finetune-1");
+    assert_eq!(manifest["format"], "popalign-finetune-2");
     let config = &manifest["config"];
     for (key, value) in [
         ("loss", json!("popalign")),
@@ -73,7 +73,7 @@ fn the_folder_holds_what_the_manifest_says() {
         ("schedule", json!("constant_with_warmup")),
         ("warmup", json!(1)),
         ("steps", json!(4)),
-        ("batch", json!(4)),
+        ("batch", json!(2)),
         ("grad_clip", json!(1.0)),
         ("adam_beta2", json!(0.999)),
         ("weight_decay", json!(0.01)),
@@ -124,6 +124,7 @@ fn log_lines_and_events_are_those_of_each_step() {
             "step",
             "loss",
             "reward_accuracy",
+            "set_accuracy",
             "margin",
             "mu",
             "grad_norm",
@@ -194,6 +195,53 @@ fn both_lora_files_name_every_layer() {
     ] {
         assert_eq!(found[key], value, "{key}");
     }
+}
+
+/// An alpha apart from the rank stands in both files, so that what reads them multiplies as training did,
+/// and a run is gone on with by its own only.
+#[test]
+fn an_alpha_of_its_own_is_written_and_kept() {
+    let world = World::new();
+    let options = [&OPTIONS[..], &["--lora-alpha", "7"]].concat();
+    world.trained(&options);
+    let diffusers = world.out().join("pytorch_lora_weights.safetensors");
+    let kohya = world.out().join("kohya_lora_weights.safetensors");
+    let peft = metadata(&diffusers)["lora_adapter_metadata"].clone();
+    let peft: Value = serde_json::from_str(peft.as_str().unwrap()).unwrap();
+    assert_eq!(
+        (&peft["unet.r"], &peft["unet.lora_alpha"]),
+        (&json!(2), &json!(7.0))
+    );
+    assert_eq!(peft["unet.alpha_pattern"], json!({}));
+    assert_eq!(metadata(&kohya)["ss_network_alpha"], "7");
+    let alphas = tensors(&kohya)
+        .into_iter()
+        .filter(|(name, _)| name.ends_with(".alpha"));
+    let alphas: Vec<f32> = alphas.flat_map(|(_, t)| t.read_f32().unwrap()).collect();
+    assert!(alphas.len() > 40 && alphas.iter().all(|&alpha| alpha == 7.0));
+    let read = lora::read(&diffusers).unwrap();
+    assert!(read == lora::read(&kohya).unwrap());
+    assert!(read.modules.values().all(|f| f.alpha == 7.0 && f.rank == 2));
+
+    let before = files(&world.out());
+    let other = world.run(&[&OPTIONS[..], &["--resume"]].concat());
+    assert_eq!(other.status.code(), Some(1));
+    let expected = "was begun with another lora_alpha: it has 7.0, this run has null";
+    assert!(stderr(&other).contains(expected), "{}", stderr(&other));
+    world.trained(&[&options[..], &["--resume"]].concat());
+    assert!(before == files(&world.out()));
+
+    // The rank said is the default.
+    let (plain, said) = (world.dir().join("plain"), world.dir().join("said"));
+    for (out, more) in [(&plain, &[][..]), (&said, &["--lora-alpha", "2"])] {
+        let options = [&OPTIONS[..], more].concat();
+        succeeded(&world.command_into(out, &options).output().unwrap());
+    }
+    assert!(files(&plain) == files(&said));
+    assert!(
+        files(&plain)["pytorch_lora_weights.safetensors"]
+            != before["pytorch_lora_weights.safetensors"]
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use popalign::device::blockwise::{self, SIGNED, UNSIGNED};
-use popalign::device::{AdamW, Clip, Codes, Layout, cpu};
+use popalign::device::{AdamW, Clip, Codes, Cpu, Layout, Moments, Prodigy, State, cpu, update};
 use popalign::tensors::Weights;
 
 use crate::shim::bits;
@@ -26,8 +26,12 @@ struct Reference(Weights);
 
 impl Reference {
     fn open() -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let path = root.join("tests/fixtures/kernels/reference.safetensors");
+        Self::named("reference")
+    }
+
+    fn named(name: &str) -> Self {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/kernels");
+        let path = root.join(format!("{name}.safetensors"));
         Self(Weights::open_files([path]).unwrap())
     }
 
@@ -214,6 +218,39 @@ fn adamw_steps_as_torch() {
         assert_close("v", &own_v, &v[t + 1], order, |k| largest(&v, k));
         assert_close("p", &own, &p[t + 1], order, |k| largest(&p, k) + LR as f32);
     }
+}
+
+/// A whole run of 90 steps, in which the estimate grows ten thousandfold and comes to rest. Torch adds the two
+/// sums up in single precision.
+#[test]
+fn prodigy_steps_as_prodigyopt() {
+    const SUMS: f64 = 2e-5;
+    let reference = Reference::named("prodigy");
+    let (grad, p) = (reference.rows("grad"), reference.rows("p"));
+    let (lr, d) = (reference.numbers("lr"), reference.numbers("d"));
+    let clip = Clip {
+        norm: 1.0,
+        factor: 1.0,
+    };
+    let mut state = State::<Vec<f32>, Vec<u8>> {
+        p: p[0].clone(),
+        moments: Moments::Prodigy(Prodigy::new(&p[0])),
+    };
+    let largest = p.iter().flatten().fold(0.0f32, |a, x| a.max(x.abs()));
+    for t in 0..grad.len() {
+        let at = (t as u32 + 1, f64::from(lr[t]));
+        update(&Cpu, &ADAMW, at, clip, &grad[t], &mut state).unwrap();
+        let Moments::Prodigy(own) = &state.moments else {
+            panic!("the state changed its kind");
+        };
+        let (found, expected) = (own.estimate.d, f64::from(d[t + 1]));
+        assert!(
+            (found / expected - 1.0).abs() < SUMS,
+            "{t}: {found} {expected}"
+        );
+        assert_close("p", &state.p, &p[t + 1], SUMS as f32, |_| largest);
+    }
+    assert!(d[0] < 1.1e-6 && d[grad.len()] > 1e-2);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What happens to the factors: the gradient's norm, the optimizers, the average, the casts.
 
+use popalign::device::prodigy::{self, Prodigy, ProdigyMoments, ProdigyUpdate};
 use popalign::device::{AdamW, AdamWStep, Clip, Codes, Half, Layout, blockwise, cpu};
 
 use crate::shim::{SIZES, args, assert_same, launch, values};
@@ -160,6 +161,114 @@ fn adamw8_rounds_ties_and_signs_alike() {
     // The middle of the smallest negative number and zero keeps its sign: code 126, which is even.
     assert_eq!(even, 255);
     assert_eq!(now.1.codes[256..], [127, 127, 127, 126, 255]);
+}
+
+fn launch_prodigy_moments(
+    grid: u32,
+    grad: &[f32],
+    p: &[f32],
+    own: &mut Prodigy<Vec<f32>>,
+    step: ProdigyMoments,
+) -> [f64; 2] {
+    let chunks = grad.len().div_ceil(65_536);
+    let (mut partial, mut sums) = (vec![0.0f64; 2 * chunks], [f64::NAN; 2]);
+    launch(
+        "prodigy.cu",
+        "pa_prodigy_moments",
+        grid,
+        args![
+            grad.as_ptr(),
+            [CLIP.norm, CLIP.factor].as_ptr(),
+            p.as_ptr(),
+            own.start.as_ptr(),
+            own.m.as_mut_ptr(),
+            own.v.as_mut_ptr(),
+            own.s.as_mut_ptr(),
+            grad.len() as i64,
+            partial.as_mut_ptr(),
+            step,
+        ],
+    );
+    launch(
+        "prodigy.cu",
+        "pa_prodigy_sums",
+        1,
+        args![partial.as_ptr(), chunks as i64, sums.as_mut_ptr()],
+    );
+    sums
+}
+
+#[test]
+fn prodigy() {
+    let moments = ProdigyMoments {
+        beta1: 0.9,
+        m_rate: 3e-3,
+        beta2: 0.999,
+        v_rate: 7e-6,
+        beta3: 0.9995,
+        s_rate: 0.4,
+    };
+    let update = ProdigyUpdate {
+        keep: 0.999,
+        rate: 1e-2,
+        eps: 3e-10,
+    };
+    for (n, grid) in SIZES {
+        let mut p = values(16, n);
+        let mut now = Prodigy::new(&values(17, n));
+        for t in 1..=2u64 {
+            let grad = values(30 + t, n);
+            let (mut twin, mut twin_p) = (now.clone(), p.clone());
+            let expected = prodigy::moments(&moments, CLIP, &grad, &p, &mut twin);
+            let sums = launch_prodigy_moments(grid, &grad, &p, &mut now, moments);
+            assert_eq!(sums.map(f64::to_bits), expected.map(f64::to_bits), "{n}");
+            assert_same("m", &now.m, &twin.m);
+            assert_same("v", &now.v, &twin.v);
+            assert_same("s", &now.s, &twin.s);
+            prodigy::update(&update, &mut twin_p, &twin.m, &twin.v);
+            launch(
+                "prodigy.cu",
+                "pa_prodigy_update",
+                grid,
+                args![
+                    now.m.as_ptr(),
+                    now.v.as_ptr(),
+                    p.as_mut_ptr(),
+                    n as i64,
+                    update,
+                ],
+            );
+            assert_same("p", &p, &twin_p);
+        }
+    }
+}
+
+#[test]
+fn scale() {
+    for (n, grid) in SIZES {
+        let layout = Layout::new([n / 3, n / 2, 0, n - n / 3 - n / 2]);
+        let from = values(15, n);
+        let twin = cpu::scale(&from, &layout, 1.75);
+        for (k, (a, b)) in twin.iter().zip(&from).enumerate() {
+            let factor = if k < n / 3 { 1.0 } else { 1.75 };
+            assert_eq!(a.to_bits(), (factor * b).to_bits());
+        }
+        let offsets: Vec<i64> = layout.offsets().iter().map(|&o| o as i64).collect();
+        let mut to = vec![0.0f32; n];
+        launch(
+            "scale.cu",
+            "pa_scale",
+            grid,
+            args![
+                from.as_ptr(),
+                to.as_mut_ptr(),
+                offsets.as_ptr(),
+                layout.factors() as i64,
+                1.75f32,
+            ],
+        );
+        assert_same("to", &to, &twin);
+    }
 }
 
 #[test]

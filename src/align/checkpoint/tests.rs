@@ -36,6 +36,14 @@ fn snapshot(step: u32, ema: bool) -> Snapshot {
             },
         },
         ema: ema.then(|| filled(300)),
+        watch: Watch([ema.then_some(step - 1), None]),
+        draws: BTreeMap::from([(
+            7,
+            Seen {
+                pairs: 3,
+                lead: 0.1 + 0.2,
+            },
+        )]),
     }
 }
 
@@ -94,9 +102,29 @@ fn eight_bit_moments_are_read_back() {
             },
         },
         ema: None,
+        watch: Watch::default(),
+        draws: BTreeMap::new(),
     };
     save(dir.path(), &factors, &written, PLAN).unwrap();
     let (found, skipped) = newest(dir.path(), &factors).unwrap();
+    assert_eq!((found, skipped), (Some(written), vec![]));
+}
+
+#[test]
+fn prodigy_s_state_is_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut written = snapshot(10, false);
+    let mut own = Prodigy::new(&written.state.p);
+    own.s.fill(0.25);
+    own.estimate = Estimate {
+        d: 0.1 + 0.2,
+        most: 0.7,
+        numerator: -1e-17,
+        updates: 9,
+    };
+    written.state.moments = Moments::Prodigy(own);
+    save(dir.path(), &factors(), &written, PLAN).unwrap();
+    let (found, skipped) = newest(dir.path(), &factors()).unwrap();
     assert_eq!((found, skipped), (Some(written), vec![]));
 }
 
@@ -151,9 +179,26 @@ fn damaged_ones_are_passed_over_and_leftovers_removed() {
     ]) {
         assert!(reason.contains(expected), "{reason}");
     }
-    prune(out, 10, plan).unwrap();
+    prune(out, 10, plan, None).unwrap();
     assert_eq!(steps(out), [10]);
     assert_eq!(fs::read_dir(out.join(FOLDER)).unwrap().count(), 1);
+}
+
+#[test]
+fn what_a_run_that_ran_away_had_before_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path();
+    assert_eq!(keep_before(out, 5).unwrap(), None);
+    for step in [10, 20, 30, 40] {
+        let mut snapshot = snapshot(step, false);
+        snapshot.watch = Watch([None, (step > 10).then_some(20)]);
+        save(out, &factors(), &snapshot, PLAN).unwrap();
+    }
+    assert_eq!(steps(out), [10, 30, 40]);
+    assert_eq!(keep_before(out, 20).unwrap(), Some(path(out, 10)));
+    assert_eq!(steps(out), [10]);
+    assert_eq!(keep_before(out, 10).unwrap(), None);
+    assert!(!any(out).unwrap());
 }
 
 #[test]

@@ -16,5 +16,6 @@ pub static LOSS: Loss = Loss {
     takes: Takes::Pairs,
     weight: |_| 1.0,
     rules: |parameters| vec![beta_rule(parameters)],
+    by_snr: false,
     arithmetic: |_| device::Loss::Lead { set: 1 },
 };

@@ -19,6 +19,8 @@ pub struct Loss {
     pub weight: fn(&Parameters) -> f64,
     /// What its parameters must be.
     pub rules: fn(&Parameters) -> Vec<Rule>,
+    /// Whether its samples may be weighted by their time steps (`--snr-gamma`).
+    pub by_snr: bool,
     /// Which arithmetic of the device computes it.
     pub arithmetic: fn(&Parameters) -> device::Loss,
 }
@@ -45,6 +47,8 @@ pub struct Parameters {
     pub preserve: f64,
     /// Pairs of a set.
     pub set_size: usize,
+    /// γ of the weighting by time step, if there is one.
+    pub snr_gamma: Option<f64>,
 }
 
 /// The paper's β, of all losses.

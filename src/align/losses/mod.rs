@@ -5,6 +5,7 @@
 
 pub mod dpo;
 mod loss;
+pub mod min_snr;
 pub mod popalign;
 pub mod preserve;
 pub mod set;

@@ -32,6 +32,7 @@ pub static LOSS: Loss = Loss {
             Rule::values("alpha", parameters.alpha, ALPHAS),
         ]
     },
+    by_snr: false,
     arithmetic: |parameters| device::Loss::Offset {
         alpha: parameters.alpha,
     },

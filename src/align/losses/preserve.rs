@@ -30,5 +30,6 @@ pub static LOSS: Loss = Loss {
             Rule::values("preserve", parameters.preserve, WEIGHTS),
         ]
     },
+    by_snr: false,
     arithmetic: |_| device::Loss::Reference,
 };

@@ -17,6 +17,7 @@ pub static LOSS: Loss = Loss {
     takes: Takes::Sets,
     weight: |_| 1.0,
     rules: |parameters| vec![beta_rule(parameters)],
+    by_snr: false,
     arithmetic: |parameters| device::Loss::Lead {
         set: parameters.set_size,
     },

@@ -148,7 +148,11 @@ impl About {
             ),
             (
                 "LoRA",
-                format!("rank {}, {parameters} parameters", config.rank),
+                format!(
+                    "rank {}, alpha {}, {parameters} parameters",
+                    config.rank,
+                    config.alpha_of_lora()
+                ),
             ),
             (
                 "data",
@@ -163,6 +167,9 @@ impl About {
         ];
         if config.preserve > 0.0 {
             rows.push(("preservation", format!("weight {}", config.preserve)));
+        }
+        if config.caption_dropout > 0.0 {
+            rows.push(("captions dropped", config.caption_dropout.to_string()));
         }
         if let Some(decay) = config.ema {
             rows.push(("average of weights", format!("decay {decay}")));

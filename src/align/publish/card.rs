@@ -125,10 +125,7 @@ impl About {
         let sizes: Vec<String> = self.sizes.iter().map(|[w, h]| format!("{w}x{h}")).collect();
         let mut rows = vec![
             ("loss", format!("{}, β {}", config.loss.name, config.beta)),
-            (
-                "steps",
-                format!("{steps} of {} pairs", config.pairs_per_step()),
-            ),
+            ("steps", format!("{steps} of {} pairs", config.batch)),
             (
                 "learning rate",
                 format!(

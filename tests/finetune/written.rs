@@ -33,7 +33,7 @@ fn the_folder_holds_what_the_manifest_says() {
     world.trained(&[&OPTIONS[..], &["--save-every", "2"]].concat());
     let found = files(&world.out());
     let names: Vec<&str> = found.keys().map(String::as_str).collect();
-    let mut expected = vec![".lock".to_owned()];
+    let mut expected = vec![".lock".to_owned(), "README.md".to_owned()];
     for step in ["step-000002", "step-000004"] {
         for file in [
             "checkpoint.json",
@@ -44,7 +44,6 @@ fn the_folder_holds_what_the_manifest_says() {
         }
     }
     for file in [
-        "README.md",
         "kohya_lora_weights.safetensors",
         "log.jsonl",
         "manifest.json",

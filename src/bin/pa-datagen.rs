@@ -22,13 +22,16 @@ use serde_json::json;
 #[command(
     version,
     allow_negative_numbers = true,
-    after_help = "Example: pa-datagen --model out/demo --prompts prompts.csv --axes axes.toml \
-        --out out/train",
+    after_help = "Example: pa-datagen --model out/demo --prompts models/demo/prompts/train.csv \
+        --axes out/demo/axes.toml --filter out/demo/chain.toml --out out/train",
     after_long_help = "Examples:\n  \
-        pa-datagen --model out/demo --prompts prompts.csv --axes axes.toml --out out/train \
-        --filter demo\n  \
+        pa-datagen --model out/demo --prompts models/demo/prompts/train.csv \
+        --axes out/demo/axes.toml --filter out/demo/chain.toml --out out/train\n  \
+        pa-datagen --model out/sdxl --prompts prompts.csv --axes models/faces/axes.toml --filter faces \
+        --out out/train\n  \
         pa-datagen --model out/sdxl --prompts prompts.txt --neutral 8 --out out/plain\n  \
-        pa-datagen --model out/demo --prompts prompts.csv --axes axes.toml --out out/after \
+        pa-datagen --model out/demo --prompts models/demo/prompts/heldout.csv \
+        --axes out/demo/axes.toml --seed 2 --out out/after \
         --lora out/lora/pytorch_lora_weights.safetensors\n  \
         pa-datagen ... --shard 0/2 & pa-datagen ... --shard 1/2   (the same --out, or merged)\n\n\
         Writes images/, metadata.jsonl (one row per picture: prompt, axis values, seed, verdict, \

@@ -16,6 +16,7 @@ enum Piece {
     Hole(String),
 }
 
+/// The text of a template, parted at its holes.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Template(Vec<Piece>);
 
@@ -57,6 +58,7 @@ impl Template {
             false => prompt,
         };
         let mut caption = String::new();
+        let mut gaps = false;
         for piece in self.0.iter().rev() {
             let said = match piece {
                 Piece::Text(text) => text,
@@ -65,12 +67,18 @@ impl Template {
                 // Templates are checked against the axes when the file is read.
                 Piece::Hole(name) => values.get(name.as_str()).copied().unwrap_or_default(),
             };
-            if said.is_empty() && matches!(piece, Piece::Hole(_)) && caption.starts_with(' ') {
-                caption.remove(0);
+            if said.is_empty() && matches!(piece, Piece::Hole(_)) {
+                gaps = true;
+                if caption.starts_with(' ') {
+                    caption.remove(0);
+                }
             }
             caption.insert_str(0, said);
         }
-        caption
+        match gaps {
+            true => caption.trim().to_owned(),
+            false => caption,
+        }
     }
 
     fn writes_the_prompts_article(&self) -> bool {
@@ -119,6 +127,7 @@ mod tests {
             ),
             ("of a {who} {prompt}", "a cook", "old", "of a old a cook"),
             ("of a {who} {prompt}", "cook", "", "of a cook"),
+            ("{who} {prompt} {who}", "cook", "", "cook"),
         ] {
             assert_eq!(fill(template, prompt, value), expected, "{template}");
         }

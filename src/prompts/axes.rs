@@ -15,6 +15,11 @@
 //!
 //! Each `specific` template is expanded over all combinations of the axes it names, so the paper's
 //! sets (race × gender, and age alone) are two templates.
+//!
+//! `{a}` in a template is "a" or "an", as the word after it asks ("an asian female nurse"), and takes
+//! the place of the article that the prompt after it begins with: "a nurse in a ward" is "a photo of
+//! a nurse in a ward" and "a photo of an old nurse in a ward". A template without it is filled in
+//! letter by letter. A value whose text is empty leaves no gap.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -22,10 +27,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::shares::are_shares;
+use super::template::{ARTICLE, PROMPT, Template};
 use crate::base::fsio;
-
-/// The placeholder for the prompt itself.
-const PROMPT: &str = "prompt";
 
 /// Why an axes file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -200,57 +203,6 @@ impl Axes {
     }
 }
 
-#[derive(Debug, Clone, PartialEq)]
-enum Piece {
-    Text(String),
-    Hole(String),
-}
-
-#[derive(Debug, Clone, PartialEq)]
-struct Template(Vec<Piece>);
-
-impl Template {
-    fn parse(text: &str) -> Result<Self, String> {
-        let mut pieces = Vec::new();
-        let mut rest = text;
-        while let Some(start) = rest.find(['{', '}']) {
-            if rest[start..].starts_with('}') {
-                return Err(format!("`}}` without `{{` in \"{text}\""));
-            }
-            let end = rest[start..]
-                .find('}')
-                .ok_or_else(|| format!("`{{` without `}}` in \"{text}\""))?;
-            pieces.push(Piece::Text(rest[..start].to_owned()));
-            pieces.push(Piece::Hole(rest[start + 1..start + end].trim().to_owned()));
-            rest = &rest[start + end + 1..];
-        }
-        pieces.push(Piece::Text(rest.to_owned()));
-        Ok(Self(pieces))
-    }
-
-    fn names(&self) -> BTreeSet<&str> {
-        self.0
-            .iter()
-            .filter_map(|piece| match piece {
-                Piece::Hole(name) => Some(name.as_str()),
-                Piece::Text(_) => None,
-            })
-            .collect()
-    }
-
-    fn fill(&self, prompt: &str, values: &BTreeMap<&str, &str>) -> String {
-        self.0
-            .iter()
-            .map(|piece| match piece {
-                Piece::Text(text) => text.as_str(),
-                Piece::Hole(name) if name == PROMPT => prompt,
-                // Templates are checked against the axes when the file is read.
-                Piece::Hole(name) => values.get(name.as_str()).copied().unwrap_or_default(),
-            })
-            .collect()
-    }
-}
-
 /// The checks on a file, with its name at hand for messages.
 struct Checked<'a> {
     path: &'a Path,
@@ -300,7 +252,7 @@ impl Checked<'_> {
 
     fn axis(&self, raw: RawAxis) -> Result<Axis, Error> {
         let key = |field: &str| format!("axis.{}.{field}", raw.name);
-        if raw.name.is_empty() || raw.name == PROMPT {
+        if ["", PROMPT, ARTICLE].contains(&raw.name.as_str()) {
             return self.bad("axis.name", format!("\"{}\" can't be an axis", raw.name));
         }
         let distinct: BTreeSet<_> = raw.values.iter().collect();
@@ -364,7 +316,9 @@ impl Checked<'_> {
         if !names.contains(PROMPT) {
             return self.bad(key, format!("\"{text}\" has no {{{PROMPT}}}"));
         }
-        let known = |name: &str| name == PROMPT || axes.iter().any(|axis| axis.name == name);
+        let known = |name: &str| {
+            [PROMPT, ARTICLE].contains(&name) || axes.iter().any(|axis| axis.name == name)
+        };
         if let Some(unknown) = names.iter().find(|name| !known(name)) {
             let allowed: Vec<_> = std::iter::once(PROMPT)
                 .chain(axes.iter().map(|axis| axis.name.as_str()))
@@ -376,7 +330,8 @@ impl Checked<'_> {
             );
             return self.bad(key, problem);
         }
-        if !axes.is_empty() && names.len() < 2 {
+        let named = |axis: &Axis| names.contains(axis.name.as_str());
+        if !axes.is_empty() && !axes.iter().any(named) {
             return self.bad(key, format!("\"{text}\" names no axis"));
         }
         Ok(template)
@@ -441,6 +396,24 @@ mod tests {
     }
 
     #[test]
+    fn an_article_is_written_where_the_file_asks() {
+        let said = |text: &str, prompt: &str| parse(text).unwrap().specific(prompt).pop();
+        let plain = said(WORLD, "a doctor").unwrap().caption;
+        assert_eq!(plain, "a photo of a old a doctor");
+        let asked = WORLD.replace("of a {", "of {a} {");
+        for prompt in ["a doctor", "doctor", "A doctor"] {
+            assert_eq!(
+                parse(&asked).unwrap().neutral("an actor"),
+                "a photo of an actor"
+            );
+            assert_eq!(
+                said(&asked, prompt).unwrap().caption,
+                "a photo of an old doctor"
+            );
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         let cases = [
             (
@@ -471,6 +444,12 @@ mod tests {
                 "two captions are",
             ),
             ("target", "targets", "targets"),
+            ("name = \"age\"", "name = \"a\"", "\"a\" can't be an axis"),
+            (
+                "a photo of a {age} {prompt}",
+                "{a} {prompt}",
+                "names no axis",
+            ),
         ];
         for (from, to, expected) in cases {
             let text = WORLD.replacen(from, to, 1);

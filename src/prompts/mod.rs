@@ -1,11 +1,13 @@
 //! What is asked for: lists of prompts, and the axes of identity that captions name.
 
+mod article;
 pub mod axes;
 mod columns;
 mod error;
 mod formats;
 mod list;
 pub mod shares;
+mod template;
 
 pub use axes::Axes;
 pub(crate) use columns::{ANY_COLUMN, caption};

@@ -15,11 +15,12 @@ use std::process::Command;
 use words::{Text, commands, spans};
 
 /// The files that people read.
-const READMES: [&str; 4] = [
+const READMES: [&str; 5] = [
     "README.md",
     "models/demo/README.md",
     "models/faces/README.md",
     "kernels/README.md",
+    "prompts/README.md",
 ];
 /// Options of other programs, and the one of these that needs a feature.
 const FOREIGN: [&str; 5] = ["--use_lora", "--snr_gamma", "--features", "--mpi", "-n"];

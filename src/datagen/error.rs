@@ -109,6 +109,9 @@ pub enum Error {
         /// Their id.
         id: u32,
     },
+    /// A caption that loses a value it was to name.
+    #[error(transparent)]
+    Cut(Box<super::cut::Cut>),
     /// A folder that holds something else.
     #[error("{} is neither empty nor a data set", path.display())]
     InTheWay {

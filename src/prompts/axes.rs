@@ -17,15 +17,14 @@
 //! sets (race × gender, and age alone) are two templates.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::shares::are_shares;
+use super::template::{PROMPT, Template};
 use crate::base::fsio;
-
-/// The placeholder for the prompt itself.
-const PROMPT: &str = "prompt";
 
 /// Why an axes file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +117,8 @@ pub struct Specific {
     pub caption: String,
     /// The value of each axis that the caption names.
     pub values: BTreeMap<String, String>,
+    /// Where in the caption each of these axes is said, in bytes.
+    pub places: BTreeMap<String, Vec<Range<usize>>>,
 }
 
 /// Axes and the templates that put them into captions.
@@ -193,59 +194,9 @@ impl Axes {
                 }
                 Specific {
                     caption: template.fill(prompt, &texts),
+                    places: template.places(prompt, &texts),
                     values,
                 }
-            })
-            .collect()
-    }
-}
-
-#[derive(Debug, Clone, PartialEq)]
-enum Piece {
-    Text(String),
-    Hole(String),
-}
-
-#[derive(Debug, Clone, PartialEq)]
-struct Template(Vec<Piece>);
-
-impl Template {
-    fn parse(text: &str) -> Result<Self, String> {
-        let mut pieces = Vec::new();
-        let mut rest = text;
-        while let Some(start) = rest.find(['{', '}']) {
-            if rest[start..].starts_with('}') {
-                return Err(format!("`}}` without `{{` in \"{text}\""));
-            }
-            let end = rest[start..]
-                .find('}')
-                .ok_or_else(|| format!("`{{` without `}}` in \"{text}\""))?;
-            pieces.push(Piece::Text(rest[..start].to_owned()));
-            pieces.push(Piece::Hole(rest[start + 1..start + end].trim().to_owned()));
-            rest = &rest[start + end + 1..];
-        }
-        pieces.push(Piece::Text(rest.to_owned()));
-        Ok(Self(pieces))
-    }
-
-    fn names(&self) -> BTreeSet<&str> {
-        self.0
-            .iter()
-            .filter_map(|piece| match piece {
-                Piece::Hole(name) => Some(name.as_str()),
-                Piece::Text(_) => None,
-            })
-            .collect()
-    }
-
-    fn fill(&self, prompt: &str, values: &BTreeMap<&str, &str>) -> String {
-        self.0
-            .iter()
-            .map(|piece| match piece {
-                Piece::Text(text) => text.as_str(),
-                Piece::Hole(name) if name == PROMPT => prompt,
-                // Templates are checked against the axes when the file is read.
-                Piece::Hole(name) => values.get(name.as_str()).copied().unwrap_or_default(),
             })
             .collect()
     }
@@ -433,6 +384,34 @@ mod tests {
         assert!(!all[6].values.contains_key("gender"));
         assert_eq!(axes.axis("gender").unwrap().target, [0.5, 0.5]);
         assert_eq!(axes.axis("age").unwrap().target, [0.25, 0.25, 0.5]);
+    }
+
+    #[test]
+    fn a_caption_says_where_it_names_its_values() {
+        let text = WORLD
+            .replacen(
+                "{age} {gender} {prompt}\"",
+                "{age} {gender} {prompt}, {gender}\"",
+                1,
+            )
+            .replacen("\"woman\"", "\" woman \"", 1);
+        let all = parse(&text).unwrap().specific("old woman");
+        let said = |index: usize, axis: &str| -> Vec<String> {
+            let Specific {
+                caption, places, ..
+            } = &all[index];
+            let places = places.get(axis).into_iter().flatten();
+            places
+                .map(|p| format!("{}: {}", p.start, &caption[p.clone()]))
+                .collect()
+        };
+        assert_eq!(
+            all[2].caption,
+            "a photo of a old  woman  old woman,  woman "
+        );
+        assert_eq!(said(2, "gender"), ["18: woman", "37: woman"]);
+        assert_eq!(said(2, "age"), ["13: old"]);
+        assert_eq!(said(6, "gender"), [""; 0]);
     }
 
     #[test]

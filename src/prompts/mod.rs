@@ -6,6 +6,7 @@ mod error;
 mod formats;
 mod list;
 pub mod shares;
+mod template;
 
 pub use axes::Axes;
 pub(crate) use columns::{ANY_COLUMN, caption};

@@ -37,7 +37,8 @@ use serde_json::json;
         Writes images/, metadata.jsonl (one row per picture: prompt, axis values, seed, verdict, \
         why dropped), latents-*.safetensors, text.safetensors and manifest.json. Killed at any \
         moment, the same command goes on where it stopped and ends with the same bytes. It also makes \
-        again what is missing or damaged in a finished data set."
+        again what is missing or damaged in a finished data set. Captions over the text encoder's 77 \
+        tokens are named with the words that are lost; one that loses the identity it names is refused."
 )]
 struct Args {
     /// Bundle (pa-export)

@@ -1,6 +1,7 @@
 //! Captions that are too long for the model's text encoders: what they lose is told, and one that loses
 //! a value it was to name is refused, for its pictures would pass for people that nobody asked for.
 
+use super::error::Cut;
 use super::{Error, Result};
 use crate::diffusion::lost::Tokenizers;
 use crate::prompts::Axes;
@@ -36,29 +37,4 @@ fn lost(specific: &Specific, kept: usize) -> Option<(&str, &str)> {
         (!seen).then_some((first.start, axis.as_str(), &specific.caption[first]))
     });
     gone.min().map(|(_, axis, word)| (axis, word))
-}
-
-/// A specific caption that loses a value it was to name.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "{}: the caption {caption:?} names {axis} by {word:?}, which the text encoder doesn't see: of its \
-     {tokens} tokens none is left for {lost:?}; shorten the prompt {prompt:?}, or have `specific` name \
-     {{{axis}}} earlier or with less text before it",
-    axes.display()
-)]
-pub struct Cut {
-    /// The axes file.
-    pub axes: std::path::PathBuf,
-    /// The caption.
-    pub caption: String,
-    /// The axis.
-    pub axis: String,
-    /// How the caption says the axis' value.
-    pub word: String,
-    /// The entry of the prompt list.
-    pub prompt: String,
-    /// Tokens that a text encoder sees.
-    pub tokens: usize,
-    /// The caption's end that it doesn't see.
-    pub lost: String,
 }

@@ -33,8 +33,7 @@ pub(crate) mod setup;
 mod worker;
 
 pub use config::{Format, Request, Shard, Size};
-pub use cut::Cut;
-pub use error::{Error, Result};
+pub use error::{Cut, Error, Result};
 pub use plan::{Picture, Plan};
 pub use run::{Event, Finish, run};
 

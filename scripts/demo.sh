@@ -50,7 +50,7 @@ things() { # CFG SEED OUT [OPTION...]: pictures without people
     --prompts $prompts/things.csv --neutral 6 --seed "$2" --out "$3" "${@:4}"
 }
 
-score() { # LORA OUT.json SCORED... -- AGAINST... [-- OPTION...]
+score() { # LORA OUT.json SCORED... --against BEFORE... [OPTION...]: as pa-score takes them
   local lora=$1 out=$2
   shift 2
   step "score" $bin/pa-score "$@" --model "$bundle" --axes "$bundle/axes.toml" \

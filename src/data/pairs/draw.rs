@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::groups::{ByValues, Group, Miss, Reason, groups};
+use super::groups::{ByValues, Captioned, Group, Miss, Reason, raked};
 use super::pair::{Error, Pair, Pairs, PictureId, Sets};
 use super::rule::Rule;
 use crate::data::dataset::{Kind, Shape};
@@ -18,6 +18,25 @@ const MOST_NAMED: usize = 3;
 
 /// What a subject offers to draws.
 struct Subject<'a> {
+    caption: &'a str,
+    neutral: Vec<usize>,
+    specific: Captioned,
+}
+
+impl<'a> Subject<'a> {
+    fn aimed(self, dataset: &Pool, meanings: &Meanings) -> Aimed<'a> {
+        let (groups, misses) = raked(dataset, self.specific, meanings);
+        Aimed {
+            caption: self.caption,
+            neutral: self.neutral,
+            groups,
+            misses,
+        }
+    }
+}
+
+/// A subject whose specific pictures follow the target as far as they can.
+struct Aimed<'a> {
     caption: &'a str,
     neutral: Vec<usize>,
     /// Specific pictures by how often they are drawn.
@@ -48,6 +67,9 @@ pub fn draw(
             reasons,
         });
     }
+    let meanings = Meanings::of(axes);
+    let aimed = subjects.into_iter().map(|s| s.aimed(dataset, &meanings));
+    let subjects: Vec<Aimed<'_>> = aimed.collect();
     let mut pairs = Pairs {
         list: Vec::new(),
         rows: Vec::new(),
@@ -114,7 +136,6 @@ pub fn check_verdicts(dataset: &Pool, axes: Option<&Axes>) -> Result<(), Error> 
 /// Subjects that can be drawn, in the data set's order, and why the others can't.
 fn subjects<'a>(dataset: &'a Pool, axes: Option<&Axes>) -> (Vec<Subject<'a>>, Vec<String>) {
     type Sides<'a> = (Vec<usize>, ByValues<'a>);
-    let meanings = Meanings::of(axes);
     // Both pictures of a pair are seen at one noise, so they must have one shape.
     let mut order: Vec<(&str, Shape)> = Vec::new();
     let mut found: HashMap<(&str, Shape), Sides<'a>> = HashMap::new();
@@ -137,12 +158,12 @@ fn subjects<'a>(dataset: &'a Pool, axes: Option<&Axes>) -> (Vec<Subject<'a>>, Ve
     let mut left_out = Vec::new();
     for (caption, shape) in order {
         let (neutral, by_values) = found.remove(&(caption, shape)).unwrap_or_default();
-        let (groups, misses) = groups(dataset, by_values, axes, &meanings);
+        let specific = Captioned::new(by_values, axes);
         if neutral.is_empty() {
             left_out.push(format!(
                 "no picture of \"{caption}\" is left for the losing side"
             ));
-        } else if groups.is_empty() {
+        } else if specific.is_empty() {
             left_out.push(format!(
                 "no identity-specific picture for \"{caption}\" is left for the winning side"
             ));
@@ -150,8 +171,7 @@ fn subjects<'a>(dataset: &'a Pool, axes: Option<&Axes>) -> (Vec<Subject<'a>>, Ve
             usable.push(Subject {
                 caption,
                 neutral,
-                groups,
-                misses,
+                specific,
             });
         }
     }
@@ -159,7 +179,7 @@ fn subjects<'a>(dataset: &'a Pool, axes: Option<&Axes>) -> (Vec<Subject<'a>>, Ve
 }
 
 /// What of the target can't be met, in words: each axis and value once, with the subjects it misses.
-fn off_target(subjects: &[Subject<'_>]) -> Vec<String> {
+fn off_target(subjects: &[Aimed<'_>]) -> Vec<String> {
     type Missed<'a> = Vec<(&'a str, &'a Miss)>;
     let mut found: BTreeMap<(&str, Option<&str>, Reason), Missed<'_>> = BTreeMap::new();
     for subject in subjects {
@@ -211,7 +231,7 @@ fn off_target(subjects: &[Subject<'_>]) -> Vec<String> {
 struct World<'a> {
     dataset: &'a Pool,
     rule: Rule<'a>,
-    subjects: Vec<Subject<'a>>,
+    subjects: Vec<Aimed<'a>>,
 }
 
 fn one_draw(

@@ -58,15 +58,33 @@ struct Aim {
     target: Vec<f64>,
 }
 
-/// The groups of a subject's specific pictures, and where they can't follow the target.
-pub(super) fn groups(
+/// The groups of a subject's specific pictures as their captions have them.
+pub(super) struct Captioned {
+    aims: Vec<Aim>,
+    groups: Vec<Group>,
+}
+
+impl Captioned {
+    /// Groups pictures by what their captions name.
+    pub(super) fn new(by_values: ByValues<'_>, axes: Option<&Axes>) -> Self {
+        let aims = aims(&by_values, axes);
+        let groups = by_captions(by_values, &aims);
+        Self { aims, groups }
+    }
+
+    /// Whether no picture can be drawn.
+    pub(super) fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+}
+
+/// The groups raked to the target, and where they can't follow it.
+pub(super) fn raked(
     dataset: &Pool,
-    by_values: ByValues<'_>,
-    axes: Option<&Axes>,
+    captioned: Captioned,
     meanings: &Meanings,
 ) -> (Vec<Group>, Vec<Miss>) {
-    let aims = aims(&by_values, axes);
-    let groups = by_captions(by_values, &aims);
+    let Captioned { aims, groups } = captioned;
     let cells = cells(dataset, &groups, &aims, meanings);
     let margin = |(i, aim): (usize, &Aim)| Margin {
         of: cells.iter().map(|cell| cell.values[i]).collect(),

@@ -279,6 +279,27 @@ impl DatasetWriter {
     }
 }
 
+/// The units that the folder `dir` lacks of the data set of `manifest`; nothing is touched.
+///
+/// # Errors
+/// As [`DatasetWriter::open`], for a folder of another configuration.
+pub fn units_lacking(dir: &Path, manifest: &DatasetManifest) -> Result<Vec<usize>, dataset::Error> {
+    let units = 0..manifest.layout.units();
+    let Some(found) = begun(dir, manifest)? else {
+        return Ok(units.collect());
+    };
+    let whole: BTreeSet<usize> = match &found.outcome {
+        None => BTreeSet::new(),
+        Some(outcome) => {
+            let survey = on_disk::survey(dir, &found, outcome);
+            survey.whole.into_iter().map(|(unit, _)| unit).collect()
+        }
+    };
+    let layout = &manifest.layout;
+    let lacking = |unit: &usize| !whole.contains(unit) && !on_disk::is_done(dir, *unit, layout);
+    Ok(units.filter(lacking).collect())
+}
+
 /// The manifest that is in `dir` already, if it has the configuration of `now`.
 fn begun(dir: &Path, now: &DatasetManifest) -> Result<Option<DatasetManifest>, manifest::Error> {
     if !dir.join(manifest::FILE).exists() {

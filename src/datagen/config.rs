@@ -125,6 +125,19 @@ impl Default for Shard {
     }
 }
 
+impl Shard {
+    /// Whether a unit is this shard's to make.
+    pub(super) fn has(self, unit: usize) -> bool {
+        unit % self.count == self.index
+    }
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.index, self.count)
+    }
+}
+
 impl FromStr for Shard {
     type Err = String;
 

@@ -25,15 +25,23 @@
 
 pub mod config;
 mod error;
+mod estimate;
+mod files;
 mod filter;
+mod metrics;
 mod plan;
+mod progress;
 mod run;
 pub(crate) mod setup;
+mod studio;
 mod worker;
 
 pub use config::{Format, Request, Shard, Size};
 pub use error::{Error, Result};
+pub use estimate::{Bytes, Estimate, estimate};
+pub use metrics::MetricsFile;
 pub use plan::{Picture, Plan};
+pub use progress::{Progress, Times};
 pub use run::{Event, Finish, run};
 
 /// Pictures of a unit.

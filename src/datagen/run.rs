@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::mpsc;
 
+use super::progress::Times;
 use super::setup::{self, Setup};
 use super::worker::{Message, Shared, Worker};
 use super::{Error, Request, Result};
@@ -68,6 +69,8 @@ pub enum Event<'a> {
         kept: usize,
         /// Pictures that the filter dropped, by reason.
         dropped: BTreeMap<String, usize>,
+        /// What it took.
+        times: Times,
     },
 }
 
@@ -141,7 +144,7 @@ fn keep_axes(setup: &Setup, writer: &DatasetWriter, out: &Path) -> Result<Option
 
 /// Only an empty folder or a data set may become this data set. (A killed first run leaves hidden
 /// files.)
-fn refuse_other_folders(out: &Path) -> Result<()> {
+pub(super) fn refuse_other_folders(out: &Path) -> Result<()> {
     if out.join(crate::data::manifest::FILE).is_file() {
         return Ok(());
     }
@@ -201,7 +204,7 @@ fn encode(
 
 /// The units that this run is to make.
 fn units_todo(setup: &Setup, writer: &DatasetWriter) -> Vec<usize> {
-    let own = |unit: &usize| unit % setup.shard.count == setup.shard.index;
+    let own = |unit: &usize| setup.shard.has(*unit);
     writer.units_left((0..writer.layout().units()).filter(own))
 }
 
@@ -259,12 +262,9 @@ fn work(shared: &Shared<'_>, workers: usize, report: &mut dyn FnMut(Event<'_>)) 
     std::thread::scope(|scope| {
         for _ in 0..workers {
             let sender = sender.clone();
-            scope.spawn(move || {
-                let done = Worker::open(shared).and_then(|mut worker| worker.work(&sender));
-                if let Err(error) = done {
-                    shared.failed.store(true, Ordering::SeqCst);
-                    let _ = sender.send(Message::Failed(error));
-                }
+            scope.spawn(move || match Worker::open(shared) {
+                Ok(worker) => worker.work(&sender),
+                Err(error) => shared.fail(error, &sender),
             });
         }
         drop(sender);
@@ -276,12 +276,14 @@ fn work(shared: &Shared<'_>, workers: usize, report: &mut dyn FnMut(Event<'_>)) 
                     unit,
                     kept,
                     dropped,
+                    times,
                 } => {
                     written += 1;
                     Event::Unit {
                         unit,
                         kept,
                         dropped,
+                        times,
                     }
                 }
                 Message::Failed(error) => {

@@ -1,27 +1,29 @@
-//! A worker: its own UNet and VAE, and units from the queue.
+//! A worker: its own networks, and units from the queue.
 
 use std::collections::BTreeMap;
-use std::io::Cursor;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 
-use image::{ExtendedColorType, ImageEncoder, RgbImage};
+use image::RgbImage;
 
-use super::filter::{Filter, Judgement};
+use super::files::{encoded, file_stem};
+use super::filter::Judgement;
+use super::progress::{Times, timed};
 use super::setup::Setup;
-use super::{Error, Format, Picture, Result};
+use super::studio::Studio;
+use super::{Error, Picture, Result};
 use crate::base::{Patience, Stop, fsio};
 use crate::data::dataset::{LatentsRef, PictureRow};
 use crate::data::writer::{DatasetWriter, TextFile, latents_name};
-use crate::diffusion::painter::{Order, Painter};
+use crate::diffusion::painter::Order;
 use crate::diffusion::pipeline::{Conditioning, Job};
 use crate::diffusion::text::Embedding;
 use crate::prompts::caption_id;
 use crate::runtime::SessionOptions;
 
-const JPEG_QUALITY: u8 = 95;
-/// Longest part of a caption in a file's name.
-const SLUG: usize = 60;
+/// Threads that take turns at a worker's networks: while one of them is in the UNet, the other decodes,
+/// judges, encodes and writes what it drew before.
+const LANES: usize = 2;
 
 /// What workers tell the thread that reports.
 pub(super) enum Message {
@@ -30,6 +32,7 @@ pub(super) enum Message {
         unit: usize,
         kept: usize,
         dropped: BTreeMap<String, usize>,
+        times: Times,
     },
     Failed(Error),
 }
@@ -60,6 +63,12 @@ impl Shared<'_> {
         self.todo.get(place).copied()
     }
 
+    /// Ends the run, and says why.
+    pub(super) fn fail(&self, error: Error, messages: &Sender<Message>) {
+        self.failed.store(true, Ordering::SeqCst);
+        let _ = messages.send(Message::Failed(error));
+    }
+
     /// What a painter is told of some pictures.
     fn orders<'a>(&'a self, pictures: &[Picture<'a>]) -> Result<Vec<Order<'a>>> {
         let order = |picture: &Picture<'a>| {
@@ -85,32 +94,43 @@ impl Shared<'_> {
 /// A worker.
 pub(super) struct Worker<'a> {
     shared: &'a Shared<'a>,
-    painter: Painter,
-    filter: Option<Filter>,
+    studio: Studio,
+}
+
+/// What was made of a unit so far.
+#[derive(Default)]
+struct Made {
+    rows: Vec<PictureRow>,
+    latents: Vec<f32>,
+    times: Times,
 }
 
 impl<'a> Worker<'a> {
     /// Loads the networks.
     pub(super) fn open(shared: &'a Shared<'a>) -> Result<Self> {
         let setup = shared.setup;
-        let filter = setup.filter()?;
-        let seen = setup.format != Format::None || filter.is_some();
-        let size = seen.then_some([setup.size.height, setup.size.width]);
-        let (session, settings) = (&shared.session, &setup.settings);
-        let painter = Painter::open(&setup.bundle, &setup.runtime, session, settings, size)?;
-        Ok(Self {
-            shared,
-            painter,
-            filter,
-        })
+        let studio = Studio::open(setup, &shared.session, &setup.settings)?;
+        Ok(Self { shared, studio })
     }
 
-    /// Makes units until there are no more.
-    pub(super) fn work(&mut self, messages: &Sender<Message>) -> Result<()> {
+    /// Makes units until there are no more, on several threads.
+    pub(super) fn work(&self, messages: &Sender<Message>) {
+        std::thread::scope(|scope| {
+            for _ in 0..LANES {
+                scope.spawn(|| {
+                    if let Err(error) = self.lane(messages) {
+                        self.shared.fail(error, messages);
+                    }
+                });
+            }
+        });
+    }
+
+    fn lane(&self, messages: &Sender<Message>) -> Result<()> {
         while let Some(unit) = self.shared.take() {
             // A unit is drawn as a whole: left half-way, its pictures would be drawn again.
             let _hold = self.shared.stop.hold(Patience::Brief);
-            let rows = self.unit(unit, messages)?;
+            let Made { rows, times, .. } = self.unit(unit, messages)?;
             let mut dropped = BTreeMap::new();
             for reason in rows.iter().filter_map(|row| row.dropped.clone()) {
                 *dropped.entry(reason).or_default() += 1;
@@ -120,51 +140,62 @@ impl<'a> Worker<'a> {
                 unit,
                 kept,
                 dropped,
+                times,
             });
         }
         Ok(())
     }
 
-    /// Makes a unit and returns its rows.
-    fn unit(&mut self, unit: usize, messages: &Sender<Message>) -> Result<Vec<PictureRow>> {
-        let Setup {
-            plan,
-            batch,
-            settings,
-            ..
-        } = self.shared.setup;
-        let shared = self.shared;
-        let negative = shared.negative.into();
-        let range = shared.writer.layout().unit(unit);
+    /// Makes a unit.
+    fn unit(&self, unit: usize, messages: &Sender<Message>) -> Result<Made> {
+        let Setup { plan, batch, .. } = self.shared.setup;
+        let writer = self.shared.writer;
+        let range = writer.layout().unit(unit);
         let pictures: Vec<Picture<'_>> = range.map(|index| plan.picture(index)).collect();
-        let mut latents = Vec::with_capacity(pictures.len() * settings.latent_len());
-        let mut rows = Vec::with_capacity(pictures.len());
+        let mut made = Made::default();
         for chunk in pictures.chunks(*batch) {
-            let orders = shared.orders(chunk)?;
-            let mut stepped = || {
-                let _ = messages.send(Message::Stepped(chunk.len()));
-            };
-            let drawn = self.painter.draw(&orders, negative, &mut stepped)?;
-            let images = self.painter.decode(&drawn, &orders)?;
-            let judgements = match (&mut self.filter, &images) {
-                (Some(filter), Some(images)) => filter.judge(images, chunk)?,
-                _ => vec![Judgement::default(); chunk.len()],
-            };
-            for (place, (picture, judgement)) in chunk.iter().zip(judgements).enumerate() {
-                let file = match &images {
-                    Some(images) => self.keep(picture, &images[place])?,
-                    None => None,
-                };
-                let latents = LatentsRef {
-                    file: latents_name(unit),
-                    index: rows.len(),
-                };
-                rows.push(row(picture, settings.seed, latents, file, judgement));
-            }
-            latents.extend(drawn);
+            self.batch(unit, chunk, &mut made, messages)?;
         }
-        self.shared.writer.write_unit(unit, &rows, &latents)?;
-        Ok(rows)
+        timed(&mut made.times.encode, || {
+            writer.write_unit(unit, &made.rows, &made.latents)
+        })?;
+        Ok(made)
+    }
+
+    /// Makes some pictures of a unit at once.
+    fn batch(
+        &self,
+        unit: usize,
+        pictures: &[Picture<'_>],
+        made: &mut Made,
+        messages: &Sender<Message>,
+    ) -> Result<()> {
+        let (shared, times) = (self.shared, &mut made.times);
+        let orders = shared.orders(pictures)?;
+        let mut stepped = || {
+            let _ = messages.send(Message::Stepped(pictures.len()));
+        };
+        let negative = shared.negative.into();
+        let drawn = self
+            .studio
+            .draw(&orders, negative, &mut stepped, &mut times.unet)?;
+        let (images, judgements) = self.studio.look(&drawn, &orders, pictures, times)?;
+        for (place, (picture, judgement)) in pictures.iter().zip(judgements).enumerate() {
+            let file = match &images {
+                Some(images) => timed(&mut made.times.encode, || {
+                    self.keep(picture, &images[place])
+                })?,
+                None => None,
+            };
+            let latents = LatentsRef {
+                file: latents_name(unit),
+                index: made.rows.len(),
+            };
+            let seed = shared.setup.settings.seed;
+            made.rows.push(row(picture, seed, latents, file, judgement));
+        }
+        made.latents.extend(drawn);
+        Ok(())
     }
 
     /// Writes a picture; gives its name and hash.
@@ -181,7 +212,7 @@ impl<'a> Worker<'a> {
     }
 }
 
-fn row(
+pub(super) fn row(
     picture: &Picture<'_>,
     seed: u64,
     latents: LatentsRef,
@@ -203,57 +234,5 @@ fn row(
         sha256,
         verdict: judgement.verdict,
         dropped: judgement.dropped,
-    }
-}
-
-/// A picture's file.
-fn encoded(picture: &RgbImage, format: Format) -> Result<Vec<u8>> {
-    let mut bytes = Cursor::new(Vec::new());
-    let (width, height) = picture.dimensions();
-    let colour = ExtendedColorType::Rgb8;
-    let written = match format {
-        Format::Jpg => image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY)
-            .write_image(picture, width, height, colour),
-        Format::Png | Format::None => image::codecs::png::PngEncoder::new(&mut bytes)
-            .write_image(picture, width, height, colour),
-    };
-    written.map_err(|source| Error::Encode {
-        format: format.extension().unwrap_or_default(),
-        source,
-    })?;
-    Ok(bytes.into_inner())
-}
-
-/// The name of a picture: its place in the list and its caption, "000012-a-photo-of-a-doctor".
-fn file_stem(index: usize, caption: &str) -> String {
-    let mut name = format!("{index:06}-");
-    let longest = name.len() + SLUG;
-    for letter in caption.chars() {
-        if name.len() >= longest {
-            break;
-        }
-        if letter.is_ascii_alphanumeric() {
-            name.push(letter.to_ascii_lowercase());
-        } else if !name.ends_with('-') {
-            name.push('-');
-        }
-    }
-    name.trim_end_matches('-').to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn captions_become_names() {
-        let stem = |caption: &str| file_stem(7, caption);
-        assert_eq!(
-            stem("A photo of a  naïve chef, head!"),
-            "000007-a-photo-of-a-na-ve-chef-head"
-        );
-        assert_eq!(stem("../../etc/passwd"), "000007-etc-passwd");
-        assert_eq!(stem("画"), "000007");
-        assert_eq!(stem(&"x".repeat(300)).len(), 7 + SLUG);
     }
 }

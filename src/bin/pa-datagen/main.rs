@@ -1,0 +1,162 @@
+//! `pa-datagen`: draws the pictures that training and scoring look at.
+
+mod foreseen;
+mod shown;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use popalign::base::Stop;
+use popalign::cli::{self, Common, Outcome};
+use popalign::datagen::config::{BATCHES, FACTORS, PICTURES, SCALES, STEPS};
+use popalign::datagen::{Format, Request, Shard, Size, UNIT, estimate, run};
+use popalign::diffusion::guidance::{Annealing, GuidanceKind};
+use popalign::diffusion::samplers::SamplerKind;
+use popalign::runtime::SessionOptions;
+
+use foreseen::foreseen;
+use shown::Shown;
+
+/// Draw a data set: pictures, latents and text embeddings for a list of prompts
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    allow_negative_numbers = true,
+    after_help = "Example: pa-datagen --model out/demo --prompts models/demo/prompts/train.csv \
+        --axes out/demo/axes.toml --filter out/demo/chain.toml --out out/train",
+    after_long_help = "Examples:\n  \
+        pa-datagen --model out/demo --prompts models/demo/prompts/train.csv \
+        --axes out/demo/axes.toml --filter out/demo/chain.toml --out out/train\n  \
+        pa-datagen --model out/sdxl --prompts prompts.csv --axes models/faces/axes.toml --filter faces \
+        --out out/train\n  \
+        pa-datagen --model out/sdxl --prompts prompts.txt --neutral 8 --out out/plain\n  \
+        pa-datagen --model out/demo --prompts models/demo/prompts/heldout.csv \
+        --axes out/demo/axes.toml --seed 2 --out out/after \
+        --lora out/lora/pytorch_lora_weights.safetensors\n  \
+        pa-datagen ... --dry-run   (how many pictures, steps, bytes and hours)\n  \
+        pa-datagen ... --shard 0/2 & pa-datagen ... --shard 1/2   (the same --out, or merged)\n\n\
+        Writes images/, metadata.jsonl (one row per picture: prompt, axis values, seed, verdict, \
+        why dropped), latents-*.safetensors, text.safetensors and manifest.json. Killed at any \
+        moment, the same command goes on where it stopped and ends with the same bytes. It also makes \
+        again what is missing or damaged in a finished data set."
+)]
+struct Args {
+    /// Bundle (pa-export)
+    #[arg(long, value_name = "BUNDLE")]
+    model: PathBuf,
+    /// Prompts: .csv or .tsv with a column `Prompt`, `prompt`, `text` or `caption` (the first of these
+    /// that isn't blank counts), .json or .jsonl with texts or objects of these names, or .txt with one
+    /// on each line
+    #[arg(long, value_name = "FILE")]
+    prompts: PathBuf,
+    /// Folder to write, or to go on with
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Axes of the population and caption templates; without, prompts are captions as they stand
+    #[arg(long, value_name = "FILE")]
+    axes: Option<PathBuf>,
+    /// Pictures per neutral caption
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = PICTURES)]
+    neutral: u32,
+    /// Pictures per identity-specific caption [default: 10]
+    #[arg(long, value_name = "N", requires = "axes", value_parser = PICTURES)]
+    specific: Option<u32>,
+    /// Sampling steps
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = STEPS)]
+    steps: usize,
+    /// Guidance scale; 1 or less for none
+    #[arg(long, value_name = "SCALE", default_value_t = 5.0, value_parser = SCALES)]
+    cfg: f32,
+    /// Sampler
+    #[arg(long, value_enum, default_value_t = SamplerKind::default())]
+    sampler: SamplerKind,
+    /// Kind of guidance
+    #[arg(long, value_enum, default_value_t = GuidanceKind::Cfg)]
+    guidance: GuidanceKind,
+    /// How cads and dynamic-cfg fade captions in: nothing of them above time T2 (1 is noise), all
+    /// below T1; cads: noise of scale S, rescaled to the share PSI [default: 0.6,0.9,0.25,1]
+    #[arg(long, value_name = "T1,T2,S,PSI")]
+    annealing: Option<Annealing>,
+    /// Negative caption [default: none, as the model's own pipeline has it]
+    #[arg(long, value_name = "TEXT")]
+    negative: Option<String>,
+    /// Size of the pictures in pixels [default: what the model was trained for]
+    #[arg(long, value_name = "WxH")]
+    size: Option<Size>,
+    /// Pictures drawn at once [default: 8, or 4 large ones]; on the CPU it changes no bit
+    #[arg(long, value_name = "N", value_parser = BATCHES)]
+    batch: Option<usize>,
+    /// LoRA file (PEFT, diffusers or kohya)
+    #[arg(long, value_name = "F")]
+    lora: Option<PathBuf>,
+    /// Multiply the LoRA with this
+    #[arg(long, value_name = "SCALE", default_value_t = 1.0, requires = "lora", value_parser = FACTORS)]
+    lora_scale: f32,
+    #[arg(long, value_name = "i/n", default_value = "0/1", help = format!(
+        "Do only every n-th unit of {UNIT} pictures, from i (0 to n-1); whoever ends last joins them"
+    ))]
+    shard: Shard,
+    /// Sanity filter: a classifier chain (its name or manifest); what it can't tell, or tells to be
+    /// another than the caption says, is marked as dropped
+    #[arg(long, value_name = "CHAIN")]
+    filter: Option<String>,
+    /// How pictures are kept
+    #[arg(long, value_enum, default_value_t = Format::Png)]
+    format: Format,
+    /// Say what it would take (pictures, steps, bytes, hours, by a few steps that are measured), and
+    /// write nothing
+    #[arg(long, conflicts_with = "metrics_file")]
+    dry_run: bool,
+    /// Keep the run's figures in this file, in Prometheus' text format (for node_exporter's textfile
+    /// collector, which wants a name that ends in .prom)
+    #[arg(long, value_name = "FILE")]
+    metrics_file: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
+}
+
+impl Args {
+    fn request(&self) -> Request {
+        Request {
+            model: self.model.clone(),
+            prompts: self.prompts.clone(),
+            out: self.out.clone(),
+            axes: self.axes.clone(),
+            neutral: self.neutral,
+            specific: self.specific.unwrap_or(10),
+            steps: self.steps,
+            cfg: self.cfg,
+            sampler: self.sampler,
+            guidance: self.guidance,
+            annealing: self.annealing,
+            negative: self.negative.clone(),
+            size: self.size,
+            batch: self.batch,
+            lora: self.lora.clone(),
+            lora_scale: self.lora_scale,
+            shard: self.shard,
+            filter: self.filter.clone(),
+            format: self.format,
+            seed: self.common.seed,
+            session: SessionOptions::from(&self.common),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    cli::main(move |stop| generate(&args, stop))
+}
+
+fn generate(args: &Args, stop: &Stop) -> anyhow::Result<Outcome> {
+    let request = args.request();
+    if args.dry_run {
+        return foreseen(&estimate(&request)?, args.common.json);
+    }
+    let metrics = args.metrics_file.clone();
+    let mut shown = Shown::new(args.common.json, metrics, request.shard)?;
+    let finish = run(&request, stop, &mut |event| shown.show(&event));
+    shown.clear();
+    Ok(shown.finish(&args.out, finish?))
+}

@@ -27,6 +27,7 @@ fn manifest(steps: u32) -> DatasetManifest {
         captions: CAPTIONS.len(),
         images: IMAGES,
         unit_images: 2,
+        ragged: false,
     };
     let config = serde_json::json!({"steps": steps, "seed": 7});
     let versions = BTreeMap::from([("popalign".to_owned(), "0".to_owned())]);

@@ -4,19 +4,20 @@
 //! with few steps, decodes, judges and encodes it; nothing is written, so the disk's time is not in the
 //! estimate.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::files::encoded;
-use super::progress::timed;
+use super::finish::row;
 use super::run::refuse_other_folders;
 use super::setup::{self, Setup};
-use super::studio::Studio;
-use super::worker::row;
+use super::times::timed;
+use super::view::{self, Viewer};
 use super::{Picture, Request, Result, Times};
 use crate::base::fsio;
 use crate::data::dataset::LatentsRef;
 use crate::data::writer::{latents_name, units_lacking};
-use crate::diffusion::painter::Order;
+use crate::diffusion::painter::{Order, Painter};
 use crate::diffusion::pipeline::{Job, Settings};
 use crate::diffusion::schedule::{self, SchedulerConfig};
 use crate::diffusion::share;
@@ -33,10 +34,12 @@ const STEPS: usize = 3;
 pub struct Estimate {
     /// Captions of the data set.
     pub captions: usize,
-    /// Pictures of the data set.
+    /// Pictures of the data set; the fewest, where captions are drawn until enough pass the filter.
     pub pictures: usize,
     /// Of these, what this run would draw.
     pub todo: usize,
+    /// The most that this run would draw.
+    pub most: usize,
     /// Steps of each.
     pub steps: usize,
     /// The execution provider.
@@ -97,11 +100,15 @@ pub fn estimate(request: &Request) -> Result<Estimate> {
     refuse_other_folders(&request.out)?;
     let layout = &setup.manifest.layout;
     let units = units_lacking(&request.out, &setup.manifest)?;
-    let units: Vec<usize> = units.into_iter().filter(|&u| setup.shard.has(u)).collect();
-    let todo = units.iter().map(|&unit| layout.unit(unit).len()).sum();
+    let units: HashSet<usize> = units.into_iter().collect();
+    let mut work = setup.plan.work();
+    work.retain(|work| setup.shard.has(work.key));
+    work.retain(|work| work.units.clone().any(|unit| units.contains(&unit)));
+    let todo = work.iter().map(|work| work.expected(0, 0)).sum();
+    let most = work.iter().map(|work| work.pictures).sum();
     let (caption, negative, embedding) = embeddings(&setup)?;
     let (workers, threads) =
-        share::workers(&setup.bundle, setup.session.ep, setup.threads, units.len());
+        share::workers(&setup.bundle, setup.session.ep, setup.threads, work.len());
     let session = SessionOptions {
         threads,
         ..setup.session.clone()
@@ -114,7 +121,7 @@ pub fn estimate(request: &Request) -> Result<Estimate> {
         [&caption, &negative],
     )?;
     let steps = setup.settings.sampler.timesteps().len();
-    let batch = setup.batch.min(layout.images);
+    let batch = setup.batch.min(setup.plan.len());
     let count = samples.len() as u32;
     let step = samples.iter().map(|sample| sample.step).sum::<Duration>() / count;
     let sum: Times = samples.iter().map(|sample| sample.times).sum();
@@ -132,8 +139,14 @@ pub fn estimate(request: &Request) -> Result<Estimate> {
     let drawing = each.total().mul_f64(todo as f64 / workers as f64);
     Ok(Estimate {
         captions,
-        pictures: setup.plan.len(),
+        pictures: setup
+            .plan
+            .work()
+            .iter()
+            .map(|work| work.expected(0, 0))
+            .sum(),
         todo,
+        most,
         steps: setup.settings.sampler.steps(),
         ep: setup.session.ep,
         workers,
@@ -189,11 +202,11 @@ fn measure(
     workers: usize,
     captions: [&Embedding; 2],
 ) -> Result<Vec<Sample>> {
-    let studios = (0..workers).map(|_| Studio::open(setup, session, settings));
-    let studios: Vec<Studio> = studios.collect::<Result<_>>()?;
+    let networks = (0..workers).map(|_| view::open(setup, session, settings));
+    let mut networks: Vec<(Painter, Viewer)> = networks.collect::<Result<_>>()?;
     std::thread::scope(|scope| {
-        let one = |studio| scope.spawn(move || sample(setup, studio, captions));
-        let busy: Vec<_> = studios.iter().map(one).collect();
+        let one = |own| scope.spawn(move || sample(setup, own, captions));
+        let busy: Vec<_> = networks.iter_mut().map(one).collect();
         let done = busy.into_iter().map(|thread| match thread.join() {
             Ok(sample) => sample,
             Err(panic) => std::panic::resume_unwind(panic),
@@ -202,10 +215,14 @@ fn measure(
     })
 }
 
-fn sample(setup: &Setup, studio: &Studio, [caption, negative]: [&Embedding; 2]) -> Result<Sample> {
-    let pictures: Vec<Picture<'_>> = (0..setup.batch.min(setup.plan.len()))
-        .map(|index| setup.plan.picture(index))
-        .collect();
+fn sample(
+    setup: &Setup,
+    (painter, viewer): &mut (Painter, Viewer),
+    [caption, negative]: [&Embedding; 2],
+) -> Result<Sample> {
+    let plan = &setup.plan;
+    let pictures = plan.pictures(0..plan.places()).take(setup.batch);
+    let pictures: Vec<Picture<'_>> = pictures.collect();
     let orders: Vec<Order<'_>> = pictures
         .iter()
         .map(|picture| Order {
@@ -220,8 +237,8 @@ fn sample(setup: &Setup, studio: &Studio, [caption, negative]: [&Embedding; 2]) 
     let mut ends = vec![Instant::now()];
     let mut times = Times::default();
     let mut stepped = || ends.push(Instant::now());
-    let latents = studio.draw(&orders, negative.into(), &mut stepped, &mut times.unet)?;
-    let (images, judgements) = studio.look(&latents, &orders, &pictures, &mut times)?;
+    let latents = painter.draw(&orders, negative.into(), &mut stepped)?;
+    let (images, judgements) = viewer.look(&latents, &orders, &pictures, &mut times)?;
     let files: Vec<Vec<u8>> = match (&images, setup.format.extension()) {
         (Some(images), Some(_)) => timed(&mut times.encode, || {
             images

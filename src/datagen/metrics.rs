@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::{Progress, Shard};
+use super::Shard;
+use super::progress::Progress;
 use crate::base::fsio;
 
 /// Time between two writings: a collector looks every 15 seconds or less often.

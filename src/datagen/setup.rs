@@ -7,6 +7,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::config::Hashes;
+use super::config::{Rejected, Until};
 use super::filter::Filter;
 use super::{Error, Format, Plan, Request, Result, Shard, Size, UNIT};
 use crate::base::fsio;
@@ -54,6 +55,8 @@ pub(super) struct Setup {
     pub(super) batch: usize,
     pub(super) shard: Shard,
     pub(super) format: Format,
+    /// Whether pictures that the filter drops are not written.
+    pub(super) deletes: bool,
     /// Pictures that share their noise with those that the LoRA was trained on, where that is known.
     pub(super) shared: Option<usize>,
     pub(super) manifest: DatasetManifest,
@@ -67,12 +70,11 @@ pub(super) fn prepare(request: &Request) -> Result<Setup> {
         Some(path) => Some((Axes::load(path)?, fsio::read(path)?)),
         None => None,
     };
-    let plan = Plan::new(
-        &list.texts,
-        axes.as_ref().map(|(axes, _)| axes),
-        request.neutral,
-        request.specific,
-    )?;
+    let named = axes.as_ref().map(|(axes, _)| axes);
+    let plan = match until(request)? {
+        Some(until) => Plan::until(&list.texts, named, until)?,
+        None => Plan::new(&list.texts, named, request.neutral, request.specific)?,
+    };
     let bundle = Bundle::open(&request.model)?;
     let (size, settings) = settings(request, &bundle, guidance)?;
     let runtime = Runtime::load()?;
@@ -112,6 +114,7 @@ pub(super) fn prepare(request: &Request) -> Result<Setup> {
         repeated: list.repeated,
         shard: request.shard,
         format: request.format,
+        deletes: request.rejected == Rejected::Delete,
         size,
         bundle,
         runtime,
@@ -119,6 +122,31 @@ pub(super) fn prepare(request: &Request) -> Result<Setup> {
         settings,
         batch,
     })
+}
+
+/// What is to pass the filter, where that is asked for.
+fn until(request: &Request) -> Result<Option<Until>> {
+    let refused = |option: &'static str, value: String, problem: &str| Error::Option {
+        option,
+        value,
+        problem: problem.to_owned(),
+    };
+    if request.rejected == Rejected::Delete && request.format == Format::None {
+        let problem = "--format none keeps no pictures that could be deleted";
+        return Err(refused("rejected", "delete".into(), problem));
+    }
+    let Some(until) = request.until else {
+        return Ok(None);
+    };
+    let value = format!("{},{}", until.neutral, until.specific);
+    if request.filter.is_none() {
+        return Err(refused("until", value, "it counts what passes a --filter"));
+    }
+    if request.axes.is_none() && until.neutral != until.specific {
+        let problem = "without --axes there are no specific captions";
+        return Err(refused("until", value, problem));
+    }
+    Ok(Some(until))
 }
 
 /// The pictures' size, and what is common to their drawing.
@@ -152,8 +180,9 @@ fn layout(size: Size, settings: &Settings, plan: &Plan) -> Layout {
         prompt_embeds: [text.tokens, text.width],
         pooled: text.pooled,
         captions: plan.captions().len(),
-        images: plan.len(),
+        images: plan.places(),
         unit_images: UNIT,
+        ragged: plan.ragged(),
     }
 }
 
@@ -298,7 +327,7 @@ fn shared(request: &Request, plan: &Plan) -> Result<Option<usize>> {
     let Some(trained) = Drawn::of_run(folder)? else {
         return Ok(None);
     };
-    let pictures = (0..plan.len()).map(|index| plan.picture(index));
+    let pictures = plan.pictures(0..plan.places());
     let shared = pictures
         .filter(|picture| trained.has(request.seed, caption_id(picture.caption), picture.image_id));
     Ok(Some(shared.count()))

@@ -2,12 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod disk;
 mod events;
 mod foreseen;
+mod kills;
 mod mended;
 mod oracle;
 #[path = "../process/mod.rs"]
 mod process;
 mod refused;
 mod resume;
+mod tools;
+mod until;
 mod world;

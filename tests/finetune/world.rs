@@ -222,6 +222,7 @@ impl World {
             captions: ids.len(),
             images: rows.len(),
             unit_images: rows.len(),
+            ragged: false,
         };
         let manifest = DatasetManifest::new(serde_json::Map::new(), BTreeMap::new(), layout);
         let writer = DatasetWriter::open(&self.data(), manifest).unwrap();

@@ -25,7 +25,7 @@ fn event(estimate: &Estimate) -> serde_json::Value {
     let seconds = estimate.time.as_secs_f64();
     let [steps, pictures] = estimate.measured;
     json!({"event": "estimate", "captions": estimate.captions, "pictures": estimate.pictures,
-        "todo": estimate.todo, "steps": estimate.steps,
+        "todo": estimate.todo, "most": estimate.most, "steps": estimate.steps,
         "picture_steps": estimate.todo * estimate.steps, "ep": estimate.ep,
         "workers": estimate.workers, "batch": estimate.batch,
         "bytes": {"pictures": bytes.pictures, "latents": bytes.latents, "text": bytes.text,
@@ -41,6 +41,7 @@ fn text(estimate: &Estimate) -> Result<String, std::fmt::Error> {
         captions,
         pictures,
         todo,
+        most,
         steps,
         ep,
         workers,
@@ -49,9 +50,13 @@ fn text(estimate: &Estimate) -> Result<String, std::fmt::Error> {
         ..
     } = estimate;
     let mut text = String::new();
+    let or_more = match most > todo {
+        true => format!(" if all pass the filter, {most} at most"),
+        false => String::new(),
+    };
     writeln!(
         text,
-        "pictures  {todo} to draw of {pictures}, for {captions} captions"
+        "pictures  {todo} to draw of {pictures}{or_more}, for {captions} captions"
     )?;
     writeln!(
         text,

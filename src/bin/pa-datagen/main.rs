@@ -2,6 +2,7 @@
 
 mod foreseen;
 mod shown;
+mod tools;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,8 +10,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use popalign::base::Stop;
 use popalign::cli::{self, Common, Outcome};
-use popalign::datagen::config::{BATCHES, FACTORS, PICTURES, SCALES, STEPS};
-use popalign::datagen::{Format, Request, Shard, Size, UNIT, estimate, run};
+use popalign::datagen::config::{BATCHES, FACTORS, LIMITS, PICTURES, SCALES, STEPS};
+use popalign::datagen::{Format, Rejected, Request, Sharing, Size, UNIT, Until, estimate, run};
 use popalign::diffusion::guidance::{Annealing, GuidanceKind};
 use popalign::diffusion::samplers::SamplerKind;
 use popalign::runtime::SessionOptions;
@@ -34,8 +35,13 @@ use shown::Shown;
         pa-datagen --model out/demo --prompts models/demo/prompts/heldout.csv \
         --axes out/demo/axes.toml --seed 2 --out out/after \
         --lora out/lora/pytorch_lora_weights.safetensors\n  \
+        pa-datagen ... --filter faces --until 100,10 --rejected delete   (as many as pass)\n  \
         pa-datagen ... --dry-run   (how many pictures, steps, bytes and hours)\n  \
-        pa-datagen ... --shard 0/2 & pa-datagen ... --shard 1/2   (the same --out, or merged)\n\n\
+        pa-datagen ... --shard 0/2 & pa-datagen ... --shard 1/2   (the same --out, or merged)\n  \
+        srun -n 8 pa-datagen ... --shard env\n  \
+        pa-datagen merge DIR... --out DIR   (shards with folders of their own)\n  \
+        pa-datagen check DIR...             (hashes, holes, duplicates, strangers)\n  \
+        pa-datagen tar DIR --out DIR        (for the Python package webdataset)\n\n\
         Writes images/, metadata.jsonl (one row per picture: prompt, axis values, seed, verdict, \
         why dropped), latents-*.safetensors, text.safetensors and manifest.json. Killed at any \
         moment, the same command goes on where it stopped and ends with the same bytes. It also makes \
@@ -94,13 +100,26 @@ struct Args {
     #[arg(long, value_name = "SCALE", default_value_t = 1.0, requires = "lora", value_parser = FACTORS)]
     lora_scale: f32,
     #[arg(long, value_name = "i/n", default_value = "0/1", help = format!(
-        "Do only every n-th unit of {UNIT} pictures, from i (0 to n-1); whoever ends last joins them"
+        "Do only every n-th unit of {UNIT} pictures, from i (0 to n-1), or with --until the captions whose \
+         hash says so; `env` takes both from mpirun or srun, and counts --device on by the machine's \
+         ranks; whoever ends last joins them"
     ))]
-    shard: Shard,
+    shard: Sharing,
     /// Sanity filter: a classifier chain (its name or manifest); what it can't tell, or tells to be
     /// another than the caption says, is marked as dropped
     #[arg(long, value_name = "CHAIN")]
     filter: Option<String>,
+    /// Draw each caption until N pictures pass the filter, instead of --neutral and --specific; two
+    /// numbers are for neutral and for specific captions
+    #[arg(long, value_name = "N[,N]", value_parser = Until::parse, requires = "filter",
+        conflicts_with_all = ["neutral", "specific"])]
+    until: Option<[u32; 2]>,
+    /// Of a caption draw at most so many times as many as are to pass
+    #[arg(long, value_name = "TIMES", default_value_t = 4, value_parser = LIMITS, requires = "until")]
+    until_limit: u32,
+    /// What becomes of pictures that the filter drops
+    #[arg(long, value_enum, default_value_t = Rejected::Keep, requires = "filter")]
+    rejected: Rejected,
     /// How pictures are kept
     #[arg(long, value_enum, default_value_t = Format::Png)]
     format: Format,
@@ -118,6 +137,8 @@ struct Args {
 
 impl Args {
     fn request(&self) -> Request {
+        let mut session = SessionOptions::from(&self.common);
+        session.device += self.shard.local as i32;
         Request {
             model: self.model.clone(),
             prompts: self.prompts.clone(),
@@ -135,16 +156,25 @@ impl Args {
             batch: self.batch,
             lora: self.lora.clone(),
             lora_scale: self.lora_scale,
-            shard: self.shard,
+            until: self.until.map(|[neutral, specific]| Until {
+                neutral,
+                specific,
+                limit: self.until_limit,
+            }),
+            rejected: self.rejected,
+            shard: self.shard.shard,
             filter: self.filter.clone(),
             format: self.format,
             seed: self.common.seed,
-            session: SessionOptions::from(&self.common),
+            session,
         }
     }
 }
 
 fn main() -> ExitCode {
+    if let Some(tool) = tools::named() {
+        return cli::main(move |_| tool.run());
+    }
     let args = Args::parse();
     cli::main(move |stop| generate(&args, stop))
 }

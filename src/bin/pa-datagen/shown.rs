@@ -97,6 +97,18 @@ impl Shown {
                     cli::event(self.json, &json!({"event": "encoded", "captions": of}));
                 }
             }
+            Event::Short(captions) => {
+                let (count, (first, kept, enough)) = (captions.len(), captions[0]);
+                tracing::warn!(
+                    "{count} captions have fewer pictures that passed the filter than asked for, the \
+                     first has {kept} of {enough}: {first:?}; draw more with a higher --until-limit"
+                );
+                let list: Vec<Value> = captions
+                    .iter()
+                    .map(|(prompt, kept, enough)| json!({"prompt": prompt, "kept": kept, "enough": enough}))
+                    .collect();
+                cli::event(self.json, &json!({"event": "short", "captions": list}));
+            }
             Event::Start { .. } => self.started(event),
             Event::Stepped(pictures) => self.bar.inc(*pictures as u64),
             Event::Unit {

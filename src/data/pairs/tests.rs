@@ -87,6 +87,7 @@ fn pool(dir: &Path, rows: &[PictureRow]) -> Pool {
         captions: ids.len(),
         images: rows.len(),
         unit_images: rows.len(),
+        ragged: false,
     };
     let writer = DatasetWriter::open(
         dir,

@@ -23,7 +23,7 @@ pub struct Progress {
     pub steps: usize,
     /// Steps of pictures made: also of those that aren't whole yet.
     pub stepped: usize,
-    start: Instant,
+    pub(super) start: Instant,
 }
 
 impl Default for Progress {

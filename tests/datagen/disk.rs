@@ -41,7 +41,6 @@ impl Drop for Small {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn a_disk_that_is_full_or_read_only_is_named_and_the_run_goes_on() {
     let disk = match Small::new("size=400k") {
         Ok(disk) => disk,

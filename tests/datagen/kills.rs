@@ -36,7 +36,11 @@ fn killed_shards_end_with_the_bytes_of_one_unbroken_run() {
     let mut moments = Stream::new(13, Purpose::Shuffle, kills, pictures, 0);
     let mut shards: Vec<Child> = (0..SHARDS).map(spawn).collect();
     let mut done = 0;
-    while done < kills {
+    let complete = || {
+        let manifest = std::fs::read_to_string(world.path("killed/manifest.json"));
+        manifest.is_ok_and(|text| text.contains("\"outcome\""))
+    };
+    while done < kills && !complete() {
         // From before the model is loaded to some units on.
         std::thread::sleep(Duration::from_millis(moments.below(700).into()));
         let index = moments.below(SHARDS as u32) as usize;
@@ -45,6 +49,7 @@ fn killed_shards_end_with_the_bytes_of_one_unbroken_run() {
         done += 1;
         shards[index] = spawn(index);
     }
+    assert!(done * 2 >= kills, "complete after {done} kills");
     for mut shard in shards {
         assert!(shard.wait().unwrap().success());
     }

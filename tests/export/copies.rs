@@ -139,7 +139,6 @@ fn run(command: &mut Command) -> std::io::Result<Output> {
 }
 
 #[test]
-#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 fn where_there_are_reflinks_weights_are_reflinks() {
     let mounted = match Mounted::new() {
         Ok(mounted) => mounted,

@@ -48,7 +48,7 @@ impl Shown {
     pub(crate) fn show(&mut self, event: &Event<'_>) {
         self.progress.note(event);
         self.tell(event);
-        self.measure(|metrics, progress| metrics.update(progress));
+        self.measure(MetricsFile::update);
     }
 
     /// Writes the figures. A file that could be written before is no reason to lose pictures.

@@ -113,12 +113,11 @@ impl Check {
             }
             let problems = checked.problems.len();
             wrong += problems;
-            match problems {
-                0 => tracing::info!("{shown}: whole, {rows} pictures, {files} files compared"),
-                _ => {
-                    tracing::info!("{shown}: {problems} problems in {rows} pictures, {files} files")
-                }
-            }
+            let found = match problems {
+                0 => "whole".to_owned(),
+                _ => format!("{problems} problems"),
+            };
+            tracing::info!("{shown}: {found}, {rows} pictures, {files} files compared");
             cli::event(
                 self.json,
                 &json!({"event": "checked", "dir": dir, "pictures": rows, "files": files,

@@ -54,6 +54,8 @@ pub struct Request {
     pub out: PathBuf,
     /// The pairs.
     pub pairs: PairSource,
+    /// A LoRA to go on from, file or folder.
+    pub lora_from: Option<PathBuf>,
     /// Pictures drawn and scored while training goes on.
     pub validate: Option<Arc<dyn Validation>>,
     /// What the numbers depend on.

@@ -130,7 +130,6 @@ impl From<crate::diffusion::painter::Error> for Error {
 impl Error {
     /// Advice for the person at the keyboard, where there is any.
     pub fn hint(&self) -> Option<&'static str> {
-        use crate::lora;
         match self {
             Error::Bundle(error) => error.hint(),
             Error::Runtime(error) => error.hint(),
@@ -138,21 +137,7 @@ impl Error {
             Error::Decode(crate::diffusion::decode::Error::Bundle(error)) => error.hint(),
             // Others come from the disk that is being written to.
             Error::Data(error @ crate::data::dataset::Error::Manifest(_)) => error.hint(),
-            Error::Lora {
-                source: lora::Error::Rank { .. },
-                ..
-            } => Some("export with a higher pa-export --lora-rank"),
-            Error::Lora {
-                source: lora::Error::NoModule { .. },
-                ..
-            } => Some(
-                "export with those modules in pa-export --lora-targets; if the model has none of \
-                 that name, the LoRA was made for another",
-            ),
-            Error::Lora {
-                source: lora::Error::TextEncoder { .. },
-                ..
-            } => Some("pa-export --lora FILE --merge adds it to the model's weights"),
+            Error::Lora { source, .. } => source.hint(),
             Error::Paint(error) => error.hint(),
             Error::Text(crate::diffusion::text::Error::NonFinite { found, .. }) => {
                 Some(found.hint())

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
-
 use super::config::Hashes;
 use super::filter::Filter;
 use super::{Error, Format, Plan, Request, Result, Shard, Size, UNIT};
@@ -87,7 +85,7 @@ pub(super) fn prepare(request: &Request) -> Result<Setup> {
     let hashes = Hashes {
         prompts: fsio::sha256(&request.prompts)?,
         axes: axes.as_ref().map(|(_, bytes)| fsio::sha256_bytes(bytes)),
-        lora: settings.lora.as_ref().map(|(fitted, _)| hash(fitted)),
+        lora: settings.lora.as_ref().map(|(fitted, _)| fitted.sha256()),
         chain: match &chain {
             Some(path) => Some(open_filter(path, &runtime, &session, axes.as_ref())?.identity()),
             None => None,
@@ -302,20 +300,6 @@ fn shared(request: &Request, plan: &Plan) -> Result<Option<usize>> {
     let shared = pictures
         .filter(|picture| trained.has(request.seed, caption_id(picture.caption), picture.image_id));
     Ok(Some(shared.count()))
-}
-
-/// A hash of the factors as they are fed.
-fn hash(fitted: &Fitted) -> String {
-    let mut hasher = Sha256::new();
-    for (name, values, [rows, columns]) in fitted.inputs() {
-        hasher.update(format!("{name} [{rows}, {columns}]\n"));
-        hasher.update(bytemuck::cast_slice::<f32, u8>(values));
-    }
-    hasher
-        .finalize()
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect()
 }
 
 /// What the run's sessions share. One TensorRT engine serves every batch size.

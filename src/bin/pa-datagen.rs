@@ -37,7 +37,8 @@ use serde_json::json;
         Writes images/, metadata.jsonl (one row per picture: prompt, axis values, seed, verdict, \
         why dropped), latents-*.safetensors, text.safetensors and manifest.json. Killed at any \
         moment, the same command goes on where it stopped and ends with the same bytes. It also makes \
-        again what is missing or damaged in a finished data set."
+        again what is missing or damaged in a finished data set. Captions over the text encoder's 77 \
+        tokens are named with the words that are lost; one that loses the identity it names is refused."
 )]
 struct Args {
     /// Bundle (pa-export)
@@ -201,9 +202,9 @@ impl Shown {
                     &json!({"event": "shared_with_training", "pictures": pictures, "of": of}),
                 );
             }
-            Event::Truncated(caption) => {
-                tracing::warn!("too long for the text encoder, its end is cut off: {caption:?}");
-                cli::event(self.json, &json!({"event": "truncated", "prompt": caption}));
+            Event::Truncated(lost) => {
+                tracing::warn!("{lost}");
+                cli::event(self.json, &json!({"event": "truncated", "lost": lost}));
             }
             Event::Encoded { done, of } => {
                 if done == of {

@@ -109,6 +109,9 @@ pub enum Error {
         /// Their id.
         id: u32,
     },
+    /// A caption that loses a value it was to name.
+    #[error(transparent)]
+    Cut(Box<Cut>),
     /// A folder that holds something else.
     #[error("{} is neither empty nor a data set", path.display())]
     InTheWay {
@@ -118,6 +121,31 @@ pub enum Error {
     /// The user asked to stop.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// A specific caption that loses a value it was to name.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{}: the caption {caption:?} names {axis} by {word:?}, which the text encoder doesn't see: of its \
+     {tokens} tokens none is left for {lost:?}; shorten the prompt {prompt:?}, or have `specific` name \
+     {{{axis}}} earlier or with less text before it",
+    axes.display()
+)]
+pub struct Cut {
+    /// The axes file.
+    pub axes: PathBuf,
+    /// The caption.
+    pub caption: String,
+    /// The axis.
+    pub axis: String,
+    /// How the caption says the axis' value.
+    pub word: String,
+    /// The entry of the prompt list.
+    pub prompt: String,
+    /// Tokens that a text encoder sees.
+    pub tokens: usize,
+    /// The caption's end that it doesn't see.
+    pub lost: String,
 }
 
 // Boxed, because it is large and rare.

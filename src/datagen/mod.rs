@@ -24,6 +24,7 @@
 //! threads.
 
 pub mod config;
+mod cut;
 mod error;
 mod filter;
 mod plan;
@@ -32,7 +33,7 @@ pub(crate) mod setup;
 mod worker;
 
 pub use config::{Format, Request, Shard, Size};
-pub use error::{Error, Result};
+pub use error::{Cut, Error, Result};
 pub use plan::{Picture, Plan};
 pub use run::{Event, Finish, run};
 

@@ -13,6 +13,7 @@ use crate::data::dataset::AXES;
 use crate::data::manifest::Outcome;
 use crate::data::writer;
 use crate::data::writer::DatasetWriter;
+use crate::diffusion::lost::Lost;
 use crate::diffusion::share;
 use crate::diffusion::text::{Embedding, TextEncoders};
 use crate::prompts::caption_id;
@@ -49,8 +50,8 @@ pub enum Event<'a> {
         /// Pictures of the data set.
         of: usize,
     },
-    /// A caption is too long for the text encoders and lost its end.
-    Truncated(&'a str),
+    /// Captions are too long for the text encoders and lose their ends.
+    Truncated(&'a Lost),
     /// A caption was encoded.
     Encoded {
         /// Captions so far.
@@ -93,6 +94,9 @@ pub fn run(request: &Request, stop: &Stop, report: &mut dyn FnMut(Event<'_>)) ->
     let setup = setup::prepare(request)?;
     if setup.repeated > 0 {
         report(Event::Repeated(setup.repeated));
+    }
+    if setup.lost.captions > 0 {
+        report(Event::Truncated(&setup.lost));
     }
     refuse_other_folders(&request.out)?;
     if let Some(pictures) = setup.shared.filter(|&n| n > 0) {
@@ -173,18 +177,11 @@ fn encode(
         ..setup.session.clone()
     };
     let mut encoders = TextEncoders::open(&setup.bundle, &setup.runtime, &options)?;
-    let mut one = |caption: &str, report: &mut dyn FnMut(Event<'_>)| {
-        let (embedding, truncated) = encoders.encode(caption)?;
-        if truncated {
-            report(Event::Truncated(caption));
-        }
-        Ok::<_, Error>(embedding)
-    };
     let captions = setup.plan.captions();
     if !writer.has_text() {
         let ids: Vec<u32> = captions.iter().map(|c| caption_id(c)).collect();
         writer.write_text::<Error>(&ids, |index| {
-            let embedding = one(&captions[index], report)?;
+            let embedding = encoders.encode(&captions[index])?;
             let (done, of) = (index + 1, captions.len());
             report(Event::Encoded { done, of });
             match stop.asked() {
@@ -194,7 +191,7 @@ fn encode(
         })?;
     }
     match negative {
-        Some(caption) => one(caption, report),
+        Some(caption) => Ok(encoders.encode(caption)?),
         None => Ok(setup.settings.text.zeros()),
     }
 }

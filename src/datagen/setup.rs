@@ -7,6 +7,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::config::Hashes;
+use super::cut;
 use super::filter::Filter;
 use super::{Error, Format, Plan, Request, Result, Shard, Size, UNIT};
 use crate::base::fsio;
@@ -15,6 +16,7 @@ use crate::data::manifest::{DatasetManifest, Layout};
 use crate::data::noise::Drawn;
 use crate::diffusion::decode::Scaling;
 use crate::diffusion::guidance::{Guidance, GuidanceKind};
+use crate::diffusion::lost::{Lost, Tokenizers};
 use crate::diffusion::pipeline::Settings;
 use crate::diffusion::schedule::{self, SchedulerConfig};
 use crate::diffusion::share;
@@ -43,6 +45,8 @@ pub(super) struct Setup {
     pub(super) threads: usize,
     pub(super) plan: Plan,
     pub(super) repeated: usize,
+    /// What captions lose that are too long.
+    pub(super) lost: Lost,
     /// The axes, and their file's bytes for the data set's folder.
     pub(super) axes: Option<(Axes, Vec<u8>)>,
     /// The sanity filter's chain.
@@ -75,6 +79,9 @@ pub(super) fn prepare(request: &Request) -> Result<Setup> {
     )?;
     let bundle = Bundle::open(&request.model)?;
     let (size, settings) = settings(request, &bundle, guidance)?;
+    let negative = settings.negative(request.negative.as_deref(), &bundle)?;
+    let named = axes.as_ref().filter(|_| request.specific > 0);
+    let lost = lost(&bundle, &list.texts, named, (&plan, negative.as_deref()))?;
     let runtime = Runtime::load()?;
     let ep = runtime::resolve(&runtime, &request.session)?;
     let own = || share::batch(settings.latent);
@@ -102,7 +109,8 @@ pub(super) fn prepare(request: &Request) -> Result<Setup> {
     let mut manifest = DatasetManifest::new(config, versions, layout(size, &settings, &plan));
     manifest.shared_with_training = shared;
     Ok(Setup {
-        negative: settings.negative(request.negative.as_deref(), &bundle)?,
+        negative,
+        lost,
         session,
         threads: request.session.threads,
         manifest,
@@ -119,6 +127,22 @@ pub(super) fn prepare(request: &Request) -> Result<Setup> {
         settings,
         batch,
     })
+}
+
+/// What the captions and the negative one lose, where they are too long; `named` are the axes that
+/// specific captions name.
+fn lost(
+    bundle: &Bundle,
+    texts: &[String],
+    named: Option<&(Axes, Vec<u8>)>,
+    (plan, negative): (&Plan, Option<&str>),
+) -> Result<Lost> {
+    let tokenizers = Tokenizers::open(bundle)?;
+    if let Some((axes, _)) = named {
+        cut::refuse(&tokenizers, texts, axes)?;
+    }
+    let captions = plan.captions().iter().map(String::as_str);
+    Ok(tokenizers.lost(captions.chain(negative))?)
 }
 
 /// The pictures' size, and what is common to their drawing.

@@ -3,6 +3,7 @@
 pub mod decode;
 mod finite;
 pub mod guidance;
+pub mod lost;
 pub mod painter;
 pub mod pipeline;
 pub mod samplers;

@@ -59,8 +59,9 @@ pub enum Error {
 pub struct Tokens {
     /// Start, text, end, padding.
     pub ids: Vec<i64>,
-    /// Whether the caption was too long and lost its end.
-    pub truncated: bool,
+    /// How many bytes of the caption they stand for: all, unless it was too long and lost its end. A
+    /// character of which only a part is seen is lost.
+    pub kept: usize,
 }
 
 /// A tokenizer and how long its sequences are.
@@ -131,13 +132,18 @@ impl Tokenizer {
             reason: e.to_string(),
         })?;
         let mut ids: Vec<i64> = encoding.get_ids().iter().copied().map(i64::from).collect();
-        let truncated = ids.len() > self.length;
-        if truncated {
+        let mut kept = text.len();
+        if ids.len() > self.length {
+            // The caption's own end token is the last, so that this one is of its text.
+            (kept, _) = encoding.get_offsets()[self.length - 1];
+            while !text.is_char_boundary(kept) {
+                kept -= 1;
+            }
             ids.truncate(self.length - 1);
             ids.push(self.end);
         }
         ids.resize(self.length, self.padding);
-        Ok(Tokens { ids, truncated })
+        Ok(Tokens { ids, kept })
     }
 }
 

@@ -22,6 +22,7 @@
 //! letter by letter. A value whose text is empty leaves no gap.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -121,6 +122,8 @@ pub struct Specific {
     pub caption: String,
     /// The value of each axis that the caption names.
     pub values: BTreeMap<String, String>,
+    /// Where in the caption each of these axes is said, in bytes.
+    pub places: BTreeMap<String, Vec<Range<usize>>>,
 }
 
 /// Axes and the templates that put them into captions.
@@ -196,6 +199,7 @@ impl Axes {
                 }
                 Specific {
                     caption: template.fill(prompt, &texts),
+                    places: template.places(prompt, &texts),
                     values,
                 }
             })
@@ -388,6 +392,34 @@ mod tests {
         assert!(!all[6].values.contains_key("gender"));
         assert_eq!(axes.axis("gender").unwrap().target, [0.5, 0.5]);
         assert_eq!(axes.axis("age").unwrap().target, [0.25, 0.25, 0.5]);
+    }
+
+    #[test]
+    fn a_caption_says_where_it_names_its_values() {
+        let text = WORLD
+            .replacen(
+                "{age} {gender} {prompt}\"",
+                "{age} {gender} {prompt}, {gender}\"",
+                1,
+            )
+            .replacen("\"woman\"", "\" woman \"", 1);
+        let all = parse(&text).unwrap().specific("old woman");
+        let said = |index: usize, axis: &str| -> Vec<String> {
+            let Specific {
+                caption, places, ..
+            } = &all[index];
+            let places = places.get(axis).into_iter().flatten();
+            places
+                .map(|p| format!("{}: {}", p.start, &caption[p.clone()]))
+                .collect()
+        };
+        assert_eq!(
+            all[2].caption,
+            "a photo of a old  woman  old woman,  woman "
+        );
+        assert_eq!(said(2, "gender"), ["18: woman", "37: woman"]);
+        assert_eq!(said(2, "age"), ["13: old"]);
+        assert_eq!(said(6, "gender"), [""; 0]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::data::dataset::{Dataset, Kind};
 use crate::data::pool::Pool;
 use crate::datagen::Plan;
 use crate::diffusion::guidance::Guidance;
+use crate::diffusion::lost::{Lost, Tokenizers};
 use crate::diffusion::painter::Painter;
 use crate::diffusion::pipeline::Settings;
 use crate::diffusion::samplers::SamplerKind;
@@ -76,6 +77,7 @@ pub(super) struct Loaded {
     pub(super) metrics: Metrics,
     pub(super) population: Population,
     pub(super) facts: Value,
+    pub(super) lost: Lost,
     pub(super) stop: Stop,
 }
 
@@ -117,6 +119,7 @@ impl Loaded {
         };
         let painter = || Painter::open(bundle, runtime, &each, &settings, Some([height, width]));
         let painters = std::iter::repeat_with(painter).take(workers);
+        let lost = lost(request, bundle, &plan, &settings, &drawing)?;
         let mut validator = Self {
             schedule: Schedule {
                 every: request.every,
@@ -132,6 +135,7 @@ impl Loaded {
             chain,
             metrics: Metrics::axes(scales),
             facts: Value::Null,
+            lost,
             stop: inputs.stop.clone(),
         };
         validator.facts = validator.describe(request, &drawing, bundle)?;
@@ -202,6 +206,21 @@ fn settings(drawing: &Drawing, inputs: &Inputs<'_>) -> Result<Settings> {
     })
 }
 
+/// What those captions lose that are encoded here, where they are too long: the data set's own were
+/// told of when it was drawn.
+fn lost(
+    request: &Request,
+    bundle: &Bundle,
+    plan: &Plan,
+    settings: &Settings,
+    drawing: &Drawing,
+) -> Result<Lost> {
+    let negative = settings.negative(drawing.negative.as_deref(), bundle)?;
+    let own = request.prompts.iter().flat_map(|_| plan.captions());
+    let captions = own.map(String::as_str).chain(negative.as_deref());
+    Ok(Tokenizers::open(bundle)?.lost(captions)?)
+}
+
 /// The captions' embeddings and the negative one. The data set has those of its own captions.
 fn encode(
     request: &Request,
@@ -219,11 +238,7 @@ fn encode(
                 loaded.insert(opened)
             }
         };
-        let (embedding, truncated) = encoders.encode(caption)?;
-        if truncated {
-            tracing::warn!("\"{caption}\" is too long for the text encoders and loses its end");
-        }
-        Ok(embedding)
+        Ok(encoders.encode(caption)?)
     };
     let own = |caption: &str| -> Result<Embedding> {
         let found = inputs.pool.embeddings(caption_id(caption))?;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod events;
+mod long;
 mod mended;
 mod oracle;
 #[path = "../process/mod.rs"]

@@ -20,7 +20,7 @@ pub(crate) struct Model {
     pub(crate) bundle: PathBuf,
 }
 
-/// A tiny random SDXL, with the demo world's axes and classifier chain.
+/// A tiny random SDXL, with the demo world's axes, said in letters, and classifier chain.
 pub(crate) static SDXL: LazyLock<Model> = LazyLock::new(|| tiny("sdxl", "sdxl_3"));
 /// A tiny random SD 1.5.
 pub(crate) static SD15: LazyLock<Model> = LazyLock::new(|| tiny("sd15", "sd15_2"));
@@ -48,9 +48,12 @@ pub(crate) fn assemble(source: &Path, name: &str, networks: &str) {
     copy(&fixtures.join("nets").join(networks), source);
     let demo = root().join("models/demo");
     copy(&demo.join("classifier"), &source.join("classifier"));
-    for file in ["axes.toml", "chain.toml"] {
-        fs::copy(demo.join(file), source.join(file)).unwrap();
-    }
+    fs::copy(demo.join("chain.toml"), source.join("chain.toml")).unwrap();
+    fs::copy(
+        fixtures.join("pipeline/axes.toml"),
+        source.join("axes.toml"),
+    )
+    .unwrap();
 }
 
 /// A folder of this test binary.

@@ -77,12 +77,6 @@ pub enum Error {
         /// What was expected.
         problem: String,
     },
-    /// Something that is planned and not built.
-    #[error("{what} is not supported yet")]
-    NotYet {
-        /// What.
-        what: String,
-    },
     /// A model that can't draw from text alone.
     #[error("bundle {}: {problem}", dir.display())]
     Model {

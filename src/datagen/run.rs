@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
+use super::projected::Projected;
 use super::setup::{self, Setup};
 use super::worker::{Message, Shared, Worker};
 use super::{Error, Request, Result};
@@ -120,7 +121,7 @@ pub fn run(request: &Request, stop: &Stop, report: &mut dyn FnMut(Event<'_>)) ->
         }
         encoded => encoded?,
     };
-    draw(&setup, writer, &negative, stop, report)
+    draw(request, &setup, writer, &negative, stop, report)
 }
 
 /// Writes the axes file, unless it is there; gives its name if a finished data set lacked it or a part
@@ -204,6 +205,7 @@ fn units_todo(setup: &Setup, writer: &DatasetWriter) -> Vec<usize> {
 
 /// Lets workers make the units, and joins the data set when all are there.
 fn draw(
+    request: &Request,
     setup: &Setup,
     writer: DatasetWriter,
     negative: &Embedding,
@@ -225,10 +227,14 @@ fn draw(
         batch: setup.batch,
         workers,
     });
+    let text = writer.text()?;
+    let learn = |(identities, parts)| Projected::learn(request, identities, parts, &text);
+    let projects = setup.identities.as_ref().zip(setup.parts.as_ref());
     let shared = Shared {
         setup,
         negative,
-        text: &writer.text()?,
+        projected: projects.map(learn).transpose()?,
+        text: &text,
         writer: &writer,
         session: SessionOptions {
             threads,

@@ -1,6 +1,7 @@
 //! Drawing pictures: noise schedules, samplers, guidance, text encoding, the pipeline.
 
 pub mod decode;
+pub mod fair_pca;
 mod finite;
 pub mod guidance;
 pub mod lost;

@@ -103,6 +103,25 @@ pub(super) fn encoders(
         .collect()
 }
 
+/// How many numbers of a token's embedding each text encoder gives, in their order.
+///
+/// # Errors
+/// [`Error::Graph`] for an encoder whose configuration doesn't say.
+pub fn widths(bundle: &Bundle) -> Result<Vec<usize>, Error> {
+    let all = encoders(bundle, bundle.family()?)?.into_iter();
+    all.map(|(_, part)| {
+        let name = format!("{part}/config.json");
+        let width = bundle.json(&name)?["hidden_size"].as_u64();
+        width
+            .map(|width| width as usize)
+            .ok_or_else(|| Error::Graph {
+                path: bundle.dir().join(name),
+                problem: "it has no number `hidden_size`".into(),
+            })
+    })
+    .collect()
+}
+
 /// The tokenizer of a text encoder.
 pub(super) fn tokenizer(
     bundle: &Bundle,

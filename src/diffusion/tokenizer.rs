@@ -62,6 +62,8 @@ pub struct Tokens {
     /// How many bytes of the caption they stand for: all, unless it was too long and lost its end. A
     /// character of which only a part is seen is lost.
     pub kept: usize,
+    /// The place of the last token of its text that is seen; that of the start for a caption without any.
+    pub last: usize,
 }
 
 /// A tokenizer and how long its sequences are.
@@ -142,8 +144,9 @@ impl Tokenizer {
             ids.truncate(self.length - 1);
             ids.push(self.end);
         }
+        let last = ids.len().saturating_sub(2);
         ids.resize(self.length, self.padding);
-        Ok(Tokens { ids, kept })
+        Ok(Tokens { ids, kept, last })
     }
 }
 

@@ -71,6 +71,7 @@ impl Loaded {
                     caption: picture.caption,
                     job: Job {
                         caption: (&self.embeddings[&prompt_id]).into(),
+                        edits: &[],
                         prompt_id,
                         image_id: FIRST_IMAGE + picture.image_id,
                     },

@@ -14,7 +14,7 @@ use crate::bundle::{Bundle, Part};
 use crate::data::dataset::{Dataset, Kind};
 use crate::data::pool::Pool;
 use crate::datagen::Plan;
-use crate::diffusion::guidance::Guidance;
+use crate::diffusion::guidance::{Guidance, Interval};
 use crate::diffusion::lost::{Lost, Tokenizers};
 use crate::diffusion::painter::Painter;
 use crate::diffusion::pipeline::Settings;
@@ -41,6 +41,8 @@ struct Drawing {
     sampler: SamplerKind,
     steps: u32,
     cfg: f32,
+    rescale: Option<f32>,
+    interval: Option<Interval>,
     negative: Option<String>,
 }
 
@@ -57,6 +59,8 @@ impl Drawing {
             sampler: sampler.unwrap_or_default(),
             steps: request.steps.or(steps).unwrap_or(STEPS),
             cfg: request.cfg.or(cfg).unwrap_or(CFG),
+            rescale: number("guidance_rescale").map(|n| n as f32),
+            interval: text("cfg_interval").and_then(|interval| interval.parse().ok()),
             negative: text("negative").map(str::to_owned),
         }
     }
@@ -150,7 +154,7 @@ impl Loaded {
             .iter()
             .map(|scale| json!([scale.name, scale.values, scale.target]))
             .collect();
-        Ok(json!({
+        let mut facts = json!({
             "pictures": request.pictures,
             "every": request.every,
             "target": request.target,
@@ -164,7 +168,14 @@ impl Loaded {
             "targets": targets,
             "unet": bundle.fingerprint(Part::Unet)?,
             "vae_decoder": bundle.fingerprint(Part::VaeDecoder)?,
-        }))
+        });
+        if let Some(rescale) = drawing.rescale {
+            facts["guidance_rescale"] = json!(rescale);
+        }
+        if let Some(interval) = drawing.interval {
+            facts["cfg_interval"] = json!(interval.to_string());
+        }
+        Ok(facts)
     }
 }
 
@@ -198,7 +209,11 @@ fn settings(drawing: &Drawing, inputs: &Inputs<'_>) -> Result<Settings> {
         seed: inputs.seed,
         sampler: drawing.sampler.set_up(inputs.scheduler, steps)?,
         train_timesteps: inputs.scheduler.train_timesteps,
-        guidance: Guidance::Cfg(drawing.cfg),
+        guidance: Guidance {
+            rescale: drawing.rescale.unwrap_or(0.0),
+            interval: drawing.interval.unwrap_or_default(),
+            ..Guidance::plain(drawing.cfg)
+        },
         latent: inputs.pool.sets()[0].latent_shape(),
         text,
         time_ids: inputs.pool.sets()[0].time_ids(),

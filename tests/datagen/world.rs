@@ -41,6 +41,20 @@ fn tiny(name: &str, networks: &str) -> Model {
     Model::export(name, source, &["--no-grad"])
 }
 
+/// The tiny model of that name with other values of its scheduler's keys.
+pub(crate) fn rescheduled(name: &str, changes: &serde_json::Map<String, Value>) -> Model {
+    let networks = [("sdxl", "sdxl_3"), ("sd15", "sd15_2")];
+    let (_, networks) = networks.into_iter().find(|(n, _)| *n == name).unwrap();
+    let place = format!("{name}-rescheduled");
+    let source = scratch(&place).join("source");
+    assemble(&source, name, networks);
+    let path = source.join("scheduler/scheduler_config.json");
+    let mut config = json(&path);
+    config.as_object_mut().unwrap().extend(changes.clone());
+    fs::write(&path, config.to_string()).unwrap();
+    Model::export(&place, source, &["--no-grad"])
+}
+
 /// Writes such a checkpoint.
 pub(crate) fn assemble(source: &Path, name: &str, networks: &str) {
     let fixtures = root().join("tests/fixtures");

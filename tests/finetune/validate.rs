@@ -76,7 +76,7 @@ fn genders(world: &World, adapter: &Path) -> Vec<Vec<String>> {
         seed: 0,
         sampler: SamplerKind::default().set_up(&scheduler, 3).unwrap(),
         train_timesteps: scheduler.train_timesteps,
-        guidance: Guidance::Cfg(2.5),
+        guidance: Guidance::plain(2.5),
         latent: dataset.latent_shape(),
         text: TextShape::of(&bundle).unwrap(),
         time_ids: dataset.time_ids(),
@@ -97,6 +97,7 @@ fn genders(world: &World, adapter: &Path) -> Vec<Vec<String>> {
         let mut own = Vec::new();
         for image in 0..PICTURES {
             let job = Job {
+                edits: &[],
                 caption: Conditioning {
                     prompt_embeds: text.prompt_embeds,
                     pooled: text.pooled,

@@ -228,7 +228,7 @@ pub(super) fn empty_caption(
             pooled: found.pooled.map(<[f32]>::to_vec),
         }));
     }
-    let (empty, _) = TextEncoders::open(bundle, runtime, options)?.encode("")?;
+    let empty = TextEncoders::open(bundle, runtime, options)?.encode("")?;
     let layout = &pool.sets()[0].manifest().layout;
     let sizes =
         |tokens, pooled: Option<usize>| format!("{tokens} and {pooled:?} numbers of a caption");

@@ -8,6 +8,7 @@ use super::config::Config;
 use super::log::Line;
 use super::validation::{Record, Validation};
 use crate::base::LeftOut;
+use crate::diffusion::lost::Lost;
 use crate::runtime::SessionOptions;
 
 /// Where pairs come from.
@@ -92,6 +93,8 @@ pub enum Event<'a> {
     Skipped(&'a Skipped),
     /// A step is done.
     Step(&'a Line),
+    /// Captions of validation are too long for the text encoders and lose their ends.
+    Truncated(&'a Lost),
     /// Pictures are about to be drawn for validation, so many after so many updates.
     Validating {
         /// Updates done.

@@ -1,4 +1,4 @@
-//! What every room stands on and that knows nothing of this project: files, tables, exact arithmetic,
+//! What every room stands on and that knows nothing of this project: files, tables, exact arithmetic, eigenvalues,
 //! cache folders, element types, days, values of options, what was left out, the token that asks a run
 //! to stop.
 
@@ -10,6 +10,7 @@ pub mod fsio;
 pub mod hint;
 pub mod json;
 pub mod left_out;
+pub mod linalg;
 pub(crate) mod lock;
 pub(crate) mod slow;
 pub mod stop;

@@ -24,17 +24,23 @@
 //! threads.
 
 pub mod config;
+mod cut;
 mod error;
 mod filter;
+mod geometry;
+mod identity;
 mod plan;
+mod projected;
 mod run;
 pub(crate) mod setup;
+pub mod steering;
 mod worker;
 
-pub use config::{Format, Request, Shard, Size};
-pub use error::{Error, Result};
+pub use config::{Crop, Format, Request, Shard, Size};
+pub use error::{Cut, Error, Result};
 pub use plan::{Picture, Plan};
 pub use run::{Event, Finish, run};
+pub use steering::{GuidanceKind, Steering};
 
 /// Pictures of a unit.
 pub const UNIT: usize = 16;

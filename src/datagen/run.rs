@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
+use super::projected::Projected;
 use super::setup::{self, Setup};
 use super::worker::{Message, Shared, Worker};
 use super::{Error, Request, Result};
@@ -13,6 +14,7 @@ use crate::data::dataset::AXES;
 use crate::data::manifest::Outcome;
 use crate::data::writer;
 use crate::data::writer::DatasetWriter;
+use crate::diffusion::lost::Lost;
 use crate::diffusion::share;
 use crate::diffusion::text::{Embedding, TextEncoders};
 use crate::prompts::caption_id;
@@ -49,8 +51,8 @@ pub enum Event<'a> {
         /// Pictures of the data set.
         of: usize,
     },
-    /// A caption is too long for the text encoders and lost its end.
-    Truncated(&'a str),
+    /// Captions are too long for the text encoders and lose their ends.
+    Truncated(&'a Lost),
     /// A caption was encoded.
     Encoded {
         /// Captions so far.
@@ -94,6 +96,9 @@ pub fn run(request: &Request, stop: &Stop, report: &mut dyn FnMut(Event<'_>)) ->
     if setup.repeated > 0 {
         report(Event::Repeated(setup.repeated));
     }
+    if setup.lost.captions > 0 {
+        report(Event::Truncated(&setup.lost));
+    }
     refuse_other_folders(&request.out)?;
     if let Some(pictures) = setup.shared.filter(|&n| n > 0) {
         let of = setup.plan.len();
@@ -116,7 +121,7 @@ pub fn run(request: &Request, stop: &Stop, report: &mut dyn FnMut(Event<'_>)) ->
         }
         encoded => encoded?,
     };
-    draw(&setup, writer, &negative, stop, report)
+    draw(request, &setup, writer, &negative, stop, report)
 }
 
 /// Writes the axes file, unless it is there; gives its name if a finished data set lacked it or a part
@@ -173,18 +178,11 @@ fn encode(
         ..setup.session.clone()
     };
     let mut encoders = TextEncoders::open(&setup.bundle, &setup.runtime, &options)?;
-    let mut one = |caption: &str, report: &mut dyn FnMut(Event<'_>)| {
-        let (embedding, truncated) = encoders.encode(caption)?;
-        if truncated {
-            report(Event::Truncated(caption));
-        }
-        Ok::<_, Error>(embedding)
-    };
     let captions = setup.plan.captions();
     if !writer.has_text() {
         let ids: Vec<u32> = captions.iter().map(|c| caption_id(c)).collect();
         writer.write_text::<Error>(&ids, |index| {
-            let embedding = one(&captions[index], report)?;
+            let embedding = encoders.encode(&captions[index])?;
             let (done, of) = (index + 1, captions.len());
             report(Event::Encoded { done, of });
             match stop.asked() {
@@ -194,7 +192,7 @@ fn encode(
         })?;
     }
     match negative {
-        Some(caption) => one(caption, report),
+        Some(caption) => Ok(encoders.encode(caption)?),
         None => Ok(setup.settings.text.zeros()),
     }
 }
@@ -207,6 +205,7 @@ fn units_todo(setup: &Setup, writer: &DatasetWriter) -> Vec<usize> {
 
 /// Lets workers make the units, and joins the data set when all are there.
 fn draw(
+    request: &Request,
     setup: &Setup,
     writer: DatasetWriter,
     negative: &Embedding,
@@ -228,10 +227,14 @@ fn draw(
         batch: setup.batch,
         workers,
     });
+    let text = writer.text()?;
+    let learn = |(identities, parts)| Projected::learn(request, identities, parts, &text);
+    let projects = setup.identities.as_ref().zip(setup.parts.as_ref());
     let shared = Shared {
         setup,
         negative,
-        text: &writer.text()?,
+        projected: projects.map(learn).transpose()?,
+        text: &text,
         writer: &writer,
         session: SessionOptions {
             threads,

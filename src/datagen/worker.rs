@@ -8,13 +8,15 @@ use std::sync::mpsc::Sender;
 use image::{ExtendedColorType, ImageEncoder, RgbImage};
 
 use super::filter::{Filter, Judgement};
+use super::identity::Drawn;
+use super::projected::Projected;
 use super::setup::Setup;
 use super::{Error, Format, Picture, Result};
 use crate::base::{Patience, Stop, fsio};
 use crate::data::dataset::{LatentsRef, PictureRow};
 use crate::data::writer::{DatasetWriter, TextFile, latents_name};
 use crate::diffusion::painter::{Order, Painter};
-use crate::diffusion::pipeline::{Conditioning, Job};
+use crate::diffusion::pipeline::{Conditioning, Edit, Job};
 use crate::diffusion::text::Embedding;
 use crate::prompts::caption_id;
 use crate::runtime::SessionOptions;
@@ -34,10 +36,19 @@ pub(super) enum Message {
     Failed(Error),
 }
 
+/// What beside their captions some pictures are drawn by.
+struct Told<'a> {
+    drawn: Vec<Option<Drawn>>,
+    edits: Vec<Vec<Edit<'a>>>,
+    projections: Vec<Option<Embedding>>,
+}
+
 /// What workers share.
 pub(super) struct Shared<'a> {
     pub(super) setup: &'a Setup,
     pub(super) negative: &'a Embedding,
+    /// What captions' embeddings become, where the method projects them.
+    pub(super) projected: Option<Projected<'a>>,
     pub(super) text: &'a TextFile,
     pub(super) writer: &'a DatasetWriter,
     /// Each worker's threads and provider.
@@ -60,25 +71,80 @@ impl Shared<'_> {
         self.todo.get(place).copied()
     }
 
+    /// What is told of some pictures, of what is drawn for each.
+    fn told(&self, pictures: &[Picture<'_>], drawn: Vec<Option<Drawn>>) -> Result<Told<'_>> {
+        Ok(Told {
+            edits: self.edits(&drawn)?,
+            projections: self.projections(pictures, &drawn)?,
+            drawn,
+        })
+    }
+
+    /// The edits of some pictures.
+    fn edits(&self, told: &[Option<Drawn>]) -> Result<Vec<Vec<Edit<'_>>>> {
+        let edit = |(caption, away): &(String, bool)| {
+            let (caption, away) = (self.conditioning(caption)?, *away);
+            Ok(Edit { caption, away })
+        };
+        let all = told
+            .iter()
+            .map(|drawn| drawn.iter().flat_map(|drawn| &drawn.edits));
+        all.map(|edits| edits.map(edit).collect()).collect()
+    }
+
+    /// The embeddings of some pictures where they aren't their captions' own.
+    fn projections(
+        &self,
+        pictures: &[Picture<'_>],
+        told: &[Option<Drawn>],
+    ) -> Result<Vec<Option<Embedding>>> {
+        let mut all = Vec::with_capacity(pictures.len());
+        for (picture, drawn) in pictures.iter().zip(told) {
+            all.push(match self.projected.as_ref().zip(drawn.as_ref()) {
+                None => None,
+                Some((projected, drawn)) => {
+                    let own = self.conditioning(picture.caption)?;
+                    Some(projected.embedding(own, &drawn.moves))
+                }
+            });
+        }
+        Ok(all)
+    }
+
     /// What a painter is told of some pictures.
-    fn orders<'a>(&'a self, pictures: &[Picture<'a>]) -> Result<Vec<Order<'a>>> {
-        let order = |picture: &Picture<'a>| {
-            let prompt_id = caption_id(picture.caption);
-            let embeddings = self.text.get(prompt_id)?;
-            let caption = Conditioning {
-                prompt_embeds: embeddings.prompt_embeds,
-                pooled: embeddings.pooled,
+    fn orders<'b>(
+        &'b self,
+        pictures: &[Picture<'b>],
+        told: &'b Told<'_>,
+    ) -> Result<Vec<Order<'b>>> {
+        let mut orders = Vec::with_capacity(pictures.len());
+        for (place, picture) in pictures.iter().enumerate() {
+            let said = told.drawn[place].as_ref();
+            let said = said.and_then(|drawn| drawn.caption.as_deref());
+            let caption = match &told.projections[place] {
+                Some(embedding) => embedding.into(),
+                None => self.conditioning(said.unwrap_or(picture.caption))?,
             };
-            Ok(Order {
+            orders.push(Order {
                 caption: picture.caption,
                 job: Job {
                     caption,
-                    prompt_id,
+                    edits: &told.edits[place],
+                    prompt_id: caption_id(picture.caption),
                     image_id: picture.image_id,
                 },
-            })
-        };
-        pictures.iter().map(order).collect()
+            });
+        }
+        Ok(orders)
+    }
+
+    /// A caption's embeddings.
+    fn conditioning(&self, caption: &str) -> Result<Conditioning<'_>> {
+        let embeddings = self.text.get(caption_id(caption))?;
+        Ok(Conditioning {
+            prompt_embeds: embeddings.prompt_embeds,
+            pooled: embeddings.pooled,
+        })
     }
 }
 
@@ -129,6 +195,7 @@ impl<'a> Worker<'a> {
     fn unit(&mut self, unit: usize, messages: &Sender<Message>) -> Result<Vec<PictureRow>> {
         let Setup {
             plan,
+            identities,
             batch,
             settings,
             ..
@@ -140,7 +207,9 @@ impl<'a> Worker<'a> {
         let mut latents = Vec::with_capacity(pictures.len() * settings.latent_len());
         let mut rows = Vec::with_capacity(pictures.len());
         for chunk in pictures.chunks(*batch) {
-            let orders = shared.orders(chunk)?;
+            let draw = |picture| identities.as_ref().and_then(|all| all.draw(picture));
+            let told = shared.told(chunk, chunk.iter().map(draw).collect())?;
+            let orders = shared.orders(chunk, &told)?;
             let mut stepped = || {
                 let _ = messages.send(Message::Stepped(chunk.len()));
             };
@@ -150,7 +219,8 @@ impl<'a> Worker<'a> {
                 (Some(filter), Some(images)) => filter.judge(images, chunk)?,
                 _ => vec![Judgement::default(); chunk.len()],
             };
-            for (place, (picture, judgement)) in chunk.iter().zip(judgements).enumerate() {
+            let judged = chunk.iter().zip(judgements).zip(told.drawn);
+            for (place, ((picture, judgement), drawn)) in judged.enumerate() {
                 let file = match &images {
                     Some(images) => self.keep(picture, &images[place])?,
                     None => None,
@@ -159,7 +229,11 @@ impl<'a> Worker<'a> {
                     file: latents_name(unit),
                     index: rows.len(),
                 };
-                rows.push(row(picture, settings.seed, latents, file, judgement));
+                let mut row = row(picture, settings.seed, latents, file, judgement);
+                if let Some(drawn) = drawn {
+                    (row.identity, row.drawn_prompt) = (drawn.values, drawn.caption);
+                }
+                rows.push(row);
             }
             latents.extend(drawn);
         }
@@ -199,6 +273,8 @@ fn row(
         seed,
         prompt_id: caption_id(picture.caption),
         image_id: picture.image_id,
+        identity: BTreeMap::new(),
+        drawn_prompt: None,
         latents,
         sha256,
         verdict: judgement.verdict,

@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod baselines;
 mod events;
+mod long;
 mod mended;
 mod oracle;
 #[path = "../process/mod.rs"]

@@ -222,6 +222,7 @@ impl World {
             captions: ids.len(),
             images: rows.len(),
             unit_images: rows.len(),
+            size_conditions: None,
         };
         let manifest = DatasetManifest::new(serde_json::Map::new(), BTreeMap::new(), layout);
         let writer = DatasetWriter::open(&self.data(), manifest).unwrap();
@@ -298,6 +299,8 @@ fn rows() -> Vec<PictureRow> {
                         .collect(),
                     seed: 0,
                     image_id,
+                    identity: BTreeMap::new(),
+                    drawn_prompt: None,
                     latents: LatentsRef {
                         file: latents_name(0),
                         index: rows.len(),

@@ -221,8 +221,10 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     let align = || cause.downcast_ref::<crate::align::Error>()?.hint();
     let generate = || cause.downcast_ref::<crate::datagen::Error>()?.hint();
     let score = || cause.downcast_ref::<crate::score::Error>()?.hint();
+    let data = || cause.downcast_ref::<crate::data::dataset::Error>()?.hint();
     let made = runtime().or_else(bundle).or_else(align);
-    made.or_else(generate).or_else(score).map(str::to_owned)
+    let made = made.or_else(generate).or_else(score);
+    made.or_else(data).map(str::to_owned)
 }
 
 /// A progress bar of an indicatif template, on a terminal; hidden otherwise, where log lines serve.

@@ -28,6 +28,7 @@ fn manifest(steps: u32) -> DatasetManifest {
         images: IMAGES,
         unit_images: 2,
         size_conditions: None,
+        ragged: false,
     };
     let config = serde_json::json!({"steps": steps, "seed": 7});
     let versions = BTreeMap::from([("popalign".to_owned(), "0".to_owned())]);

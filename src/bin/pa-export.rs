@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use popalign::base::Stop;
+use popalign::base::fsio::Linked;
 use popalign::bundle::options::{BATCHES, SCORES};
 use popalign::bundle::{
-    self, Adapter, Bundle, Error, Event, Options, Part, Planned, Target, Verified,
+    self, Adapter, Bundle, Error, Event, Names, Options, Part, Planned, Target, Verified,
 };
 use popalign::cli::{self, Outcome, THREADS};
 use popalign::datagen::Size;
@@ -31,8 +32,10 @@ use serde_json::json;
         What is no file or folder and looks like org/name is fetched from the Hugging Face hub into \
         its shared cache: only the files needed, going on where a connection broke. HF_HOME, \
         HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are honoured.\n\n\
-        SRC is only read. Its weight files get a second name (a hard link) in the bundle, or a \
-        copy if the bundle is on another file system."
+        SRC is only read. Its weight files get a second name in the bundle: a reflink where the file \
+        system has them (btrfs, XFS), else a hard link, or a copy if the bundle is on another file \
+        system. The Python package onnx, and what loads models through it (polygraphy, Olive, onnxsim), \
+        refuses hard links; with --copy it opens the bundle. --verify says which they are."
 )]
 struct Args {
     /// Model: a folder in diffusers' layout (model_index.json, unet/, vae/ …), the folder of a UNet
@@ -105,6 +108,10 @@ struct Args {
     /// Let the bundle outlive SRC: don't check later that SRC's weights are still there
     #[arg(long)]
     detached: bool,
+    /// Give the bundle weight files of its own, one for each graph that needs them, which every tool
+    /// opens; it then may outlive SRC, as with --detached
+    #[arg(long, conflicts_with_all = ["list", "verify", "plan"])]
+    copy: bool,
     /// Threads for hashing the weights [default: all cores]
     #[arg(long, value_name = "N", value_parser = THREADS)]
     threads: Option<usize>,
@@ -223,8 +230,16 @@ fn list(dir: &Path, json: bool) -> anyhow::Result<Outcome> {
 /// Checks a bundle to the last byte.
 fn verify(dir: &Path, json: bool) -> anyhow::Result<Outcome> {
     let bundle = Bundle::open(dir)?;
+    let mut hard = false;
     let mut report = |found: Verified<'_>| {
         let (what, name) = match found {
+            Verified::Weights(name, stands) => {
+                hard |= stands == Linked::Hard;
+                let (key, text) = standing(stands);
+                tracing::info!("{name}: unchanged, {text}");
+                let event = json!({"event": "unchanged", "name": name, "stands": key});
+                return cli::event(json, &event);
+            }
             Verified::NotLoaded(part, why) => {
                 tracing::warn!("{part}: not loaded, the CPU has no kernels for {why}");
                 let event = json!({"event": "not_loaded", "name": part.name(), "why": why});
@@ -240,9 +255,26 @@ fn verify(dir: &Path, json: bool) -> anyhow::Result<Outcome> {
     bundle.verify(&mut report)?;
     let runtime = Runtime::load()?;
     bundle.verify_loads(&runtime, &mut report)?;
+    if hard {
+        tracing::info!("{HARD_LINKS}");
+    }
     tracing::info!("{}: whole", dir.display());
     cli::event(json, &json!({"event": "done", "bundle": dir}));
     Ok(Outcome::Done)
+}
+
+/// What hard links are no good for.
+const HARD_LINKS: &str = "the Python package onnx (1.21 and newer) refuses weights that are hard links, and so does what \
+    loads models through it (polygraphy, Olive, onnxsim); ONNX Runtime doesn't. pa-export --copy makes \
+    files that every tool opens";
+
+/// How a weight file stands in a bundle, for machines and for people.
+fn standing(linked: Linked) -> (&'static str, &'static str) {
+    match linked {
+        Linked::Hard => ("hard_link", "a hard link"),
+        Linked::Reflink => ("reflink", "a reflink"),
+        Linked::Copied => ("file", "a file of its own"),
+    }
 }
 
 /// Prints what graphs take in memory.
@@ -291,6 +323,7 @@ fn options(args: &Args) -> Result<Options, Error> {
             targets: args.lora_targets.clone(),
         },
         detached: args.detached,
+        copy: args.copy,
         base: args.base.clone(),
         variant: args.variant.clone(),
         merge: args.lora.clone(),
@@ -421,6 +454,21 @@ fn report(json: bool, event: &Event<'_>) {
             cli::event(
                 json,
                 &json!({"event": "copied", "source": source, "bytes": bytes}),
+            );
+        }
+        Event::Linked(names) => {
+            let Names {
+                hard,
+                reflinks,
+                own,
+            } = names;
+            tracing::info!("weights: {hard} hard links, {reflinks} reflinks, {own} files");
+            if *hard > 0 {
+                tracing::info!("{HARD_LINKS}");
+            }
+            cli::event(
+                json,
+                &json!({"event": "linked", "hard_links": hard, "reflinks": reflinks, "files": own}),
             );
         }
         Event::Unused { origin, names } => {

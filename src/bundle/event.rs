@@ -44,6 +44,8 @@ pub enum Event<'a> {
         /// Its size.
         bytes: u64,
     },
+    /// Every weight file has its names.
+    Linked(&'a Names),
     /// A checkpoint holds tensors that no graph made of it reads.
     Unused {
         /// The checkpoint's folder or file.
@@ -51,6 +53,17 @@ pub enum Event<'a> {
         /// The tensors' names.
         names: &'a [&'a str],
     },
+}
+
+/// How weight files stand in a bundle, by their names there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Names {
+    /// Hard links: names of a file that has others. `onnx` refuses them.
+    pub hard: usize,
+    /// Files of their own that share the checkpoint's blocks.
+    pub reflinks: usize,
+    /// Other files of their own.
+    pub own: usize,
 }
 
 /// Who is told about an export's steps, and who may stop it.

@@ -3,6 +3,7 @@
 use super::identity::Identity;
 use super::{Bundle, Error, Part, Result};
 use crate::base::fsio;
+use crate::base::fsio::Linked;
 use crate::graph::check;
 use crate::runtime::{Ep, Runtime, SessionOptions};
 
@@ -11,6 +12,8 @@ use crate::runtime::{Ep, Runtime, SessionOptions};
 pub enum Verified<'a> {
     /// A file is what was exported.
     File(&'a str),
+    /// A weight file is what was exported, and how it stands there.
+    Weights(&'a str, Linked),
     /// A graph obeys the ONNX checker's rules.
     Graph(Part),
     /// ONNX Runtime has loaded a graph.
@@ -40,10 +43,12 @@ impl Bundle {
         }
         for weights in &self.config().weights {
             for link in &weights.links {
-                if Identity::of(&self.dir().join(&link.path))? != weights.identity {
+                let path = self.dir().join(&link.path);
+                if Identity::of(&path)? != weights.identity {
                     return Err(changed(&link.path));
                 }
-                report(Verified::File(&link.path));
+                let metadata = path.metadata().map_err(fsio::at("read", &path))?;
+                report(Verified::Weights(&link.path, link.stands(&metadata)));
             }
         }
         for (&part, info) in &self.config().parts {

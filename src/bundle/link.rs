@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::event::Report;
+use super::event::{Names, Report};
 use super::identity::Identity;
 use super::manifest::{Link, WeightFile, modified};
 use super::{Event, Result};
@@ -15,10 +15,12 @@ use crate::base::fsio::Linked;
 /// The weight files of a bundle being written, each with the folders whose graphs point into it.
 pub(super) type Users = BTreeMap<PathBuf, Vec<&'static str>>;
 
-/// Gives every weight file its names in the bundle `dir`, and records what it is.
+/// Gives every weight file its names in the bundle `dir`, each a file of its own if `copy` asks for it,
+/// and records what it is.
 pub(super) fn link_weights(
     dir: &Path,
     users: &Users,
+    copy: bool,
     report: &mut Report<'_>,
 ) -> Result<Vec<WeightFile>> {
     let files: Vec<&PathBuf> = users.keys().collect();
@@ -26,17 +28,24 @@ pub(super) fn link_weights(
         files.par_iter().map(|file| Identity::of(file)).collect();
     let mut weights = Vec::new();
     for ((source, folders), identity) in users.iter().zip(identities) {
-        let file = link(dir, source, folders, identity?)?;
-        if file.links.iter().any(|l| l.copied) {
+        let file = link(dir, source, folders, copy, identity?)?;
+        if !copy && file.links.iter().any(|l| l.copied) {
             let bytes = file.bytes;
             report.step(Event::Copied { source, bytes })?;
         }
         weights.push(file);
     }
+    report.step(Event::Linked(&count(dir, &weights)?))?;
     Ok(weights)
 }
 
-fn link(dir: &Path, source: &Path, folders: &[&str], identity: Identity) -> Result<WeightFile> {
+fn link(
+    dir: &Path,
+    source: &Path,
+    folders: &[&str],
+    copy: bool,
+    identity: Identity,
+) -> Result<WeightFile> {
     let metadata = stat(source)?;
     // A file written into the bundle has its first name already, and no source but itself.
     let written = source.starts_with(dir);
@@ -44,16 +53,21 @@ fn link(dir: &Path, source: &Path, folders: &[&str], identity: Identity) -> Resu
     for folder in folders {
         let path = format!("{folder}/{}", name_of(source));
         let target = dir.join(&path);
-        // A copy is made once; the other names are links to it.
-        let copy = links.iter().find(|l| l.copied).map(|l| dir.join(&l.path));
-        let from = copy.as_deref().unwrap_or(source);
-        let linked = match target == source {
-            true => Linked::Hard,
-            false => fsio::link_or_copy(from, &target)?,
+        // Bytes that must be copied are copied once; the other names are links to the copy.
+        let copied = links.iter().find(|l| l.copied && !copy);
+        let from = copied.map(|l| dir.join(&l.path));
+        let linked = match (target == source, &from) {
+            (true, _) => None,
+            (_, None) if copy => Some(fsio::copy(source, &target)?),
+            (_, from) => Some(fsio::link_or_copy(
+                from.as_deref().unwrap_or(source),
+                &target,
+            )?),
         };
         links.push(Link {
             modified: modified(&stat(&target)?),
-            copied: linked == Linked::Copied || copy.is_some(),
+            copied: linked == Some(Linked::Copied) || from.is_some(),
+            reflink: linked == Some(Linked::Reflink),
             path,
         });
     }
@@ -64,6 +78,19 @@ fn link(dir: &Path, source: &Path, folders: &[&str], identity: Identity) -> Resu
         modified: modified(&metadata),
         links,
     })
+}
+
+/// How the names of the bundle `dir` came to be, counted.
+fn count(dir: &Path, weights: &[WeightFile]) -> Result<Names> {
+    let mut names = Names::default();
+    for link in weights.iter().flat_map(|file| &file.links) {
+        match link.stands(&stat(&dir.join(&link.path))?) {
+            Linked::Hard => names.hard += 1,
+            Linked::Reflink => names.reflinks += 1,
+            Linked::Copied => names.own += 1,
+        }
+    }
+    Ok(names)
 }
 
 fn stat(path: &Path) -> Result<std::fs::Metadata> {

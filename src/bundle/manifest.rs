@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::identity::Identity;
 use super::{Error, Part, Result, Target};
+use crate::base::fsio::Linked;
 use crate::base::{fsio, json};
 use crate::graph::DType;
 use crate::lora::LoraModule;
@@ -121,10 +122,39 @@ pub struct WeightFile {
 pub struct Link {
     /// Path within the bundle.
     pub path: String,
-    /// When it was last written, in nanoseconds since 1970; the source's time unless copied.
+    /// When it was last written, in nanoseconds since 1970; the source's time for a hard link.
     pub modified: u64,
-    /// Whether the bytes had to be copied (another file system).
+    /// Whether the bytes were copied (another file system, `--copy`).
     pub copied: bool,
+    /// Whether it shares the source's blocks, as a file of its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reflink: bool,
+}
+
+impl Link {
+    /// How the file stands in the bundle now, by what the disk says of it: who copies a bundle makes
+    /// files of hard links, and a second name can be given at any time.
+    pub(super) fn stands(&self, metadata: &Metadata) -> Linked {
+        if has_other_names(metadata) {
+            Linked::Hard
+        } else if self.reflink {
+            Linked::Reflink
+        } else {
+            Linked::Copied
+        }
+    }
+}
+
+#[cfg(unix)]
+fn has_other_names(metadata: &Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    metadata.nlink() > 1
+}
+
+/// Here the standard library doesn't tell.
+#[cfg(not(unix))]
+fn has_other_names(_: &Metadata) -> bool {
+    false
 }
 
 /// A network's weights that were written in another type.

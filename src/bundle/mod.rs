@@ -3,9 +3,11 @@
 //! It is laid out as optimum lays an exported pipeline out (`unet/model.onnx` beside its
 //! `config.json`, tokenizers, scheduler, `model_index.json`), so that optimum's pipelines open it,
 //! with our `unet_grad/` and a `bundle.json` that says what is where, what it was made of, and
-//! which LoRA layers it takes. Weights are not copied: the checkpoint's files are hard-linked
-//! beside the graphs that point into them. [`Bundle::open`] therefore checks that nobody has
-//! changed them since.
+//! which LoRA layers it takes. Weights are not copied: the checkpoint's files get second names
+//! beside the graphs that point into them, by reflinks where the file system has them, else by hard
+//! links. [`Bundle::open`] therefore checks that nobody has changed them since. `onnx` (not ONNX
+//! Runtime) takes several hard links for an attack and refuses the file; [`Options::copy`] is for those
+//! who need it.
 
 mod build;
 mod error;
@@ -27,7 +29,7 @@ mod verify;
 mod write;
 
 pub use error::{Error, Result};
-pub use event::Event;
+pub use event::{Event, Names};
 pub use export::export;
 pub use identity::Identity;
 pub use inspect::Verified;

@@ -31,6 +31,8 @@ pub struct Options {
     pub lora: LoraSpec,
     /// Whether the bundle may outlive the checkpoint.
     pub detached: bool,
+    /// Whether every weight file is one of the bundle's own; it then may outlive the checkpoint too.
+    pub copy: bool,
     /// A diffusers folder that has what the checkpoint lacks: networks, tokenizers.
     pub base: Option<PathBuf>,
     /// Take the weight files of this variant (`fp16`).
@@ -75,6 +77,7 @@ impl Default for Options {
             convert: false,
             lora: LoraSpec::default(),
             detached: false,
+            copy: false,
             base: None,
             variant: None,
             merge: Vec::new(),

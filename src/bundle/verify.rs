@@ -1,7 +1,7 @@
 //! Checking that a bundle is what was exported.
 //!
 //! A hard link shares its bytes with the checkpoint, so whoever writes into the checkpoint's file
-//! changes the bundle too. Size and time tell; a file is hashed only if its time differs (it may
+//! changes the bundle too (a reflink doesn't). Size and time tell; a file is hashed only if its time differs (it may
 //! have been copied, or touched).
 
 use std::path::Path;
@@ -51,7 +51,9 @@ pub(super) fn verify(dir: &Path, manifest: &BundleManifest) -> Result<()> {
                 State::Missing => return Err(damaged(&link.path, "is missing".into())),
                 State::Changed => match &weights.source {
                     // The same file as the source's: say what the user knows by name.
-                    Some(source) if !link.copied => return Err(changed(dir, source)),
+                    Some(source) if !link.copied && !link.reflink => {
+                        return Err(changed(dir, source));
+                    }
                     _ => return Err(damaged(&link.path, "was changed since the export".into())),
                 },
             }

@@ -6,6 +6,7 @@
 //! text.safetensors            per caption: prompt_embeds.ID, pooled.ID (its id in 8 hex digits)
 //! latents-NNNNN.safetensors   `latents` [n, C, h, w] f32, scaled as the UNet sees them
 //! images/*.png                the pictures, unless made with --format none
+//! rejected.jsonl              the rows of pictures that were deleted, with --rejected delete
 //! ```
 //!
 //! With the pictures it is a Hugging Face `imagefolder`.
@@ -16,16 +17,19 @@ use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::error::Error;
 use super::manifest::{self, DatasetManifest};
 use crate::base::{fsio, json};
 use crate::family::{SizeConditions, TIME_IDS};
 use crate::judge::reading::Readings;
 use crate::prompts::caption_id;
-use crate::tensors;
 use crate::tensors::mapped::TensorFile;
 
 /// The rows' file.
 pub const METADATA: &str = "metadata.jsonl";
+/// The rows of pictures whose files were deleted because the filter dropped them. They stand apart, for
+/// Hugging Face's loader takes no row without a file.
+pub const REJECTED: &str = "rejected.jsonl";
 /// The embeddings' file.
 pub const TEXT: &str = "text.safetensors";
 /// The axes file.
@@ -90,105 +94,6 @@ pub struct PictureRow {
     pub dropped: Option<String>,
 }
 
-/// Why a data set cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A file can't be read.
-    #[error(transparent)]
-    File(#[from] fsio::Error),
-    /// The manifest.
-    #[error(transparent)]
-    Manifest(#[from] manifest::Error),
-    /// A tensor file.
-    #[error(transparent)]
-    Tensors(#[from] tensors::Error),
-    /// Nothing that is a data set.
-    #[error("{} is not a data set: it has no {}", dir.display(), manifest::FILE)]
-    NotADataset {
-        /// The folder.
-        dir: PathBuf,
-    },
-    /// Generation was interrupted or other shards are still to come.
-    #[error("the data set {} is unfinished", dir.display())]
-    Unfinished {
-        /// The folder.
-        dir: PathBuf,
-    },
-    /// A row that is not JSON or lacks a field.
-    #[error("{}:{line}: not a row of a data set", path.display())]
-    Json {
-        /// The rows' file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// The parser's reason.
-        source: serde_json::Error,
-    },
-    /// A row that contradicts another file.
-    #[error("{}:{line}: {problem}", path.display())]
-    Row {
-        /// The rows' file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// What is wrong.
-        problem: String,
-    },
-    /// A file that the manifest speaks of.
-    #[error("{} is missing", path.display())]
-    Missing {
-        /// The file.
-        path: PathBuf,
-    },
-    /// Data sets that are not to be used together.
-    #[error("{} and {} differ in {what}", first.display(), second.display())]
-    Differ {
-        /// A data set.
-        first: PathBuf,
-        /// Another one.
-        second: PathBuf,
-        /// In what.
-        what: String,
-    },
-    /// Fewer or more rows than the manifest says.
-    #[error("{} has {found} rows, its manifest says {expected}", path.display())]
-    RowCount {
-        /// The rows' file.
-        path: PathBuf,
-        /// The manifest's count.
-        expected: usize,
-        /// The rows found.
-        found: usize,
-    },
-}
-
-impl Error {
-    /// Advice for the person at the keyboard, where there is any.
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Error::File(_)
-            | Error::Tensors(_)
-            | Error::Json { .. }
-            | Error::Row { .. }
-            | Error::RowCount { .. }
-            | Error::Missing { .. } => Some(
-                "run pa-datagen with the same options again: it makes what is missing or damaged, \
-                 and leaves the rest",
-            ),
-            Error::Unfinished { .. } => {
-                Some("run the same pa-datagen command again; it goes on where it stopped")
-            }
-            Error::Manifest(manifest::Error::Changed { .. }) => Some(
-                "repeat the options it was begun with to go on with it, or choose another --out",
-            ),
-            Error::Manifest(manifest::Error::Json { .. }) => Some(
-                "nothing else says how the data set was made: choose another folder, or remove this one",
-            ),
-            Error::NotADataset { .. } | Error::Manifest(_) | Error::Differ { .. } => None,
-        }
-    }
-}
-
 /// A caption's embeddings.
 #[derive(Debug, Clone, Copy)]
 pub struct Embeddings<'a> {
@@ -242,7 +147,11 @@ impl Dataset {
         if manifest.outcome.is_none() {
             return Err(Error::Unfinished { dir });
         }
-        let rows = read_rows(&dir.join(METADATA))?;
+        let mut rows = read_rows(&dir.join(METADATA))?;
+        if manifest.deletes_dropped() {
+            rows.extend(read_rows(&dir.join(REJECTED))?);
+            in_order(&mut rows);
+        }
         let text = TensorFile::open(&dir.join(TEXT))?;
         let latents = rows
             .iter()
@@ -395,7 +304,7 @@ impl Dataset {
     }
 
     fn check(&self) -> Result<(), Error> {
-        let expected = self.manifest.layout.images;
+        let expected = self.manifest.rows();
         if self.rows.len() != expected {
             return Err(Error::RowCount {
                 path: self.dir.join(METADATA),
@@ -450,6 +359,18 @@ pub fn embeds_name(prompt_id: u32) -> String {
 /// The tensor of a caption's pooled embedding.
 pub fn pooled_name(prompt_id: u32) -> String {
     format!("pooled.{prompt_id:08x}")
+}
+
+/// Puts rows in the order in which their pictures stand in the data set.
+pub(super) fn in_order(rows: &mut [PictureRow]) {
+    rows.sort_by(|a, b| {
+        let key = |row: &PictureRow| (row.latents.file.len(), row.latents.index);
+        let [(a_len, a_index), (b_len, b_index)] = [key(a), key(b)];
+        let files = a_len
+            .cmp(&b_len)
+            .then_with(|| a.latents.file.cmp(&b.latents.file));
+        files.then(a_index.cmp(&b_index))
+    });
 }
 
 /// Reads rows from a file of JSON lines.

@@ -71,19 +71,29 @@ pub struct Layout {
     pub pooled: Option<usize>,
     /// How many captions have embeddings.
     pub captions: usize,
-    /// How many pictures there are in all.
+    /// How many pictures there are in all; places for some, in a ragged layout.
     pub images: usize,
     /// How many pictures one latents file holds; the last may hold fewer.
     pub unit_images: usize,
     /// What the model was told of the pictures' sizes, where that isn't that they are whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_conditions: Option<SizeConditions>,
+    /// Whether any unit may hold fewer pictures than it has places for, or none: each caption begins a
+    /// unit, and ends when it has enough.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ragged: bool,
 }
 
 impl Layout {
     /// How many units (latents files) there are.
     pub fn units(&self) -> usize {
         self.images.div_ceil(self.unit_images)
+    }
+
+    /// Whether so many pictures make a unit.
+    pub fn fits(&self, unit: usize, pictures: usize) -> bool {
+        let places = self.unit(unit).len();
+        pictures == places || self.ragged && pictures < places
     }
 
     /// The pictures of one unit, as indices into the whole list.
@@ -102,6 +112,16 @@ pub struct Outcome {
     pub dropped: BTreeMap<String, usize>,
     /// SHA-256 of each file but the pictures (whose hashes stand in their rows).
     pub sha256: BTreeMap<String, String>,
+}
+
+impl Outcome {
+    /// How many pictures have rows.
+    pub(super) fn rows(&self, layout: &Layout) -> usize {
+        match layout.ragged {
+            true => self.kept + self.dropped.values().sum::<usize>(),
+            false => layout.images,
+        }
+    }
 }
 
 /// `manifest.json`.
@@ -168,6 +188,19 @@ impl DatasetManifest {
         })?;
         text.push('\n');
         Ok(fsio::write(path, text)?)
+    }
+
+    /// How many pictures a finished data set has rows of.
+    pub fn rows(&self) -> usize {
+        let outcome = self.outcome.as_ref();
+        outcome.map_or(self.layout.images, |outcome| outcome.rows(&self.layout))
+    }
+
+    /// Whether the pictures that the filter drops are deleted.
+    pub fn deletes_dropped(&self) -> bool {
+        self.config
+            .get("rejected")
+            .is_some_and(|value| value == "delete")
     }
 
     /// Checks that `now`, a run about to go on in `dir`, would make the same bytes.

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::dataset::{self, LATENTS, METADATA, PictureRow, TEXT};
+use super::dataset::{self, LATENTS, METADATA, PictureRow, REJECTED, TEXT};
 use super::manifest::{DatasetManifest, Layout, Outcome};
 use crate::base::{fsio, slow::Slow, text};
 use crate::tensors::mapped::TensorFile;
@@ -17,6 +17,13 @@ pub(super) const PARTS: &str = "parts";
 /// The latents file of a unit.
 pub fn latents_name(unit: usize) -> String {
     format!("latents-{unit:05}.safetensors")
+}
+
+/// The unit that a latents file is of; the first for a name that is none.
+pub fn unit_of(latents: &str) -> usize {
+    let digits = latents.strip_prefix("latents-").unwrap_or_default();
+    let digits = digits.strip_suffix(".safetensors").unwrap_or_default();
+    digits.parse().unwrap_or_default()
 }
 
 /// The file with the rows of a unit, while the data set is unfinished.
@@ -41,8 +48,8 @@ pub(super) fn survey(dir: &Path, manifest: &DatasetManifest, outcome: &Outcome) 
     if !is_text(&dir.join(TEXT), hash(TEXT)) {
         found.damaged.push(TEXT.to_owned());
     }
-    let rows = leading_rows(&dir.join(METADATA));
-    if rows.len() != layout.images {
+    let rows = rows(dir, manifest);
+    if rows.len() != outcome.rows(layout) {
         found.damaged.push(METADATA.to_owned());
     } else if !hash(METADATA).is_none_or(|hash| has_hash(&dir.join(METADATA), hash)) {
         tracing::warn!(
@@ -54,17 +61,28 @@ pub(super) fn survey(dir: &Path, manifest: &DatasetManifest, outcome: &Outcome) 
         format!("checking the pictures of {}", dir.display()),
         layout.images as u64,
     );
+    let mut rest = rows.as_slice();
     for unit in 0..layout.units() {
-        let range = layout.unit(unit);
-        slow.add(range.len() as u64);
-        let rows = rows.get(range).unwrap_or_default();
+        slow.add(layout.unit(unit).len() as u64);
+        let rows = match layout.ragged {
+            true => leading_unit(&mut rest, unit),
+            false => rows.get(layout.unit(unit)).unwrap_or_default(),
+        };
         if !fit(rows, unit, layout) {
             continue;
         }
-        let damaged = damaged(dir, unit, rows, layout, hash(&latents_name(unit)));
-        match damaged.is_empty() {
-            true => found.whole.push((unit, rows.to_vec())),
-            false => found.damaged.extend(damaged),
+        let latents = latents_name(unit);
+        let damaged = damaged(dir, unit, rows, layout, hash(&latents));
+        // Rows may be missing, and a ragged unit is any number of pictures: its latents tell it.
+        let all = match (layout.ragged, rows.is_empty()) {
+            (false, _) => true,
+            (true, true) => hash(&latents).is_none(),
+            (true, false) => holds_latents(&dir.join(&latents), rows.len(), layout),
+        };
+        if !damaged.is_empty() {
+            found.damaged.extend(damaged);
+        } else if all {
+            found.whole.push((unit, rows.to_vec()));
         }
     }
     let whole: BTreeSet<usize> = found.whole.iter().map(|(unit, _)| *unit).collect();
@@ -75,10 +93,44 @@ pub(super) fn survey(dir: &Path, manifest: &DatasetManifest, outcome: &Outcome) 
     found
 }
 
-/// Whether a unit of an unfinished data set is there and whole.
-pub(super) fn is_done(dir: &Path, unit: usize, layout: &Layout) -> bool {
-    let rows = dataset::read_rows(&dir.join(part_name(unit))).unwrap_or_default();
-    fit(&rows, unit, layout) && damaged(dir, unit, &rows, layout, None).is_empty()
+/// The rows of a finished data set, as far as they can be read.
+pub(super) fn rows(dir: &Path, manifest: &DatasetManifest) -> Vec<PictureRow> {
+    let mut rows = leading_rows(&dir.join(METADATA));
+    if manifest.deletes_dropped() {
+        rows.extend(leading_rows(&dir.join(REJECTED)));
+        dataset::in_order(&mut rows);
+    }
+    rows
+}
+
+/// Takes the rows of a unit off the front.
+fn leading_unit<'a>(rest: &mut &'a [PictureRow], unit: usize) -> &'a [PictureRow] {
+    let file = latents_name(unit);
+    let count = rest
+        .iter()
+        .take_while(|row| row.latents.file == file)
+        .count();
+    let (own, others) = rest.split_at(count);
+    *rest = others;
+    own
+}
+
+/// The rows of a unit of an unfinished data set, if it is there and whole.
+pub(super) fn done(dir: &Path, unit: usize, layout: &Layout) -> Option<Vec<PictureRow>> {
+    let (rows, damaged) = part(dir, unit, layout)?;
+    damaged.is_empty().then_some(rows)
+}
+
+/// The rows of a unit of an unfinished data set, if they are there, and its files that are missing or not
+/// what was written.
+pub(super) fn part(
+    dir: &Path,
+    unit: usize,
+    layout: &Layout,
+) -> Option<(Vec<PictureRow>, Vec<String>)> {
+    let rows = dataset::read_rows(&dir.join(part_name(unit))).ok()?;
+    let damaged = damaged(dir, unit, &rows, layout, None);
+    fit(&rows, unit, layout).then_some((rows, damaged))
 }
 
 /// The pictures among some rows that are no files, or empty ones.
@@ -100,7 +152,7 @@ pub(super) fn is_text(path: &Path, hash: Option<&str>) -> bool {
 fn fit(rows: &[PictureRow], unit: usize, layout: &Layout) -> bool {
     let file = latents_name(unit);
     let mut places = rows.iter().map(|row| &row.latents).enumerate();
-    rows.len() == layout.unit(unit).len()
+    layout.fits(unit, rows.len())
         && places.all(|(index, latents)| latents.file == file && latents.index == index)
 }
 
@@ -114,6 +166,8 @@ fn damaged(
 ) -> Vec<String> {
     let name = latents_name(unit);
     let latents = match hash {
+        // None are drawn of a caption that has enough.
+        _ if rows.is_empty() => true,
         Some(hash) => has_hash(&dir.join(&name), hash),
         None => holds_latents(&dir.join(&name), rows.len(), layout),
     };
@@ -138,7 +192,7 @@ fn holds_latents(path: &Path, count: usize, layout: &Layout) -> bool {
 
 /// Whether a file is there and has that SHA-256. One that can't be read is not whole either: what is
 /// written in its place will say why.
-fn has_hash(path: &Path, hash: &str) -> bool {
+pub(super) fn has_hash(path: &Path, hash: &str) -> bool {
     fsio::sha256(path).is_ok_and(|found| found == hash)
 }
 

@@ -19,18 +19,18 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::dataset::{self, Embeddings, LATENTS, METADATA, PictureRow, TEXT};
+use super::dataset::{self, Embeddings, LATENTS, METADATA, PictureRow, REJECTED, TEXT};
 use super::manifest::{self, DatasetManifest, Layout, Outcome};
 use super::on_disk;
-pub use super::on_disk::latents_name;
 use super::on_disk::{PARTS, part_name};
+pub use super::on_disk::{latents_name, unit_of};
 use crate::base::slow::Slow;
 use crate::base::{fsio, lock};
 use crate::tensors;
 use crate::tensors::mapped::{TensorFile, TensorWriter};
 
-const IMAGES: &str = "images";
-const LOCK: &str = ".lock";
+pub(super) const IMAGES: &str = "images";
+pub(super) const LOCK: &str = ".lock";
 
 /// What is left after a writer did its share.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,7 +155,12 @@ impl DatasetWriter {
 
     /// Whether a unit is done, and its files are whole.
     pub fn unit_done(&self, unit: usize) -> bool {
-        self.whole.contains(&unit) || on_disk::is_done(&self.dir, unit, self.layout())
+        self.whole.contains(&unit) || on_disk::done(&self.dir, unit, self.layout()).is_some()
+    }
+
+    /// The rows of a unit, if it is done.
+    pub fn unit_rows(&self, unit: usize) -> Option<Vec<PictureRow>> {
+        on_disk::done(&self.dir, unit, self.layout())
     }
 
     /// Of some units those that are not done.
@@ -175,7 +180,8 @@ impl DatasetWriter {
         Ok(fsio::write(self.dir.join(name), bytes)?)
     }
 
-    /// Finishes a unit whose pictures are written: `latents` is `[rows, C, h, w]`.
+    /// Finishes a unit whose pictures are written: `latents` is `[rows, C, h, w]`. In a ragged layout
+    /// it may have fewer than there are places for, or none.
     ///
     /// # Panics
     /// If the lengths contradict the layout.
@@ -185,13 +191,24 @@ impl DatasetWriter {
         rows: &[PictureRow],
         latents: &[f32],
     ) -> Result<(), dataset::Error> {
-        assert_eq!(rows.len(), self.layout().unit(unit).len(), "rows of a unit");
-        let [c, h, w] = self.layout().latent;
-        let shape = vec![rows.len(), c, h, w];
-        let path = self.dir.join(latents_name(unit));
-        let mut writer = TensorWriter::create(&path, vec![(LATENTS.to_owned(), shape)])?;
-        writer.push(LATENTS, latents)?;
-        writer.commit()?;
+        assert!(self.layout().fits(unit, rows.len()), "rows of a unit");
+        if !rows.is_empty() {
+            let [c, h, w] = self.layout().latent;
+            let shape = vec![rows.len(), c, h, w];
+            let path = self.dir.join(latents_name(unit));
+            let mut writer = TensorWriter::create(&path, vec![(LATENTS.to_owned(), shape)])?;
+            writer.push(LATENTS, latents)?;
+            writer.commit()?;
+        }
+        write_part(&self.dir, unit, rows)
+    }
+
+    /// Finishes a unit whose files are all there.
+    pub(super) fn adopt_unit(
+        &self,
+        unit: usize,
+        rows: &[PictureRow],
+    ) -> Result<(), dataset::Error> {
         write_part(&self.dir, unit, rows)
     }
 
@@ -200,10 +217,7 @@ impl DatasetWriter {
         self.lock.unlock().map_err(at(&self.dir))?;
         if self.outcome().is_none() {
             let units = 0..self.layout().units();
-            let there = |name: String| self.dir.join(name).is_file();
-            let left = units
-                .filter(|&unit| !there(part_name(unit)) || !there(latents_name(unit)))
-                .count();
+            let left = units.filter(|&unit| !self.seems_done(unit)).count();
             // Another writer may have joined, and so removed, the parts just now.
             let joined = DatasetManifest::read(&self.dir)?;
             if joined.outcome.is_some() {
@@ -230,6 +244,15 @@ impl DatasetWriter {
         Ok(Finish::Complete(outcome))
     }
 
+    /// Whether a unit's part and latents are there; what they hold is looked at when they are joined.
+    fn seems_done(&self, unit: usize) -> bool {
+        let Ok(part) = self.dir.join(part_name(unit)).metadata() else {
+            return false;
+        };
+        let empty = self.layout().ragged && part.len() == 0;
+        empty || self.dir.join(latents_name(unit)).is_file()
+    }
+
     /// The units whose pictures went while others were drawn; they are not done any more.
     fn lost(&self) -> Result<usize, dataset::Error> {
         let mut units = 0;
@@ -246,12 +269,18 @@ impl DatasetWriter {
     }
 
     fn join(&mut self) -> Result<Outcome, dataset::Error> {
-        let mut text = String::new();
+        let (mut text, mut deleted) = (String::new(), String::new());
         let (mut kept, mut dropped) = (0, BTreeMap::new());
+        let mut names = vec![METADATA.to_owned(), TEXT.to_owned()];
         for unit in 0..self.layout().units() {
             let path = self.dir.join(part_name(unit));
-            text.push_str(&fsio::read_to_string(&path)?);
-            for row in dataset::read_rows(&path)? {
+            let rows = dataset::read_rows(&path)?;
+            names.extend((!rows.is_empty()).then(|| latents_name(unit)));
+            for (line, row) in fsio::read_to_string(&path)?.lines().zip(rows) {
+                let gone = row.dropped.is_some() && self.manifest.deletes_dropped();
+                let file = if gone { &mut deleted } else { &mut text };
+                file.push_str(line);
+                file.push('\n');
                 match row.dropped {
                     None => kept += 1,
                     Some(reason) => *dropped.entry(reason).or_default() += 1,
@@ -259,12 +288,12 @@ impl DatasetWriter {
             }
         }
         fsio::write(self.dir.join(METADATA), text)?;
+        if self.manifest.deletes_dropped() {
+            fsio::write(self.dir.join(REJECTED), deleted)?;
+            names.push(REJECTED.to_owned());
+        }
         let mut sha256 = BTreeMap::new();
-        let latents = (0..self.layout().units()).map(latents_name);
-        for name in [METADATA.to_owned(), TEXT.to_owned()]
-            .into_iter()
-            .chain(latents)
-        {
+        for name in names {
             let hash = fsio::sha256(&self.dir.join(&name))?;
             sha256.insert(name, hash);
         }
@@ -277,6 +306,28 @@ impl DatasetWriter {
         self.manifest.write(&self.dir)?;
         Ok(outcome)
     }
+}
+
+/// The units that the folder `dir` lacks of the data set of `manifest`; nothing is touched.
+///
+/// # Errors
+/// As [`DatasetWriter::open`], for a folder of another configuration.
+pub fn units_lacking(dir: &Path, manifest: &DatasetManifest) -> Result<Vec<usize>, dataset::Error> {
+    let units = 0..manifest.layout.units();
+    let Some(found) = begun(dir, manifest)? else {
+        return Ok(units.collect());
+    };
+    let whole: BTreeSet<usize> = match &found.outcome {
+        None => BTreeSet::new(),
+        Some(outcome) => {
+            let survey = on_disk::survey(dir, &found, outcome);
+            survey.whole.into_iter().map(|(unit, _)| unit).collect()
+        }
+    };
+    let layout = &manifest.layout;
+    let done = |unit: usize| on_disk::done(dir, unit, layout).is_some();
+    let lacking = |unit: &usize| !whole.contains(unit) && !done(*unit);
+    Ok(units.filter(lacking).collect())
 }
 
 /// The manifest that is in `dir` already, if it has the configuration of `now`.

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use serde_json::{Map, Value, json};
 
 use super::{Result, Steering, UNIT};
-use crate::base::{Values, fsio};
+use crate::base::{Values, fsio, launcher};
 use crate::bundle::{Bundle, Part};
 use crate::diffusion::samplers::SamplerKind;
 use crate::family::schedule::MOST_TIMESTEPS;
@@ -27,6 +27,8 @@ pub const PICTURES: Values<u32> = Values::within("a number of pictures", 0, 1_00
 pub const STEPS: Values<usize> = Values::within("a number of steps", 1, MOST_TIMESTEPS);
 /// What `--batch` can be: a unit of the data set is drawn as a whole.
 pub const BATCHES: Values<usize> = Values::within("a number of pictures", 1, UNIT);
+/// What `--until-limit` can be.
+pub const LIMITS: Values<u32> = Values::within("a number", 1, 1000);
 /// What `--lora-scale` can be.
 pub const FACTORS: Values<f32> = Values::all("a number");
 
@@ -65,6 +67,10 @@ pub struct Request {
     pub lora: Option<PathBuf>,
     /// What the adapter is multiplied with.
     pub lora_scale: f32,
+    /// Pictures that are to pass the filter, instead of pictures to draw.
+    pub until: Option<Until>,
+    /// What becomes of pictures that the filter drops.
+    pub rejected: Rejected,
     /// Which part of the run is done here.
     pub shard: Shard,
     /// The classifier chain of the sanity filter: a file or the name of one that ships.
@@ -140,6 +146,44 @@ impl FromStr for Crop {
     }
 }
 
+/// Pictures of each caption that are to pass the filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Until {
+    /// Of a neutral caption.
+    pub neutral: u32,
+    /// Of a specific one.
+    pub specific: u32,
+    /// At most so many times as many are drawn.
+    pub limit: u32,
+}
+
+impl Until {
+    /// So many of each caption, or of neutral and of specific ones, as `--until` has it: "10", "100,10".
+    ///
+    /// # Errors
+    /// What was expected.
+    pub fn parse(text: &str) -> std::result::Result<[u32; 2], String> {
+        let parse = || {
+            let (neutral, specific) = text.split_once(',').unwrap_or((text, text));
+            let [neutral, specific] = [neutral, specific].map(|part| part.trim().parse().ok());
+            Some([neutral?, specific?]).filter(|both| both.iter().all(|&n| PICTURES.contains(n)))
+        };
+        let expected = || format!("expected N or NEUTRAL,SPECIFIC, each {PICTURES}");
+        parse().ok_or_else(expected)
+    }
+}
+
+/// What becomes of pictures that the filter drops.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rejected {
+    /// They stay, marked with the reason
+    #[default]
+    Keep,
+    /// Their files aren't written; their latents stay, and their rows in rejected.jsonl
+    Delete,
+}
+
 /// One of several runs that share a data set: it does every `count`-th unit from `index`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shard {
@@ -149,10 +193,49 @@ pub struct Shard {
     pub count: usize,
 }
 
+/// What `--shard` can be: a shard, or `env` for that of the launcher which started this process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sharing {
+    /// The shard.
+    pub shard: Shard,
+    /// The process's number among those of its machine: what is added to the device's.
+    pub local: usize,
+}
+
+impl FromStr for Sharing {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        if text != "env" {
+            let shard = text.parse()?;
+            return Ok(Self { shard, local: 0 });
+        }
+        let found = launcher::rank_and_size();
+        let [index, count] = found.ok_or("no mpirun or srun has started this process")?;
+        Ok(Self {
+            shard: Shard { index, count },
+            local: launcher::local(),
+        })
+    }
+}
+
 impl Default for Shard {
     /// The whole.
     fn default() -> Self {
         Self { index: 0, count: 1 }
+    }
+}
+
+impl Shard {
+    /// Whether a unit is this shard's to make.
+    pub(super) fn has(self, unit: usize) -> bool {
+        unit % self.count == self.index
+    }
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.index, self.count)
     }
 }
 
@@ -165,7 +248,7 @@ impl FromStr for Shard {
             let (index, count) = (index.trim().parse().ok()?, count.trim().parse().ok()?);
             Some(Self { index, count }).filter(|shard| index < shard.count)
         };
-        parse().ok_or_else(|| "expected i/n with i from 0 to n-1, as 0/4".to_owned())
+        parse().ok_or_else(|| "expected i/n with i from 0 to n-1, as 0/4, or env".to_owned())
     }
 }
 
@@ -228,8 +311,16 @@ impl Request {
             file(Some(&self.prompts), "sha256", Some(&hashes.prompts)),
         );
         put("axes", file(axes, "sha256", hashes.axes.as_deref()));
-        put("neutral", json!(self.neutral));
-        put("specific", json!(axes.map(|_| self.specific)));
+        match self.until {
+            Some(until) => put("until", json!(until)),
+            None => {
+                put("neutral", json!(self.neutral));
+                put("specific", json!(axes.map(|_| self.specific)))
+            }
+        };
+        if self.rejected == Rejected::Delete {
+            put("rejected", json!(self.rejected));
+        }
         put("seed", json!(self.seed));
         put("steps", json!(self.steps));
         put("sampler", json!(self.sampler));
@@ -318,6 +409,11 @@ mod tests {
         assert_eq!("128, 0".parse(), Ok(Crop { left: 128, top: 0 }));
         for bad in ["", "1", "-1,0", "0,16385", "1,2,3"] {
             assert!(bad.parse::<Crop>().is_err(), "{bad}");
+        }
+        assert_eq!(Until::parse("10"), Ok([10, 10]));
+        assert_eq!(Until::parse("100, 0"), Ok([100, 0]));
+        for bad in ["", "x", "1,", "-1", "1,2,3", "1000001"] {
+            assert!(Until::parse(bad).is_err(), "{bad}");
         }
         assert_eq!("1/4".parse(), Ok(Shard { index: 1, count: 4 }));
         for bad in ["", "1", "4/4", "0/0", "-1/2", "a/b"] {

@@ -19,6 +19,9 @@
 //! by shape, so the batch size is part of the configuration there, and a run goes on only with the
 //! one it was begun with.
 //!
+//! With `--until` a caption's pictures begin a unit, and its units are made in order, until enough pictures
+//! have passed the filter (`plan::Work`): how many are drawn follows from the verdicts alone.
+//!
 //! On the CPU a small model runs as several workers of one thread each: no operator of a tiny
 //! network is worth splitting. A model whose copies would not fit is run by one worker with all
 //! threads.
@@ -26,21 +29,35 @@
 pub mod config;
 mod cut;
 mod error;
+mod estimate;
+mod event;
+mod files;
 mod filter;
+mod finish;
 mod geometry;
 mod identity;
+mod metrics;
 mod plan;
+mod progress;
 mod projected;
 mod run;
 pub(crate) mod setup;
+mod shared;
 pub mod steering;
+mod times;
+mod view;
 mod worker;
 
-pub use config::{Crop, Format, Request, Shard, Size};
+pub use config::{Crop, Format, Rejected, Request, Shard, Sharing, Size, Until};
 pub use error::{Cut, Error, Result};
+pub use estimate::{Bytes, Estimate, estimate};
+pub use event::{Event, Finish};
+pub use metrics::MetricsFile;
 pub use plan::{Picture, Plan};
-pub use run::{Event, Finish, run};
+pub use progress::Progress;
+pub use run::run;
 pub use steering::{GuidanceKind, Steering};
+pub use times::Times;
 
 /// Pictures of a unit.
 pub const UNIT: usize = 16;

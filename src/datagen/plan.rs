@@ -1,9 +1,12 @@
 //! The list of pictures of a run, and the captions they are drawn for.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
-use super::{Error, Result};
-use crate::data::dataset::Kind;
+use super::config::Until;
+use super::{Error, Result, UNIT};
+use crate::data::dataset::{Kind, PictureRow};
+use crate::data::writer::unit_of;
 use crate::prompts::Axes;
 use crate::prompts::caption_id;
 
@@ -16,9 +19,11 @@ const MOST_PICTURES: usize = 100_000_000;
 pub struct Plan {
     captions: Vec<String>,
     /// Place of each caption, by its id.
-    places: HashMap<u32, usize>,
+    by_id: HashMap<u32, usize>,
     groups: Vec<Group>,
     pictures: usize,
+    /// The end of the list of places, of which some are free where captions begin units.
+    places: usize,
 }
 
 /// Pictures of one caption that stand together.
@@ -33,6 +38,31 @@ struct Group {
     /// Its first picture's place in the list and number among its caption's.
     first: usize,
     first_image: u32,
+    count: usize,
+    /// Of its pictures so many that pass the filter are enough, where that is asked for.
+    enough: Option<usize>,
+}
+
+/// Units that are made one after the other by the same worker: each needs to know what came of those
+/// before it, where a caption has enough at some time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Work {
+    pub(super) units: Range<usize>,
+    /// Pictures that there are at most.
+    pub(super) pictures: usize,
+    /// Pictures that pass the filter and are enough; nothing where all are drawn.
+    pub(super) enough: Option<usize>,
+    /// What tells whose shard it is.
+    pub(super) key: usize,
+}
+
+impl Work {
+    /// How many pictures are still drawn if all pass, after so many were drawn, of which so many passed.
+    pub(super) fn expected(&self, drawn: usize, kept: usize) -> usize {
+        let left = self.pictures - drawn;
+        let missing = self.enough.map(|enough| enough.saturating_sub(kept));
+        missing.map_or(left, |missing| missing.min(left))
+    }
 }
 
 /// One picture of a plan.
@@ -79,7 +109,8 @@ impl Plan {
                 building.group(prompt, caption, own, Kind::Specific, named.values, specific)?;
             }
         }
-        let Building { plan, .. } = building;
+        let Building { mut plan, .. } = building;
+        plan.places = plan.pictures;
         match plan.pictures {
             0 => Err(Error::Nothing {
                 reason: "--neutral and --specific are both 0",
@@ -99,7 +130,7 @@ impl Plan {
     /// The place of a caption among all, added if it is new.
     fn place(&mut self, caption: String) -> Result<usize> {
         let id = caption_id(&caption);
-        if let Some(&place) = self.places.get(&id) {
+        if let Some(&place) = self.by_id.get(&id) {
             return match self.captions[place] == caption {
                 true => Ok(place),
                 false => Err(Error::Clash {
@@ -110,9 +141,105 @@ impl Plan {
             };
         }
         let place = self.captions.len();
-        self.places.insert(id, place);
+        self.by_id.insert(id, place);
         self.captions.push(caption);
         Ok(place)
+    }
+
+    /// Plans pictures of each caption until enough pass the filter: `limit` times as many at most.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn until(prompts: &[String], axes: Option<&Axes>, until: Until) -> Result<Self> {
+        let most = |enough: u32| enough.saturating_mul(until.limit);
+        let plan = Self::new(prompts, axes, most(until.neutral), most(until.specific));
+        let mut plan = plan.map_err(|error| match error {
+            Error::Option { .. } => Error::Option {
+                option: "until",
+                value: format!("{},{}", until.neutral, until.specific),
+                problem: format!(
+                    "with --until-limit {} and this list of prompts that could be more than the \
+                     {MOST_PICTURES} pictures that a data set can hold",
+                    until.limit
+                ),
+            },
+            Error::Nothing { .. } => Error::Nothing {
+                reason: "--until asks for none of any caption",
+            },
+            error => error,
+        })?;
+        plan.places = 0;
+        for group in &mut plan.groups {
+            group.first = plan.places;
+            plan.places += group.count.next_multiple_of(UNIT);
+            group.enough = Some(match group.kind {
+                Kind::Neutral => until.neutral as usize,
+                Kind::Specific => until.specific as usize,
+            });
+        }
+        Ok(plan)
+    }
+
+    /// How many places the list has.
+    pub(super) fn places(&self) -> usize {
+        self.places
+    }
+
+    /// Whether captions begin units, so that places are free.
+    pub(super) fn ragged(&self) -> bool {
+        self.groups.iter().any(|group| group.enough.is_some())
+    }
+
+    /// The pictures at some places of the list; there are none at free ones.
+    pub(super) fn pictures(&self, places: Range<usize>) -> impl Iterator<Item = Picture<'_>> {
+        let there = |&index: &usize| {
+            let group = &self.groups[self.group(index)];
+            index < group.first + group.count
+        };
+        places.filter(there).map(|index| self.picture(index))
+    }
+
+    /// What can be done apart from each other: units, or captions' units where they end when they have
+    /// enough.
+    pub(super) fn work(&self) -> Vec<Work> {
+        if !self.ragged() {
+            let unit = |unit: usize| Work {
+                units: unit..unit + 1,
+                pictures: UNIT.min(self.places - unit * UNIT),
+                enough: None,
+                key: unit,
+            };
+            return (0..self.places.div_ceil(UNIT)).map(unit).collect();
+        }
+        let caption = |group: &Group| Work {
+            units: group.first / UNIT..(group.first + group.count).div_ceil(UNIT),
+            pictures: group.count,
+            enough: group.enough,
+            // Captions take different times, neutral ones the longest: a hash spreads them.
+            key: caption_id(&self.captions[group.caption]) as usize,
+        };
+        self.groups.iter().map(caption).collect()
+    }
+
+    /// The captions whose pictures, given as rows, are fewer than enough: each with how many passed the
+    /// filter, and how many are enough.
+    pub(super) fn short(&self, rows: &[PictureRow]) -> Vec<(&str, usize, usize)> {
+        let mut kept: HashMap<usize, usize> = HashMap::new();
+        for row in rows.iter().filter(|row| row.dropped.is_none()) {
+            let unit = unit_of(&row.latents.file);
+            *kept.entry(self.group(unit * UNIT)).or_default() += 1;
+        }
+        let groups = self.groups.iter().enumerate().filter_map(|(place, group)| {
+            let kept = kept.get(&place).copied().unwrap_or_default();
+            let enough = group.enough.filter(|&enough| kept < enough)?;
+            Some((self.captions[group.caption].as_str(), kept, enough))
+        });
+        groups.collect()
+    }
+
+    /// The group that a place belongs to.
+    fn group(&self, index: usize) -> usize {
+        self.groups.partition_point(|group| group.first <= index) - 1
     }
 
     /// How many pictures there are.
@@ -136,9 +263,8 @@ impl Plan {
     /// # Panics
     /// If the list is shorter.
     pub fn picture(&self, index: usize) -> Picture<'_> {
-        assert!(index < self.pictures, "no picture {index} in the plan");
-        let group = self.groups.partition_point(|group| group.first <= index) - 1;
-        let group = &self.groups[group];
+        assert!(index < self.places, "no picture {index} in the plan");
+        let group = &self.groups[self.group(index)];
         Picture {
             index,
             subject: &group.subject,
@@ -188,6 +314,8 @@ impl Building {
             axes,
             first: self.plan.pictures,
             first_image,
+            count: count as usize,
+            enough: None,
         });
         self.plan.pictures += count as usize;
         match self.plan.pictures <= MOST_PICTURES {
@@ -270,6 +398,32 @@ mod tests {
             .map(|p| p.image_id)
             .collect();
         assert_eq!(places, [0, 1, 2]);
+    }
+
+    #[test]
+    fn with_enough_asked_for_captions_begin_units() {
+        let until = Until {
+            neutral: 10,
+            specific: 2,
+            limit: 4,
+        };
+        let axes = Axes::parse(AXES, Path::new("axes.toml")).unwrap();
+        let plan = Plan::until(&["cook".to_owned()], Some(&axes), until).unwrap();
+        assert_eq!((plan.len(), plan.places()), (40 + 8 + 8, 48 + 16 + 16));
+        let work = plan.work();
+        let units: Vec<_> = work.iter().map(|work| work.units.clone()).collect();
+        assert_eq!(units, [0..3, 3..4, 4..5]);
+        assert_eq!(work[0].expected(0, 0), 10);
+        assert_eq!(work[0].expected(16, 9), 1);
+        assert_eq!(work[0].expected(40, 3), 0);
+        let ids = |places| -> Vec<u32> {
+            let pictures = plan.pictures(places);
+            pictures.map(|picture| picture.image_id).collect()
+        };
+        assert_eq!(ids(32..48), (32..40).collect::<Vec<u32>>());
+        assert_eq!(ids(48..64), (0..8).collect::<Vec<u32>>());
+        assert_eq!(plan.picture(64).caption, "a male cook");
+        assert_eq!(plan.short(&[]).len(), 3);
     }
 
     #[test]

@@ -1,90 +1,26 @@
 //! A run: checks, embeddings, then units until all are there or the user stops it.
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::mpsc;
 
+use super::event::{Event, Finish};
+use super::finish::passed;
+use super::plan::Work;
 use super::projected::Projected;
 use super::setup::{self, Setup};
-use super::worker::{Message, Shared, Worker};
+use super::shared::{Message, Shared};
+use super::worker::Worker;
 use super::{Error, Request, Result};
 use crate::base::{Stop, fsio};
-use crate::data::dataset::AXES;
-use crate::data::manifest::Outcome;
+use crate::data::dataset::{AXES, Dataset};
 use crate::data::writer;
 use crate::data::writer::DatasetWriter;
-use crate::diffusion::lost::Lost;
 use crate::diffusion::share;
 use crate::diffusion::text::{Embedding, TextEncoders};
 use crate::prompts::caption_id;
-use crate::runtime::{Ep, SessionOptions};
-
-/// What a run reports.
-#[derive(Debug)]
-pub enum Event<'a> {
-    /// Everything was checked; drawing begins.
-    Start {
-        /// The execution provider.
-        ep: Ep,
-        /// Pictures of the whole data set.
-        pictures: usize,
-        /// Of these, what this run is to draw.
-        todo: usize,
-        /// Captions.
-        captions: usize,
-        /// Steps of a picture.
-        steps: usize,
-        /// Pictures drawn at once by each worker.
-        batch: usize,
-        /// Workers.
-        workers: usize,
-    },
-    /// Prompts that stand in the list more than once; they count once.
-    Repeated(usize),
-    /// Files of the finished data set that are missing or damaged, and now made again.
-    Damaged(&'a [String]),
-    /// Pictures that share their noise with those that the LoRA was trained on.
-    Shared {
-        /// How many.
-        pictures: usize,
-        /// Pictures of the data set.
-        of: usize,
-    },
-    /// Captions are too long for the text encoders and lose their ends.
-    Truncated(&'a Lost),
-    /// A caption was encoded.
-    Encoded {
-        /// Captions so far.
-        done: usize,
-        /// Captions in all.
-        of: usize,
-    },
-    /// A worker made a step of so many pictures.
-    Stepped(usize),
-    /// A unit was written.
-    Unit {
-        /// Its number.
-        unit: usize,
-        /// Pictures kept.
-        kept: usize,
-        /// Pictures that the filter dropped, by reason.
-        dropped: BTreeMap<String, usize>,
-    },
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Finish {
-    /// The data set is whole.
-    Complete(Outcome),
-    /// This shard is done; so many units are for others.
-    UnitsLeft(usize),
-    /// All units are there; another run that is still at work will complete the data set.
-    LeftToOthers,
-    /// The user stopped it; so many units of this run are left.
-    Interrupted(usize),
-}
+use crate::runtime::SessionOptions;
 
 /// Generates a data set, or goes on with one. `report` is called in order, from this thread; once
 /// `stop` was asked, the run ends when the units under way are done.
@@ -117,11 +53,20 @@ pub fn run(request: &Request, stop: &Stop, report: &mut dyn FnMut(Event<'_>)) ->
     }
     let negative = match encode(&setup, &writer, stop, report) {
         Err(Error::Interrupted) => {
-            return Ok(Finish::Interrupted(units_todo(&setup, &writer).len()));
+            let todo = Todo::of(&setup, &writer);
+            return Ok(Finish::Interrupted(todo.units));
         }
         encoded => encoded?,
     };
-    draw(request, &setup, writer, &negative, stop, report)
+    let finish = draw(request, &setup, writer, &negative, stop, report)?;
+    if matches!(finish, Finish::Complete(_)) && setup.plan.ragged() {
+        let set = Dataset::open(&request.out)?;
+        let short = setup.plan.short(set.rows());
+        if !short.is_empty() {
+            report(Event::Short(&short));
+        }
+    }
+    Ok(finish)
 }
 
 /// Writes the axes file, unless it is there; gives its name if a finished data set lacked it or a part
@@ -146,7 +91,7 @@ fn keep_axes(setup: &Setup, writer: &DatasetWriter, out: &Path) -> Result<Option
 
 /// Only an empty folder or a data set may become this data set. (A killed first run leaves hidden
 /// files.)
-fn refuse_other_folders(out: &Path) -> Result<()> {
+pub(super) fn refuse_other_folders(out: &Path) -> Result<()> {
     if out.join(crate::data::manifest::FILE).is_file() {
         return Ok(());
     }
@@ -197,10 +142,42 @@ fn encode(
     }
 }
 
-/// The units that this run is to make.
-fn units_todo(setup: &Setup, writer: &DatasetWriter) -> Vec<usize> {
-    let own = |unit: &usize| unit % setup.shard.count == setup.shard.index;
-    writer.units_left((0..writer.layout().units()).filter(own))
+/// What this run is to do.
+struct Todo {
+    work: Vec<Work>,
+    /// Units that aren't done.
+    units: usize,
+    /// Pictures that are drawn if all pass the filter.
+    pictures: usize,
+}
+
+impl Todo {
+    fn of(setup: &Setup, writer: &DatasetWriter) -> Self {
+        let mut todo = Self {
+            work: Vec::new(),
+            units: 0,
+            pictures: 0,
+        };
+        let own = setup.plan.work().into_iter();
+        let own: Vec<Work> = own.filter(|work| setup.shard.has(work.key)).collect();
+        let units = own.iter().flat_map(|work| work.units.clone());
+        let lacking: HashSet<usize> = writer.units_left(units).into_iter().collect();
+        for work in own {
+            let (left, done): (Vec<usize>, Vec<usize>) =
+                work.units.clone().partition(|unit| lacking.contains(unit));
+            if left.is_empty() {
+                continue;
+            }
+            let rows = done.iter().filter_map(|&unit| writer.unit_rows(unit));
+            let (drawn, kept) = rows.fold((0, 0), |(drawn, kept), rows| {
+                (drawn + rows.len(), kept + passed(&rows))
+            });
+            todo.units += left.len();
+            todo.pictures += work.expected(drawn, kept);
+            todo.work.push(work);
+        }
+        todo
+    }
 }
 
 /// Lets workers make the units, and joins the data set when all are there.
@@ -212,16 +189,17 @@ fn draw(
     stop: &Stop,
     report: &mut dyn FnMut(Event<'_>),
 ) -> Result<Finish> {
-    let todo = units_todo(setup, &writer);
-    let (workers, threads) =
-        share::workers(&setup.bundle, setup.session.ep, setup.threads, todo.len());
+    let todo = Todo::of(setup, &writer);
+    let (workers, threads) = share::workers(
+        &setup.bundle,
+        setup.session.ep,
+        setup.threads,
+        todo.work.len(),
+    );
     report(Event::Start {
         ep: setup.session.ep,
         pictures: setup.plan.len(),
-        todo: todo
-            .iter()
-            .map(|&unit| writer.layout().unit(unit).len())
-            .sum(),
+        todo: todo.pictures,
         captions: setup.plan.captions().len(),
         steps: setup.settings.sampler.steps(),
         batch: setup.batch,
@@ -240,13 +218,13 @@ fn draw(
             threads,
             ..setup.session.clone()
         },
-        todo: &todo,
+        todo: &todo.work,
         next: AtomicUsize::new(0),
         stop,
         failed: AtomicBool::new(false),
     };
     let written = work(&shared, workers, report)?;
-    match todo.len() - written {
+    match todo.units - written {
         0 => Ok(match writer.finish()? {
             writer::Finish::Complete(outcome) => Finish::Complete(outcome),
             writer::Finish::UnitsLeft(units) => Finish::UnitsLeft(units),
@@ -262,12 +240,9 @@ fn work(shared: &Shared<'_>, workers: usize, report: &mut dyn FnMut(Event<'_>)) 
     std::thread::scope(|scope| {
         for _ in 0..workers {
             let sender = sender.clone();
-            scope.spawn(move || {
-                let done = Worker::open(shared).and_then(|mut worker| worker.work(&sender));
-                if let Err(error) = done {
-                    shared.failed.store(true, Ordering::SeqCst);
-                    let _ = sender.send(Message::Failed(error));
-                }
+            scope.spawn(move || match Worker::open(shared) {
+                Ok(worker) => worker.work(&sender),
+                Err(error) => shared.fail(error, &sender),
             });
         }
         drop(sender);
@@ -279,13 +254,21 @@ fn work(shared: &Shared<'_>, workers: usize, report: &mut dyn FnMut(Event<'_>)) 
                     unit,
                     kept,
                     dropped,
+                    times,
+                    more,
                 } => {
                     written += 1;
                     Event::Unit {
                         unit,
                         kept,
                         dropped,
+                        times,
+                        more,
                     }
+                }
+                Message::Unneeded => {
+                    written += 1;
+                    continue;
                 }
                 Message::Failed(error) => {
                     failed.get_or_insert(error);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::config::Hashes;
+use super::config::{Rejected, Until};
 use super::cut;
 use super::filter::Filter;
 use super::geometry::Geometry;
@@ -60,6 +61,8 @@ pub(super) struct Setup {
     pub(super) batch: usize,
     pub(super) shard: Shard,
     pub(super) format: Format,
+    /// Whether pictures that the filter drops are not written.
+    pub(super) deletes: bool,
     /// Pictures that share their noise with those that the LoRA was trained on, where that is known.
     pub(super) shared: Option<usize>,
     pub(super) manifest: DatasetManifest,
@@ -74,7 +77,11 @@ pub(super) fn prepare(request: &Request) -> Result<Setup> {
         None => None,
     };
     let named = axes.as_ref().map(|(axes, _)| axes);
-    let mut plan = Plan::new(&list.texts, named, request.neutral, request.specific)?;
+    let until = until(request)?;
+    let mut plan = match until {
+        Some(until) => Plan::until(&list.texts, named, until)?,
+        None => Plan::new(&list.texts, named, request.neutral, request.specific)?,
+    };
     let identities = Identities::of(request, named, &list.texts)?;
     let captions = identities.as_ref().map(Identities::captions);
     for caption in captions.into_iter().flatten() {
@@ -86,7 +93,8 @@ pub(super) fn prepare(request: &Request) -> Result<Setup> {
     let settings = settings(request, &bundle, guidance, &geometry)?;
     let size = geometry.size;
     let negative = settings.negative(request.negative.as_deref(), &bundle)?;
-    let said = request.specific > 0 || request.steering.kind == GuidanceKind::Resample;
+    let specific = until.map_or(request.specific, |until| until.specific);
+    let said = specific > 0 || request.steering.kind == GuidanceKind::Resample;
     let named = named.filter(|_| said);
     let lost = lost(&bundle, &list.texts, named, (&plan, negative.as_deref()))?;
     let runtime = Runtime::load()?;
@@ -133,6 +141,7 @@ pub(super) fn prepare(request: &Request) -> Result<Setup> {
         repeated: list.repeated,
         shard: request.shard,
         format: request.format,
+        deletes: request.rejected == Rejected::Delete,
         size,
         bundle,
         runtime,
@@ -142,6 +151,31 @@ pub(super) fn prepare(request: &Request) -> Result<Setup> {
         settings,
         batch,
     })
+}
+
+/// What is to pass the filter, where that is asked for.
+fn until(request: &Request) -> Result<Option<Until>> {
+    let refused = |option: &'static str, value: String, problem: &str| Error::Option {
+        option,
+        value,
+        problem: problem.to_owned(),
+    };
+    if request.rejected == Rejected::Delete && request.format == Format::None {
+        let problem = "--format none keeps no pictures that could be deleted";
+        return Err(refused("rejected", "delete".into(), problem));
+    }
+    let Some(until) = request.until else {
+        return Ok(None);
+    };
+    let value = format!("{},{}", until.neutral, until.specific);
+    if request.filter.is_none() {
+        return Err(refused("until", value, "it counts what passes a --filter"));
+    }
+    if request.axes.is_none() && until.neutral != until.specific {
+        let problem = "without --axes there are no specific captions";
+        return Err(refused("until", value, problem));
+    }
+    Ok(Some(until))
 }
 
 /// What the captions and the negative one lose, where they are too long; `named` are the axes that
@@ -200,9 +234,10 @@ fn layout(geometry: &Geometry, settings: &Settings, plan: &Plan) -> Layout {
         prompt_embeds: [text.tokens, text.width],
         pooled: text.pooled,
         captions: plan.captions().len(),
-        images: plan.len(),
+        images: plan.places(),
         unit_images: UNIT,
         size_conditions: geometry.conditions,
+        ragged: plan.ragged(),
     }
 }
 
@@ -259,7 +294,7 @@ fn shared(request: &Request, plan: &Plan) -> Result<Option<usize>> {
     let Some(trained) = Drawn::of_run(folder)? else {
         return Ok(None);
     };
-    let pictures = (0..plan.len()).map(|index| plan.picture(index));
+    let pictures = plan.pictures(0..plan.places());
     let shared = pictures
         .filter(|picture| trained.has(request.seed, caption_id(picture.caption), picture.image_id));
     Ok(Some(shared.count()))

@@ -1,4 +1,5 @@
-//! A painter: a UNet and a VAE that make pictures of captions, for whoever wants some.
+//! A painter and a developer: a UNet and a VAE that make pictures of captions, for whoever wants some.
+//! They are two, so that one may draw while the other decodes what was drawn before.
 
 use std::sync::Arc;
 
@@ -60,44 +61,47 @@ pub(crate) struct Order<'a> {
     pub(crate) job: Job<'a>,
 }
 
-/// Loaded networks that draw.
+/// A loaded UNet that draws latents.
 #[derive(Debug)]
-pub(crate) struct Painter {
-    denoiser: Denoiser,
+pub(crate) struct Painter(Denoiser);
+
+/// A loaded VAE that makes pictures of latents, where somebody looks at them.
+#[derive(Debug)]
+pub(crate) struct Developer {
     decoder: Option<Decoder>,
     latent_len: usize,
 }
 
-impl Painter {
-    /// Loads the networks; the VAE only where somebody looks at pictures, whose height and width
-    /// are `size`.
-    pub(crate) fn open(
-        bundle: &Bundle,
-        runtime: &Runtime,
-        session: &SessionOptions,
-        settings: &Settings,
-        size: Option<[usize; 2]>,
-    ) -> Result<Self> {
-        let unet = bundle.session(runtime, Part::Unet, session)?;
-        let decoder = match size {
-            None => None,
-            Some(size) => {
-                let mut options = session.clone();
-                options.tensorrt.profile = None;
-                let latent = settings.latent;
-                Some(Decoder::open(bundle, runtime, &options, latent, size)?)
-            }
-        };
-        Ok(Self {
-            denoiser: Denoiser::new(unet, settings.clone()),
-            decoder,
-            latent_len: settings.latent_len(),
-        })
-    }
+/// Loads the networks; the VAE only where somebody looks at pictures, whose height and width
+/// are `size`.
+pub(crate) fn open(
+    bundle: &Bundle,
+    runtime: &Runtime,
+    session: &SessionOptions,
+    settings: &Settings,
+    size: Option<[usize; 2]>,
+) -> Result<(Painter, Developer)> {
+    let unet = bundle.session(runtime, Part::Unet, session)?;
+    let decoder = match size {
+        None => None,
+        Some(size) => {
+            let mut options = session.clone();
+            options.tensorrt.profile = None;
+            let latent = settings.latent;
+            Some(Decoder::open(bundle, runtime, &options, latent, size)?)
+        }
+    };
+    let developer = Developer {
+        decoder,
+        latent_len: settings.latent_len(),
+    };
+    Ok((Painter(Denoiser::new(unet, settings.clone())), developer))
+}
 
+impl Painter {
     /// Draws with this adapter from now on.
     pub(crate) fn set_lora(&mut self, lora: Arc<Fitted>) {
-        self.denoiser.set_lora(lora);
+        self.0.set_lora(lora);
     }
 
     /// Draws a batch's latents. `stepped` is called after each step.
@@ -108,13 +112,15 @@ impl Painter {
         stepped: &mut dyn FnMut(),
     ) -> Result<Vec<f32>> {
         let jobs: Vec<Job<'_>> = orders.iter().map(|order| order.job).collect();
-        let drawn = self.denoiser.draw(&jobs, negative, stepped);
+        let drawn = self.0.draw(&jobs, negative, stepped);
         drawn.map_err(|error| match error {
             pipeline::Error::NonFinite { found, job, .. } => non_finite(&orders[job], found),
             other => other.into(),
         })
     }
+}
 
+impl Developer {
     /// Decodes a batch's latents, if anybody looks at pictures.
     pub(crate) fn decode(
         &mut self,

@@ -10,7 +10,7 @@ use super::open::Loaded;
 use crate::align;
 use crate::align::validation::{Axis, Record, Schedule, Validator};
 use crate::diffusion::lost::Lost;
-use crate::diffusion::painter::{self, Order, Painter};
+use crate::diffusion::painter::{self, Developer, Order, Painter};
 use crate::diffusion::pipeline::Job;
 use crate::diffusion::text::Embedding;
 use crate::judge::chain::Verdict;
@@ -42,7 +42,7 @@ impl Validator for Loaded {
 
     fn run(&mut self, step: u32, lora: Fitted) -> align::Result<Option<Record>> {
         let lora = Arc::new(lora);
-        for painter in &mut self.painters {
+        for (painter, _) in &mut self.painters {
             painter.set_lora(Arc::clone(&lora));
         }
         let mut verdicts = Vec::with_capacity(self.plan.len());
@@ -134,12 +134,12 @@ impl Loaded {
 
 /// Draws and decodes a batch.
 fn one(
-    painter: &mut Painter,
+    (painter, developer): &mut (Painter, Developer),
     orders: &[Order<'_>],
     negative: &Embedding,
 ) -> painter::Result<Vec<RgbImage>> {
     let latents = painter.draw(orders, negative.into(), &mut || ())?;
-    Ok(painter.decode(&latents, orders)?.unwrap_or_default())
+    Ok(developer.decode(&latents, orders)?.unwrap_or_default())
 }
 
 fn axis(score: &AxisScore) -> Axis {

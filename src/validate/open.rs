@@ -16,7 +16,7 @@ use crate::data::pool::Pool;
 use crate::datagen::Plan;
 use crate::diffusion::guidance::{Guidance, Interval};
 use crate::diffusion::lost::{Lost, Tokenizers};
-use crate::diffusion::painter::Painter;
+use crate::diffusion::painter::{self, Developer, Painter};
 use crate::diffusion::pipeline::Settings;
 use crate::diffusion::samplers::SamplerKind;
 use crate::diffusion::share;
@@ -74,7 +74,7 @@ pub(super) struct Loaded {
     /// By the id of their caption.
     pub(super) embeddings: HashMap<u32, Embedding>,
     pub(super) negative: Embedding,
-    pub(super) painters: Vec<Painter>,
+    pub(super) painters: Vec<(Painter, Developer)>,
     /// Pictures a painter draws at once.
     pub(super) batch: usize,
     pub(super) chain: Chain,
@@ -121,7 +121,7 @@ impl Loaded {
             threads,
             ..session.clone()
         };
-        let painter = || Painter::open(bundle, runtime, &each, &settings, Some([height, width]));
+        let painter = || painter::open(bundle, runtime, &each, &settings, Some([height, width]));
         let painters = std::iter::repeat_with(painter).take(workers);
         let lost = lost(request, bundle, &plan, &settings, &drawing)?;
         let mut validator = Self {

@@ -50,6 +50,8 @@ fn a_run_tells_its_start_its_units_and_its_end() {
         (&events[4]["unit"], &events[4]["kept"]),
         (&0.into(), &16.into())
     );
+    assert!(events[4]["seconds_left"].is_number());
+    assert!(events[4]["shares"]["unet"].as_f64().unwrap() > 0.0);
     let done = &events[5];
     assert_eq!(
         (&done["complete"], &done["units_left"], &done["drawn"]),

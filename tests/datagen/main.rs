@@ -3,7 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod baselines;
+mod disk;
 mod events;
+mod foreseen;
+mod kills;
 mod long;
 mod mended;
 mod oracle;
@@ -11,4 +14,6 @@ mod oracle;
 mod process;
 mod refused;
 mod resume;
+mod tools;
+mod until;
 mod world;

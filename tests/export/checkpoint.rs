@@ -16,7 +16,11 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::inside(tempfile::tempdir().unwrap())
+    }
+
+    /// In a given folder.
+    pub(crate) fn inside(dir: TempDir) -> Self {
         let world = Self { dir };
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/nets");
         let mut models: Vec<PathBuf> = fs::read_dir(&fixtures)

@@ -4,6 +4,7 @@
 
 mod changed;
 mod checkpoint;
+mod copies;
 mod folders;
 mod half;
 mod hub;

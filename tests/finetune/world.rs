@@ -223,6 +223,7 @@ impl World {
             images: rows.len(),
             unit_images: rows.len(),
             size_conditions: None,
+            ragged: false,
         };
         let manifest = DatasetManifest::new(serde_json::Map::new(), BTreeMap::new(), layout);
         let writer = DatasetWriter::open(&self.data(), manifest).unwrap();

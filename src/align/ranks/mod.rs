@@ -176,16 +176,3 @@ pub fn agree(ranks: &mut dyn Ranks, numbers: &[f32], step: u32) -> Result<()> {
         Some(rank) => Err(Error::Diverged { step, rank }),
     }
 }
-
-/// This process's number among those of its machine, as MPI's and Slurm's launchers tell it; 0
-/// without one.
-pub fn local() -> usize {
-    [
-        "OMPI_COMM_WORLD_LOCAL_RANK",
-        "MPI_LOCALRANKID",
-        "SLURM_LOCALID",
-    ]
-    .into_iter()
-    .find_map(|name| std::env::var(name).ok()?.parse().ok())
-    .unwrap_or_default()
-}

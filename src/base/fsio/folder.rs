@@ -41,6 +41,21 @@ pub fn remove_partial(dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Bytes free for this user where `path` is or would be; nothing where the system doesn't say.
+#[cfg(unix)]
+pub fn free(path: &Path) -> Option<u64> {
+    let path = std::path::absolute(path).ok()?;
+    let there = path.ancestors().find(|above| above.exists())?;
+    let found = rustix::fs::statvfs(there).ok()?;
+    Some(found.f_bavail * found.f_frsize)
+}
+
+/// Bytes free where `path` is or would be; here the system isn't asked.
+#[cfg(not(unix))]
+pub fn free(_: &Path) -> Option<u64> {
+    None
+}
+
 /// The folder that a file is in.
 pub(super) fn parent(path: &Path) -> &Path {
     match path.parent() {

@@ -21,8 +21,21 @@ fn a_link_shares_the_file_and_replaces_what_was_there() {
     let (a, b) = (dir.path().join("a"), dir.path().join("b"));
     write(&a, "weights").unwrap();
     write(&b, "stale").unwrap();
-    assert_eq!(link_or_copy(&a, &b).unwrap(), Linked::Hard);
-    assert_eq!(link_or_copy(&a, &b).unwrap(), Linked::Hard);
+    // Which of the two is the file system's.
+    assert_ne!(link_or_copy(&a, &b).unwrap(), Linked::Copied);
+    assert_ne!(link_or_copy(&a, &b).unwrap(), Linked::Copied);
+    assert_eq!(read_to_string(&b).unwrap(), "weights");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn a_copy_is_a_file_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (dir.path().join("a"), dir.path().join("b"));
+    write(&a, "weights").unwrap();
+    link_or_copy(&a, &b).unwrap();
+    assert_ne!(copy(&a, &b).unwrap(), Linked::Hard);
+    fs::write(&a, "changed").unwrap();
     assert_eq!(read_to_string(&b).unwrap(), "weights");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
 }

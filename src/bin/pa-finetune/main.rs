@@ -10,12 +10,12 @@ use clap::Parser;
 use popalign::align::config::{self, LoraInit};
 use popalign::align::losses;
 use popalign::align::optimizer::Optimizer;
-use popalign::align::ranks::{self, Alone, Ranks};
+use popalign::align::ranks::{Alone, Ranks};
 use popalign::align::schedule::LrSchedule;
 use popalign::align::timesteps::{self, Sampling, Timesteps};
 use popalign::align::validation::Validation;
 use popalign::align::{Config, Environment, Event, Finish, LossKind, PairSource, Request, run};
-use popalign::base::Stop;
+use popalign::base::{Stop, launcher};
 use popalign::cli::{self, Common, Outcome};
 use popalign::runtime::SessionOptions;
 use popalign::validate::request::{self, Request as ValidationRequest};
@@ -229,7 +229,7 @@ impl Args {
     fn session(&self) -> SessionOptions {
         let mut session = SessionOptions::from(&self.common);
         if self.mpi {
-            session.device += ranks::local() as i32;
+            session.device += launcher::local() as i32;
         }
         session
     }
@@ -328,7 +328,7 @@ fn finetune(args: &Args, stop: &Stop) -> anyhow::Result<Outcome> {
 
 #[cfg(feature = "mpi")]
 fn shared(args: &Args, stop: &Stop) -> anyhow::Result<Outcome> {
-    ranks::mpi::with(|ranks| train(args, ranks, stop))
+    popalign::align::ranks::mpi::with(|ranks| train(args, ranks, stop))
 }
 
 #[cfg(not(feature = "mpi"))]

@@ -90,6 +90,7 @@ fn pool(dir: &Path, rows: &[PictureRow]) -> Pool {
         images: rows.len(),
         unit_images: rows.len(),
         size_conditions: None,
+        ragged: false,
     };
     let writer = DatasetWriter::open(
         dir,

@@ -1,0 +1,63 @@
+//! Shards that are killed at random moments, at the same time, in one folder: in the end `check` finds
+//! nothing, and the bytes are those of an unbroken run.
+//!
+//! Every day it is short; `POPALIGN_KILLS=50 POPALIGN_PICTURES=2000 cargo test --test datagen kills` is long.
+
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use popalign::random::{Purpose, Stream};
+
+use crate::process::{self, succeeded};
+use crate::world::{SDXL, World, same};
+
+const SHARDS: usize = 3;
+
+/// A number from the environment.
+fn number(name: &str, default: u32) -> u32 {
+    std::env::var(name).map_or(default, |text| text.parse().unwrap())
+}
+
+#[test]
+fn killed_shards_end_with_the_bytes_of_one_unbroken_run() {
+    let (kills, pictures) = (number("POPALIGN_KILLS", 6), number("POPALIGN_PICTURES", 96));
+    let axes = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo/axes.toml");
+    let chain = SDXL.bundle.join("chain.toml").display().to_string();
+    let neutral = (pictures / 4).to_string();
+    let options = format!("--specific 0 --steps 4 --threads 1 --axes {axes} --filter {chain}");
+    let options: Vec<&str> = options.split(' ').chain(["--neutral", &neutral]).collect();
+    let world = World::new(&SDXL, &["doctor", "cook", "ox", "man in a hat"]);
+    let whole = world.done("whole", &options);
+    let spawn = |index: usize| -> Child {
+        let shard = format!("{index}/{SHARDS}");
+        let mut command = world.command("killed", &[&options[..], &["--shard", &shard]].concat());
+        command.stderr(Stdio::null()).spawn().unwrap()
+    };
+    let mut moments = Stream::new(13, Purpose::Shuffle, kills, pictures, 0);
+    let mut shards: Vec<Child> = (0..SHARDS).map(spawn).collect();
+    let mut done = 0;
+    while done < kills {
+        // From before the model is loaded to some units on.
+        std::thread::sleep(Duration::from_millis(moments.below(700).into()));
+        let index = moments.below(SHARDS as u32) as usize;
+        shards[index].kill().unwrap();
+        shards[index].wait().unwrap();
+        done += 1;
+        shards[index] = spawn(index);
+    }
+    for mut shard in shards {
+        assert!(shard.wait().unwrap().success());
+    }
+    // The last may have found another one still at work.
+    let said = succeeded(&world.run("killed", &options));
+    assert!(said.contains("complete"), "{said}");
+    let mut check = process::pa_datagen();
+    succeeded(
+        &check
+            .arg("check")
+            .arg(world.path("killed"))
+            .output()
+            .unwrap(),
+    );
+    same(&whole, &world.path("killed"));
+}

@@ -14,6 +14,7 @@ plain=(--lora 8 --loss popalign --beta 400 --lr 4e-3 --lr-schedule cosine --warm
 recipe=("${plain[@]}" --preserve 0.2)
 
 bin=target/release
+threads=() # --threads N, of each command
 prompts=models/demo/prompts
 
 step() { # NAME COMMAND...: runs it, says how long it took
@@ -36,23 +37,23 @@ export_model() { # OUT: makes OUT/bundle
 }
 
 training_set() { # PROMPTS OUT
-  step "generate the training set" $bin/pa-datagen --model "$bundle" --steps 16 --cfg 2.5 "${portraits[@]}" \
+  step "generate the training set" $bin/pa-datagen "${threads[@]}" --model "$bundle" --steps 16 --cfg 2.5 "${portraits[@]}" \
     --prompts "$1" --neutral $train_neutral --specific $train_specific --format none --seed 1 --out "$2"
 }
 
 people() { # PROMPTS CFG SEED OUT [OPTION...]: portraits that are judged
-  step "draw people into $4" $bin/pa-datagen --model "$bundle" --steps 16 --cfg "$2" "${portraits[@]}" \
+  step "draw people into $4" $bin/pa-datagen "${threads[@]}" --model "$bundle" --steps 16 --cfg "$2" "${portraits[@]}" \
     --prompts "$1" --neutral $eval_neutral --specific $eval_specific --seed "$3" --out "$4" "${@:5}"
 }
 
 things() { # CFG SEED OUT [OPTION...]: pictures without people
-  step "draw things into $3" $bin/pa-datagen --model "$bundle" --steps 16 --cfg "$1" \
+  step "draw things into $3" $bin/pa-datagen "${threads[@]}" --model "$bundle" --steps 16 --cfg "$1" \
     --prompts $prompts/things.csv --neutral 6 --seed "$2" --out "$3" "${@:4}"
 }
 
 score() { # LORA OUT.json SCORED... --against BEFORE... [OPTION...]: as pa-score takes them
   local lora=$1 out=$2
   shift 2
-  step "score" $bin/pa-score "$@" --model "$bundle" --axes "$bundle/axes.toml" \
+  step "score" $bin/pa-score "${threads[@]}" "$@" --model "$bundle" --axes "$bundle/axes.toml" \
     --chain "$bundle/chain.toml" --training "$lora" --out "$out"
 }

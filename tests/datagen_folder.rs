@@ -27,6 +27,7 @@ fn manifest(steps: u32) -> DatasetManifest {
         captions: CAPTIONS.len(),
         images: IMAGES,
         unit_images: 2,
+        size_conditions: None,
         ragged: false,
     };
     let config = serde_json::json!({"steps": steps, "seed": 7});
@@ -54,6 +55,8 @@ fn row(index: usize) -> PictureRow {
         prompt_id: caption_id(&prompt),
         prompt,
         image_id: (index / 2) as u32,
+        identity: BTreeMap::new(),
+        drawn_prompt: None,
         latents: LatentsRef {
             file: latents_name(index / 2),
             index: index % 2,

@@ -71,7 +71,7 @@ fn trajectories_are_those_of_diffusers() {
             &[sampler.init_noise_sigma()],
             frozen("init_noise_sigma"),
         );
-        if case.sampler != "ddim" {
+        if !sampler.sigmas().is_empty() {
             close(&name("sigmas"), sampler.sigmas(), frozen("sigmas"));
         }
         let mut x: Vec<f32> = frozen("start")
@@ -127,7 +127,12 @@ fn a_batch_is_only_a_longer_slice() {
 #[test]
 fn steps_out_of_range_are_refused() {
     let config = SchedulerConfig::parse(b"{}", Path::new("x")).unwrap();
-    for (name, steps) in [("euler", 0), ("euler", 1001), ("dpmpp_2m", 1000)] {
+    for (name, steps) in [
+        ("euler", 0),
+        ("euler", 1001),
+        ("dpmpp_2m", 1000),
+        ("lcm", 51),
+    ] {
         let error = kind(name).set_up(&config, steps).unwrap_err().to_string();
         assert!(error.contains(&format!("--steps is {steps}")), "{error}");
     }
@@ -140,34 +145,47 @@ fn what_a_sampler_can_not_follow_is_refused_by_it_alone() {
         (
             r#"{"thresholding":true}"#,
             "thresholding",
-            &["ddim", "dpmpp_2m"][..],
+            &["ddim", "dpmpp_2m", "dpmpp_2m_karras", "lcm"][..],
         ),
         (
             r#"{"interpolation_type":"log_linear"}"#,
             "interpolation_type",
             &["euler"],
         ),
-        (r#"{"solver_order":3}"#, "solver_order", &["dpmpp_2m"]),
+        (
+            r#"{"solver_order":3}"#,
+            "solver_order",
+            &["dpmpp_2m", "dpmpp_2m_karras"],
+        ),
         (
             r#"{"algorithm_type":"sde-dpmsolver++"}"#,
             "algorithm_type",
-            &["dpmpp_2m"],
+            &["dpmpp_2m", "dpmpp_2m_karras"],
         ),
-        (r#"{"solver_type":"heun"}"#, "solver_type", &["dpmpp_2m"]),
+        (
+            r#"{"solver_type":"heun"}"#,
+            "solver_type",
+            &["dpmpp_2m", "dpmpp_2m_karras"],
+        ),
         (
             r#"{"use_lu_lambdas":true}"#,
             "use_lu_lambdas",
-            &["dpmpp_2m"],
+            &["dpmpp_2m", "dpmpp_2m_karras"],
         ),
         (
             r#"{"lambda_min_clipped":-1.0}"#,
             "lambda_min_clipped",
-            &["dpmpp_2m"],
+            &["dpmpp_2m", "dpmpp_2m_karras"],
         ),
         (
             r#"{"rescale_betas_zero_snr":true}"#,
             "rescale_betas_zero_snr",
-            &["ddim"],
+            &["ddim", "lcm"],
+        ),
+        (
+            r#"{"original_inference_steps":2000}"#,
+            "original_inference_steps",
+            &["lcm"],
         ),
         (
             r#"{"use_karras_sigmas":true,"use_beta_sigmas":true}"#,

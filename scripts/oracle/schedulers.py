@@ -20,6 +20,7 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    LCMScheduler,
 )
 from safetensors.torch import save_file
 
@@ -44,6 +45,11 @@ CLASSES = {
     "euler_a": EulerAncestralDiscreteScheduler,
     "ddim": DDIMScheduler,
     "dpmpp_2m": DPMSolverMultistepScheduler,
+}
+# By their own names here what diffusers has as options of a class; frozen after the others.
+NAMED = {
+    "dpmpp_2m_karras": (DPMSolverMultistepScheduler, {"use_karras_sigmas": True}),
+    "lcm": (LCMScheduler, {}),
 }
 ELEMENTS = 8
 
@@ -80,6 +86,15 @@ def cases():
         {"lambda_min_clipped": -5.1},
     ):
         yield "dpmpp_2m", "epsilon", "leading", 20, more | {"final_sigmas_type": "sigma_min"}
+    for steps in (5, 20, 50):
+        yield "dpmpp_2m_karras", "epsilon", "leading", steps, {}
+    yield "dpmpp_2m_karras", "v_prediction", "trailing", 12, {"rescale_betas_zero_snr": True}
+    yield "dpmpp_2m_karras", "epsilon", "trailing", 9, {"use_beta_sigmas": True}
+    for steps in (1, 4, 7, 50):
+        yield "lcm", "epsilon", "leading", steps, {}
+    yield "lcm", "v_prediction", "trailing", 4, {"rescale_betas_zero_snr": True}
+    yield "lcm", "epsilon", "leading", 6, {"clip_sample": True, "clip_sample_range": 0.5}
+    yield "lcm", "epsilon", "leading", 8, {"original_inference_steps": 8, "timestep_scaling": 1.0}
 
 
 def toy(x, t):
@@ -88,7 +103,10 @@ def toy(x, t):
 
 
 def run(name, config, steps):
-    scheduler = CLASSES[name].from_config(config)
+    kind, more = NAMED[name] if name in NAMED else (CLASSES[name], {})
+    # The name overrules what the configuration says of noise levels.
+    respaced = {"use_beta_sigmas": False} if more else {}
+    scheduler = kind.from_config(config | respaced | more)
     scheduler.set_timesteps(steps)
     generator = torch.Generator().manual_seed(steps)
     start = torch.randn(ELEMENTS, generator=generator)
@@ -96,7 +114,7 @@ def run(name, config, steps):
     noises, samples = [], []
     for t in scheduler.timesteps:
         out = toy(scheduler.scale_model_input(x, t), t)
-        if name == "euler_a":
+        if name in ("euler_a", "lcm"):
             # The scheduler draws its noise from this state: draw it twice, keep it once.
             state = generator.get_state()
             noises.append(torch.randn(ELEMENTS, generator=generator))
@@ -111,7 +129,7 @@ def run(name, config, steps):
         "init_noise_sigma": torch.tensor([float(scheduler.init_noise_sigma)]),
         "samples": torch.stack(samples),
     }
-    if name != "ddim":
+    if hasattr(scheduler, "sigmas"):
         tensors["sigmas"] = scheduler.sigmas.to(torch.float32)
     if noises:
         tensors["noise"] = torch.stack(noises)

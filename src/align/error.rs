@@ -17,6 +17,14 @@ pub enum Error {
     /// A LoRA file.
     #[error(transparent)]
     Lora(#[from] crate::lora::Error),
+    /// The LoRA that a run goes on from.
+    #[error("cannot use --lora-from {}", path.display())]
+    LoraFrom {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: crate::lora::Error,
+    },
     /// The bundle.
     #[error(transparent)]
     Bundle(#[from] crate::bundle::Error),
@@ -234,6 +242,7 @@ impl Error {
             Error::Changed { .. } => {
                 Some("repeat the options it was begun with, or choose another --out")
             }
+            Error::LoraFrom { source, .. } => source.hint(),
             Error::Rank { .. } => Some("export with a higher pa-export --lora-rank"),
             Error::NonFinite { fp16: true, .. } => Some(
                 "fp16 overflows at 65504: export with --dtype bf16 or fp32; a lower --lr helps if \

@@ -6,8 +6,7 @@ use super::config::LoraInit;
 use super::{Error, Result};
 use crate::bundle::LoraInfo;
 use crate::device::Layout;
-use crate::lora::LoraModule;
-use crate::lora::{Factors, Fitted, LoraAdapter};
+use crate::lora::{self, Factors, Fitted, LoraAdapter, LoraModule};
 use crate::prompts::caption_id;
 use crate::random;
 use crate::random::Purpose;
@@ -33,6 +32,8 @@ pub struct FactorSet {
     rank: usize,
     alpha: f32,
     graph_rank: usize,
+    /// An adapter that a run goes on from.
+    from: Option<LoraAdapter>,
 }
 
 impl FactorSet {
@@ -66,6 +67,7 @@ impl FactorSet {
             rank,
             alpha: rank as f32,
             graph_rank,
+            from: None,
         })
     }
 
@@ -73,6 +75,31 @@ impl FactorSet {
     #[must_use]
     pub fn with_alpha(self, alpha: f32) -> Self {
         Self { alpha, ..self }
+    }
+
+    /// The same for a run that starts as an adapter, whatever its alpha.
+    ///
+    /// # Errors
+    /// [`lora::Error`] if it changes a layer that has no LoRA here, or its rank is above the run's.
+    pub fn going_on_from(self, adapter: LoraAdapter) -> lora::Result<Self> {
+        let mut ranks = adapter.modules.iter();
+        if let Some((module, factors)) = ranks.find(|(_, f)| f.rank > self.rank) {
+            return Err(lora::Error::RunRank {
+                module: module.clone(),
+                found: factors.rank,
+                limit: self.rank,
+            });
+        }
+        adapter.fit(&self.modules, self.graph_rank)?;
+        let from = Some(adapter);
+        Ok(Self { from, ..self })
+    }
+
+    /// A hash of what the run goes on from, as `pa-datagen` writes it of its LoRA; none of a run from nothing.
+    pub fn from_sha256(&self) -> Result<Option<String>> {
+        let fitted = |from: &LoraAdapter| from.fit(&self.modules, self.graph_rank);
+        let fitted = self.from.as_ref().map(fitted).transpose()?;
+        Ok(fitted.map(|fitted| fitted.sha256()))
     }
 
     /// What the product of a module's factors is multiplied with. The graph has no such number: what it is
@@ -102,7 +129,8 @@ impl FactorSet {
         self.list.iter().enumerate().map(part)
     }
 
-    /// Initial values: A random at an address of its module's path, B zero.
+    /// Initial values: A random at an address of its module's path, B zero; over them what the run goes on
+    /// from.
     pub fn init(&self, kind: LoraInit, seed: u64) -> Vec<f32> {
         let mut buffer = vec![0.0; self.layout.total()];
         for (i, module) in self.modules.iter().enumerate() {
@@ -124,8 +152,26 @@ impl FactorSet {
                         .for_each(|x| *x = (2.0 * stream.unit() - 1.0) * bound);
                 }
             }
+            let from = self.from.as_ref().and_then(|l| l.modules.get(&module.path));
+            if let Some(factors) = from {
+                self.put(factors, i, &mut buffer);
+            }
         }
         buffer
+    }
+
+    /// Writes a module's factors into a buffer. Of a lower rank than the run's they leave the rest of A
+    /// random and of B zero, so that it can learn.
+    fn put(&self, factors: &Factors, module: usize, buffer: &mut [f32]) {
+        let a = self.layout.range(2 * module).start;
+        buffer[a..a + factors.a.len()].copy_from_slice(&factors.a);
+        let scale = factors.alpha / factors.rank as f32 / self.scale();
+        let rows = buffer[self.layout.range(2 * module + 1)].chunks_exact_mut(self.graph_rank);
+        for (row, own) in rows.zip(factors.b.chunks_exact(factors.rank)) {
+            for (to, from) in row.iter_mut().zip(own) {
+                *to = from * scale;
+            }
+        }
     }
 
     /// The adapter of a buffer, cut to the run's rank.

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::json as object;
+
 use super::config::Config;
 use super::factors::FactorSet;
 use super::model::UnetGrad;
@@ -17,6 +19,7 @@ use crate::data::pool::Pool;
 use crate::device::cuda::Cuda;
 use crate::diffusion::schedule::{self, SchedulerConfig};
 use crate::diffusion::text::{Embedding, TextEncoders};
+use crate::lora;
 use crate::prompts::{Axes, caption_id};
 use crate::runtime::{self, Ep, Runtime, SessionOptions};
 
@@ -147,6 +150,20 @@ fn with_steps(request: &Request, pairs: &Pairs) -> Result<Request> {
     Ok(request)
 }
 
+/// The factors that a run trains, and where they start.
+fn find_factors(request: &Request, bundle: &Bundle) -> Result<FactorSet> {
+    let factors = FactorSet::new(bundle.lora()?, request.config.rank)?;
+    let factors = factors.with_alpha(request.config.alpha_of_lora() as f32);
+    let Some(path) = &request.lora_from else {
+        return Ok(factors);
+    };
+    let read = lora::read(path).and_then(|adapter| factors.going_on_from(adapter));
+    read.map_err(|source| Error::LoraFrom {
+        path: path.clone(),
+        source,
+    })
+}
+
 /// What a run reads before it loads a network.
 pub(super) struct Loaded {
     pub(super) bundle: Bundle,
@@ -168,15 +185,17 @@ impl Loaded {
     pub(super) fn read(request: &Request, runtime: &Runtime) -> Result<Self> {
         let bundle = Bundle::open(&request.model)?;
         bundle.path(Part::UnetGrad)?;
-        let factors = FactorSet::new(bundle.lora()?, request.config.rank)?;
-        let factors = factors.with_alpha(request.config.alpha_of_lora() as f32);
+        let factors = find_factors(request, &bundle)?;
         let scheduler = SchedulerConfig::read(&bundle.dir().join(output::SCHEDULER));
         let scheduler = scheduler.map_err(schedule::Error::from)?;
         let pool = Pool::open(&request.data)?;
         let (path, axes) = find_axes(request, &bundle, &pool.sets()[0])?;
         let (pairs, hash) = find_pairs(request, path.as_deref(), axes.as_ref(), &pool)?;
         let request = with_steps(request, &pairs)?;
-        let manifest = output::describe(&request.config, &bundle, &pool, hash, runtime)?;
+        let mut manifest = output::describe(&request.config, &bundle, &pool, hash, runtime)?;
+        if let Some(sha256) = factors.from_sha256()? {
+            manifest.put("lora_from", object!({ "factors_sha256": sha256 }));
+        }
         Ok(Self {
             bundle,
             factors,
@@ -209,7 +228,7 @@ pub(super) fn empty_caption(
             pooled: found.pooled.map(<[f32]>::to_vec),
         }));
     }
-    let (empty, _) = TextEncoders::open(bundle, runtime, options)?.encode("")?;
+    let empty = TextEncoders::open(bundle, runtime, options)?.encode("")?;
     let layout = &pool.sets()[0].manifest().layout;
     let sizes =
         |tokens, pooled: Option<usize>| format!("{tokens} and {pooled:?} numbers of a caption");

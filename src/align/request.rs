@@ -8,6 +8,7 @@ use super::config::Config;
 use super::log::Line;
 use super::validation::{Record, Validation};
 use crate::base::LeftOut;
+use crate::diffusion::lost::Lost;
 use crate::runtime::SessionOptions;
 
 /// Where pairs come from.
@@ -54,6 +55,8 @@ pub struct Request {
     pub out: PathBuf,
     /// The pairs.
     pub pairs: PairSource,
+    /// A LoRA to go on from, file or folder.
+    pub lora_from: Option<PathBuf>,
     /// Pictures drawn and scored while training goes on.
     pub validate: Option<Arc<dyn Validation>>,
     /// What the numbers depend on.
@@ -90,6 +93,8 @@ pub enum Event<'a> {
     Skipped(&'a Skipped),
     /// A step is done.
     Step(&'a Line),
+    /// Captions of validation are too long for the text encoders and lose their ends.
+    Truncated(&'a Lost),
     /// Pictures are about to be drawn for validation, so many after so many updates.
     Validating {
         /// Updates done.

@@ -94,6 +94,9 @@ fn run_on<D: Device>(
     let mut validator = asked.map(|v| v.open(&inputs)).transpose()?;
     if let Some(validator) = &validator {
         manifest.put("validate", validator.facts().clone());
+        if validator.lost().captions > 0 {
+            observe(Event::Truncated(validator.lost()));
+        }
     }
 
     let about = About::new(config, &bundle, &scheduler, &pool, axes.as_ref())?;

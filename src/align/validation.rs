@@ -10,6 +10,7 @@ use super::Result;
 use crate::base::Stop;
 use crate::bundle::Bundle;
 use crate::data::pool::Pool;
+use crate::diffusion::lost::Lost;
 use crate::diffusion::schedule::SchedulerConfig;
 use crate::lora::Fitted;
 use crate::prompts::Axes;
@@ -110,6 +111,9 @@ pub trait Validator: std::fmt::Debug {
 
     /// What the records depend on, for the run's manifest.
     fn facts(&self) -> &Value;
+
+    /// What its captions lose that are too long for the text encoders.
+    fn lost(&self) -> &Lost;
 
     /// Pictures of a validation.
     fn pictures(&self) -> usize;

@@ -1,6 +1,6 @@
 //! What every room stands on and that knows nothing of this project: files, tables, exact arithmetic,
-//! cache folders, element types, days, values of options, what was left out, tar archives, what launched
-//! the process, the token that asks a run
+//! eigenvalues, cache folders, element types, days, values of options, what was left out, tar archives,
+//! what launched the process, the token that asks a run
 //! to stop.
 
 pub(crate) mod cache;
@@ -12,6 +12,7 @@ pub mod hint;
 pub mod json;
 pub mod launcher;
 pub mod left_out;
+pub mod linalg;
 pub(crate) mod lock;
 pub(crate) mod slow;
 pub mod stop;

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use super::error::Error;
 use super::manifest::{self, DatasetManifest};
 use crate::base::{fsio, json};
-use crate::family::{TIME_IDS, size_conditions};
+use crate::family::{SizeConditions, TIME_IDS};
 use crate::judge::reading::Readings;
 use crate::prompts::caption_id;
 use crate::tensors::mapped::TensorFile;
@@ -77,6 +77,13 @@ pub struct PictureRow {
     pub prompt_id: u32,
     /// The picture's number among those of its caption, from 0.
     pub image_id: u32,
+    /// What a neutral picture was drawn towards, where its caption doesn't say it: the values that a
+    /// method of `--guidance` drew for it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub identity: BTreeMap<String, String>,
+    /// The caption that says these, where the picture was drawn by that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drawn_prompt: Option<String>,
     /// Its latents.
     pub latents: LatentsRef,
     /// SHA-256 of the picture's file.
@@ -103,15 +110,18 @@ pub struct Embeddings<'a> {
 pub struct Shape {
     /// Channels, height and width of the latents.
     pub latent: [usize; 3],
-    /// Width and height in pixels: what the size conditions are made of.
+    /// Width and height in pixels.
     pub size: (usize, usize),
+    /// What the model was told of sizes, where that isn't that the pictures are whole.
+    pub conditions: Option<SizeConditions>,
 }
 
 impl Shape {
-    /// SDXL's six size conditions for these pictures: (H, W, 0, 0, H, W).
+    /// SDXL's six size conditions for these pictures: (H, W, 0, 0, H, W) for whole ones.
     pub fn time_ids(&self) -> [f32; TIME_IDS] {
         let (width, height) = self.size;
-        size_conditions(height, width)
+        let whole = || SizeConditions::whole(height, width);
+        self.conditions.unwrap_or_else(whole).time_ids()
     }
 }
 
@@ -191,6 +201,7 @@ impl Dataset {
         Shape {
             latent: self.latent_shape(),
             size: self.size(),
+            conditions: self.manifest.layout.size_conditions,
         }
     }
 

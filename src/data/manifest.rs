@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::base::facts::{Difference, Facts, difference};
 use crate::base::fsio;
+use crate::family::SizeConditions;
 
 /// The manifest's file name.
 pub const FILE: &str = "manifest.json";
@@ -74,6 +75,9 @@ pub struct Layout {
     pub images: usize,
     /// How many pictures one latents file holds; the last may hold fewer.
     pub unit_images: usize,
+    /// What the model was told of the pictures' sizes, where that isn't that they are whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_conditions: Option<SizeConditions>,
     /// Whether any unit may hold fewer pictures than it has places for, or none: each caption begins a
     /// unit, and ends when it has enough.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -7,10 +7,9 @@ use std::str::FromStr;
 
 use serde_json::{Map, Value, json};
 
-use super::{Result, UNIT};
+use super::{Result, Steering, UNIT};
 use crate::base::{Values, fsio, launcher};
 use crate::bundle::{Bundle, Part};
-use crate::diffusion::guidance::{Annealing, GuidanceKind};
 use crate::diffusion::samplers::SamplerKind;
 use crate::family::schedule::MOST_TIMESTEPS;
 use crate::runtime::{Ep, SessionOptions};
@@ -19,6 +18,8 @@ use crate::runtime::{Ep, SessionOptions};
 pub const SCALES: Values<f32> = Values::from("a number", 0.0);
 /// What a side of `--size` can be, in pixels: sixteen times what SDXL was trained at.
 pub const SIDES: Values<usize> = Values::within("pixels", 1, 16_384);
+/// What a number of `--crop` can be at most: what a picture can be large.
+const MOST_OFFSET: usize = 16_384;
 /// What `--neutral` and `--specific` can be: pictures of a caption are counted up to 2^31 (validation's
 /// come above), also where many prompts lead to one caption.
 pub const PICTURES: Values<u32> = Values::within("a number of pictures", 0, 1_000_000);
@@ -48,18 +49,18 @@ pub struct Request {
     pub specific: u32,
     /// Sampling steps.
     pub steps: usize,
-    /// Guidance scale; 1 or less is no guidance.
-    pub cfg: f32,
     /// The sampler.
     pub sampler: SamplerKind,
-    /// The kind of guidance.
-    pub guidance: GuidanceKind,
-    /// How captions or the scale fade in, for the kinds that do that [default: the authors'].
-    pub annealing: Option<Annealing>,
+    /// How captions steer.
+    pub steering: Steering,
     /// The negative caption [default: none, as the model's own pipeline has it].
     pub negative: Option<String>,
     /// Size of the pictures [default: the model's].
     pub size: Option<Size>,
+    /// The size that the model is told the pictures were scaled from [default: their own].
+    pub original_size: Option<Size>,
+    /// Where it is told that they were cut out [default: at the corner].
+    pub crop: Option<Crop>,
     /// Pictures drawn at once [default: 8, or 4 large ones].
     pub batch: Option<usize>,
     /// An adapter.
@@ -112,6 +113,36 @@ impl FromStr for Size {
             true => Ok(size),
             false => Err(format!("expected WIDTHxHEIGHT, each {SIDES}")),
         })
+    }
+}
+
+/// An offset in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Crop {
+    /// From the left.
+    pub left: usize,
+    /// From the top.
+    pub top: usize,
+}
+
+impl fmt::Display for Crop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{},{}", self.left, self.top)
+    }
+}
+
+impl FromStr for Crop {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let parse = || {
+            let (left, top) = text.split_once(',')?;
+            let (left, top) = (left.trim().parse().ok()?, top.trim().parse().ok()?);
+            let near = left <= MOST_OFFSET && top <= MOST_OFFSET;
+            near.then_some(Self { left, top })
+        };
+        let expected = || format!("expected X,Y in pixels, each from 0 to {MOST_OFFSET}, as 0,128");
+        parse().ok_or_else(expected)
     }
 }
 
@@ -292,14 +323,17 @@ impl Request {
         }
         put("seed", json!(self.seed));
         put("steps", json!(self.steps));
-        put("cfg", json!(self.cfg));
         put("sampler", json!(self.sampler));
-        put("guidance", json!(self.guidance));
-        if self.guidance != GuidanceKind::Cfg {
-            put("annealing", json!(self.annealing.unwrap_or_default()));
-        }
+        self.steering.record(&mut config);
+        let mut put = |key: &str, value: Value| config.insert(key.to_owned(), value);
         put("negative", json!(self.negative));
         put("size", json!(size.to_string()));
+        if let Some(size) = self.original_size {
+            put("original_size", json!(size.to_string()));
+        }
+        if let Some(crop) = self.crop {
+            put("crop", json!(crop.to_string()));
+        }
         put("lora", file(lora, "factors_sha256", hashes.lora.as_deref()));
         put("lora_scale", json!(lora.map(|_| self.lora_scale)));
         let chain = hashes.chain.as_ref();
@@ -371,6 +405,10 @@ mod tests {
             "18446744073709551616x8",
         ] {
             assert!(bad.parse::<Size>().is_err(), "{bad}");
+        }
+        assert_eq!("128, 0".parse(), Ok(Crop { left: 128, top: 0 }));
+        for bad in ["", "1", "-1,0", "0,16385", "1,2,3"] {
+            assert!(bad.parse::<Crop>().is_err(), "{bad}");
         }
         assert_eq!(Until::parse("10"), Ok([10, 10]));
         assert_eq!(Until::parse("100, 0"), Ok([100, 0]));

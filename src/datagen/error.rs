@@ -77,12 +77,6 @@ pub enum Error {
         /// What was expected.
         problem: String,
     },
-    /// Something that is planned and not built.
-    #[error("{what} is not supported yet")]
-    NotYet {
-        /// What.
-        what: String,
-    },
     /// A model that can't draw from text alone.
     #[error("bundle {}: {problem}", dir.display())]
     Model {
@@ -109,6 +103,9 @@ pub enum Error {
         /// Their id.
         id: u32,
     },
+    /// A caption that loses a value it was to name.
+    #[error(transparent)]
+    Cut(Box<Cut>),
     /// A folder that holds something else.
     #[error("{} is neither empty nor a data set", path.display())]
     InTheWay {
@@ -118,6 +115,31 @@ pub enum Error {
     /// The user asked to stop.
     #[error("interrupted")]
     Interrupted,
+}
+
+/// A specific caption that loses a value it was to name.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{}: the caption {caption:?} names {axis} by {word:?}, which the text encoder doesn't see: of its \
+     {tokens} tokens none is left for {lost:?}; shorten the prompt {prompt:?}, or have `specific` name \
+     {{{axis}}} earlier or with less text before it",
+    axes.display()
+)]
+pub struct Cut {
+    /// The axes file.
+    pub axes: PathBuf,
+    /// The caption.
+    pub caption: String,
+    /// The axis.
+    pub axis: String,
+    /// How the caption says the axis' value.
+    pub word: String,
+    /// The entry of the prompt list.
+    pub prompt: String,
+    /// Tokens that a text encoder sees.
+    pub tokens: usize,
+    /// The caption's end that it doesn't see.
+    pub lost: String,
 }
 
 // Boxed, because it is large and rare.
@@ -130,7 +152,6 @@ impl From<crate::diffusion::painter::Error> for Error {
 impl Error {
     /// Advice for the person at the keyboard, where there is any.
     pub fn hint(&self) -> Option<&'static str> {
-        use crate::lora;
         match self {
             Error::Bundle(error) => error.hint(),
             Error::Runtime(error) => error.hint(),
@@ -138,21 +159,7 @@ impl Error {
             Error::Decode(crate::diffusion::decode::Error::Bundle(error)) => error.hint(),
             // Others come from the disk that is being written to.
             Error::Data(error @ crate::data::dataset::Error::Manifest(_)) => error.hint(),
-            Error::Lora {
-                source: lora::Error::Rank { .. },
-                ..
-            } => Some("export with a higher pa-export --lora-rank"),
-            Error::Lora {
-                source: lora::Error::NoModule { .. },
-                ..
-            } => Some(
-                "export with those modules in pa-export --lora-targets; if the model has none of \
-                 that name, the LoRA was made for another",
-            ),
-            Error::Lora {
-                source: lora::Error::TextEncoder { .. },
-                ..
-            } => Some("pa-export --lora FILE --merge adds it to the model's weights"),
+            Error::Lora { source, .. } => source.hint(),
             Error::Paint(error) => error.hint(),
             Error::Text(crate::diffusion::text::Error::NonFinite { found, .. }) => {
                 Some(found.hint())

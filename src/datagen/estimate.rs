@@ -18,7 +18,7 @@ use crate::base::fsio;
 use crate::data::dataset::LatentsRef;
 use crate::data::writer::{latents_name, units_lacking};
 use crate::diffusion::painter::{Order, Painter};
-use crate::diffusion::pipeline::{Job, Settings};
+use crate::diffusion::pipeline::{Edit, Job, Settings};
 use crate::diffusion::schedule::{self, SchedulerConfig};
 use crate::diffusion::share;
 use crate::diffusion::text::{Embedding, TextEncoders};
@@ -175,9 +175,9 @@ fn embeddings(setup: &Setup) -> Result<(Embedding, Embedding, Duration)> {
     // The runtime gets its memory in the first run.
     encoders.encode(first)?;
     let mut time = Duration::ZERO;
-    let (caption, _) = timed(&mut time, || encoders.encode(first))?;
+    let caption = timed(&mut time, || encoders.encode(first))?;
     let negative = match &setup.negative {
-        Some(text) => encoders.encode(text)?.0,
+        Some(text) => encoders.encode(text)?,
         None => setup.settings.text.zeros(),
     };
     Ok((caption, negative, time))
@@ -215,6 +215,17 @@ fn measure(
     })
 }
 
+/// As many edits as a picture has, whatever they say: each takes its rows of the UNet.
+fn edits<'a>(setup: &Setup, picture: &Picture<'_>, caption: &'a Embedding) -> Vec<Edit<'a>> {
+    let drawn = setup.identities.as_ref().and_then(|all| all.draw(picture));
+    let edits = drawn.map(|drawn| drawn.edits).unwrap_or_default();
+    let edit = |(_, away)| Edit {
+        caption: caption.into(),
+        away,
+    };
+    edits.into_iter().map(edit).collect()
+}
+
 fn sample(
     setup: &Setup,
     (painter, viewer): &mut (Painter, Viewer),
@@ -223,12 +234,18 @@ fn sample(
     let plan = &setup.plan;
     let pictures = plan.pictures(0..plan.places()).take(setup.batch);
     let pictures: Vec<Picture<'_>> = pictures.collect();
+    let edits: Vec<Vec<Edit<'_>>> = pictures
+        .iter()
+        .map(|picture| edits(setup, picture, caption))
+        .collect();
     let orders: Vec<Order<'_>> = pictures
         .iter()
-        .map(|picture| Order {
+        .zip(&edits)
+        .map(|(picture, edits)| Order {
             caption: picture.caption,
             job: Job {
                 caption: caption.into(),
+                edits,
                 prompt_id: caption_id(picture.caption),
                 image_id: picture.image_id,
             },

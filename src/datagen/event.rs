@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::times::Times;
 use crate::data::manifest::Outcome;
+use crate::diffusion::lost::Lost;
 use crate::runtime::Ep;
 
 /// What a run reports.
@@ -37,8 +38,8 @@ pub enum Event<'a> {
         /// Pictures of the data set.
         of: usize,
     },
-    /// A caption is too long for the text encoders and lost its end.
-    Truncated(&'a str),
+    /// Captions are too long for the text encoders and lose their ends.
+    Truncated(&'a Lost),
     /// A caption was encoded.
     Encoded {
         /// Captions so far.

@@ -8,7 +8,7 @@ use image::RgbImage;
 
 use super::files::{encoded, file_stem};
 use super::filter::Judgement;
-use super::shared::{Message, Shared};
+use super::shared::{Message, Shared, Told};
 use super::times::{Times, timed};
 use super::view::Viewer;
 use super::{Picture, Result};
@@ -16,7 +16,6 @@ use crate::base::fsio;
 use crate::base::stop::Hold;
 use crate::data::dataset::{LatentsRef, PictureRow};
 use crate::data::writer::latents_name;
-use crate::diffusion::painter::Order;
 use crate::prompts::caption_id;
 
 /// What is to be finished, in order.
@@ -37,7 +36,7 @@ pub(super) enum Step<'a> {
 pub(super) struct Drawn<'a> {
     pub(super) unit: usize,
     pub(super) pictures: Vec<Picture<'a>>,
-    pub(super) orders: Vec<Order<'a>>,
+    pub(super) told: Told<'a>,
     pub(super) latents: Vec<f32>,
     /// The time it took to draw.
     pub(super) unet: Duration,
@@ -92,12 +91,13 @@ impl<'a> Finisher<'a> {
         let Drawn {
             unit,
             pictures,
-            orders,
+            told,
             latents,
             unet,
             reply,
         } = batch;
         self.made.times.unet += unet;
+        let orders = self.shared.orders(&pictures, &told)?;
         let (images, judgements) =
             self.viewer
                 .look(&latents, &orders, &pictures, &mut self.made.times)?;
@@ -106,7 +106,9 @@ impl<'a> Finisher<'a> {
             let _ = reply.send(passed);
         }
         let setup = self.shared.setup;
-        for (place, (picture, judgement)) in pictures.iter().zip(judgements).enumerate() {
+        drop(orders);
+        let judged = pictures.iter().zip(judgements).zip(told.drawn);
+        for (place, ((picture, judgement), identity)) in judged.enumerate() {
             let deleted = judgement.dropped.is_some() && setup.deletes;
             let mut time = Duration::ZERO;
             let file = match &images {
@@ -120,7 +122,10 @@ impl<'a> Finisher<'a> {
                 file: latents_name(unit),
                 index: self.made.rows.len(),
             };
-            let row = row(picture, setup.settings.seed, latents, file, judgement);
+            let mut row = row(picture, setup.settings.seed, latents, file, judgement);
+            if let Some(identity) = identity {
+                (row.identity, row.drawn_prompt) = (identity.values, identity.caption);
+            }
             self.made.rows.push(row);
         }
         self.made.latents.extend(latents);
@@ -191,6 +196,8 @@ pub(super) fn row(
         seed,
         prompt_id: caption_id(picture.caption),
         image_id: picture.image_id,
+        identity: BTreeMap::new(),
+        drawn_prompt: None,
         latents,
         sha256,
         verdict: judgement.verdict,

@@ -27,30 +27,36 @@
 //! threads.
 
 pub mod config;
+mod cut;
 mod error;
 mod estimate;
 mod event;
 mod files;
 mod filter;
 mod finish;
+mod geometry;
+mod identity;
 mod metrics;
 mod plan;
 mod progress;
+mod projected;
 mod run;
 pub(crate) mod setup;
 mod shared;
+pub mod steering;
 mod times;
 mod view;
 mod worker;
 
-pub use config::{Format, Rejected, Request, Shard, Sharing, Size, Until};
-pub use error::{Error, Result};
+pub use config::{Crop, Format, Rejected, Request, Shard, Sharing, Size, Until};
+pub use error::{Cut, Error, Result};
 pub use estimate::{Bytes, Estimate, estimate};
 pub use event::{Event, Finish};
 pub use metrics::MetricsFile;
 pub use plan::{Picture, Plan};
 pub use progress::Progress;
 pub use run::run;
+pub use steering::{GuidanceKind, Steering};
 pub use times::Times;
 
 /// Pictures of a unit.

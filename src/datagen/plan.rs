@@ -18,6 +18,8 @@ const MOST_PICTURES: usize = 100_000_000;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
     captions: Vec<String>,
+    /// Place of each caption, by its id.
+    by_id: HashMap<u32, usize>,
     groups: Vec<Group>,
     pictures: usize,
     /// The end of the list of places, of which some are free where captions begin units.
@@ -94,20 +96,20 @@ impl Plan {
         neutral: u32,
         specific: u32,
     ) -> Result<Self> {
-        let mut plan = Building::default();
+        let mut building = Building::default();
         for prompt in prompts {
             let caption = axes.map_or_else(|| prompt.clone(), |axes| axes.neutral(prompt));
-            let own = plan.caption(caption)?;
-            plan.group(prompt, own, own, Kind::Neutral, BTreeMap::new(), neutral)?;
+            let own = building.plan.place(caption)?;
+            building.group(prompt, own, own, Kind::Neutral, BTreeMap::new(), neutral)?;
             if specific == 0 {
                 continue;
             }
             for named in axes.map(|axes| axes.specific(prompt)).unwrap_or_default() {
-                let caption = plan.caption(named.caption)?;
-                plan.group(prompt, caption, own, Kind::Specific, named.values, specific)?;
+                let caption = building.plan.place(named.caption)?;
+                building.group(prompt, caption, own, Kind::Specific, named.values, specific)?;
             }
         }
-        let Building { mut plan, .. } = plan;
+        let Building { mut plan, .. } = building;
         plan.places = plan.pictures;
         match plan.pictures {
             0 => Err(Error::Nothing {
@@ -115,6 +117,33 @@ impl Plan {
             }),
             _ => Ok(plan),
         }
+    }
+
+    /// Has a caption encoded that pictures are drawn by or edited towards, whoever's they are.
+    ///
+    /// # Errors
+    /// [`Error::Clash`].
+    pub fn also(&mut self, caption: String) -> Result<()> {
+        self.place(caption).map(|_| ())
+    }
+
+    /// The place of a caption among all, added if it is new.
+    fn place(&mut self, caption: String) -> Result<usize> {
+        let id = caption_id(&caption);
+        if let Some(&place) = self.by_id.get(&id) {
+            return match self.captions[place] == caption {
+                true => Ok(place),
+                false => Err(Error::Clash {
+                    first: self.captions[place].clone(),
+                    second: caption,
+                    id,
+                }),
+            };
+        }
+        let place = self.captions.len();
+        self.by_id.insert(id, place);
+        self.captions.push(caption);
+        Ok(place)
     }
 
     /// Plans pictures of each caption until enough pass the filter: `limit` times as many at most.
@@ -252,32 +281,12 @@ impl Plan {
 #[derive(Default)]
 struct Building {
     plan: Plan,
-    /// Place of each caption, by its id.
-    places: HashMap<u32, usize>,
     /// Pictures of each caption so far: a caption that two prompts lead to goes on counting, so
     /// that no picture is drawn twice.
     images: HashMap<usize, u32>,
 }
 
 impl Building {
-    fn caption(&mut self, caption: String) -> Result<usize> {
-        let id = caption_id(&caption);
-        if let Some(&place) = self.places.get(&id) {
-            return match self.plan.captions[place] == caption {
-                true => Ok(place),
-                false => Err(Error::Clash {
-                    first: self.plan.captions[place].clone(),
-                    second: caption,
-                    id,
-                }),
-            };
-        }
-        let place = self.plan.captions.len();
-        self.places.insert(id, place);
-        self.plan.captions.push(caption);
-        Ok(place)
-    }
-
     fn group(
         &mut self,
         subject: &str,

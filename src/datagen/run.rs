@@ -8,6 +8,7 @@ use std::sync::mpsc;
 use super::event::{Event, Finish};
 use super::finish::passed;
 use super::plan::Work;
+use super::projected::Projected;
 use super::setup::{self, Setup};
 use super::shared::{Message, Shared};
 use super::worker::Worker;
@@ -30,6 +31,9 @@ pub fn run(request: &Request, stop: &Stop, report: &mut dyn FnMut(Event<'_>)) ->
     let setup = setup::prepare(request)?;
     if setup.repeated > 0 {
         report(Event::Repeated(setup.repeated));
+    }
+    if setup.lost.captions > 0 {
+        report(Event::Truncated(&setup.lost));
     }
     refuse_other_folders(&request.out)?;
     if let Some(pictures) = setup.shared.filter(|&n| n > 0) {
@@ -54,7 +58,7 @@ pub fn run(request: &Request, stop: &Stop, report: &mut dyn FnMut(Event<'_>)) ->
         }
         encoded => encoded?,
     };
-    let finish = draw(&setup, writer, &negative, stop, report)?;
+    let finish = draw(request, &setup, writer, &negative, stop, report)?;
     if matches!(finish, Finish::Complete(_)) && setup.plan.ragged() {
         let set = Dataset::open(&request.out)?;
         let short = setup.plan.short(set.rows());
@@ -119,18 +123,11 @@ fn encode(
         ..setup.session.clone()
     };
     let mut encoders = TextEncoders::open(&setup.bundle, &setup.runtime, &options)?;
-    let mut one = |caption: &str, report: &mut dyn FnMut(Event<'_>)| {
-        let (embedding, truncated) = encoders.encode(caption)?;
-        if truncated {
-            report(Event::Truncated(caption));
-        }
-        Ok::<_, Error>(embedding)
-    };
     let captions = setup.plan.captions();
     if !writer.has_text() {
         let ids: Vec<u32> = captions.iter().map(|c| caption_id(c)).collect();
         writer.write_text::<Error>(&ids, |index| {
-            let embedding = one(&captions[index], report)?;
+            let embedding = encoders.encode(&captions[index])?;
             let (done, of) = (index + 1, captions.len());
             report(Event::Encoded { done, of });
             match stop.asked() {
@@ -140,7 +137,7 @@ fn encode(
         })?;
     }
     match negative {
-        Some(caption) => one(caption, report),
+        Some(caption) => Ok(encoders.encode(caption)?),
         None => Ok(setup.settings.text.zeros()),
     }
 }
@@ -185,6 +182,7 @@ impl Todo {
 
 /// Lets workers make the units, and joins the data set when all are there.
 fn draw(
+    request: &Request,
     setup: &Setup,
     writer: DatasetWriter,
     negative: &Embedding,
@@ -207,10 +205,14 @@ fn draw(
         batch: setup.batch,
         workers,
     });
+    let text = writer.text()?;
+    let learn = |(identities, parts)| Projected::learn(request, identities, parts, &text);
+    let projects = setup.identities.as_ref().zip(setup.parts.as_ref());
     let shared = Shared {
         setup,
         negative,
-        text: &writer.text()?,
+        projected: projects.map(learn).transpose()?,
+        text: &text,
         writer: &writer,
         session: SessionOptions {
             threads,

@@ -4,30 +4,30 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
-
 use super::config::Hashes;
 use super::config::{Rejected, Until};
+use super::cut;
 use super::filter::Filter;
-use super::{Error, Format, Plan, Request, Result, Shard, Size, UNIT};
+use super::geometry::Geometry;
+use super::identity::Identities;
+use super::projected::Parts;
+use super::{Error, Format, GuidanceKind, Plan, Request, Result, Shard, Size, UNIT};
 use crate::base::fsio;
-use crate::bundle::{Bundle, Part};
+use crate::bundle::Bundle;
 use crate::data::manifest::{DatasetManifest, Layout};
 use crate::data::noise::Drawn;
 use crate::diffusion::decode::Scaling;
-use crate::diffusion::guidance::{Guidance, GuidanceKind};
+use crate::diffusion::guidance::Guidance;
+use crate::diffusion::lost::{Lost, Tokenizers};
 use crate::diffusion::pipeline::Settings;
 use crate::diffusion::schedule::{self, SchedulerConfig};
 use crate::diffusion::share;
 use crate::diffusion::text::TextShape;
 use crate::family::ports::unet;
-use crate::family::{TIME_IDS, size_conditions};
+use crate::family::{SizeConditions, TIME_IDS};
 use crate::judge::chain;
 use crate::lora;
 use crate::lora::Fitted;
-use crate::nets::read_config;
-use crate::nets::unet::{UnetConfig, sample_size};
-use crate::nets::vae::VaeConfig;
 use crate::prompts;
 use crate::prompts::{Axes, caption_id};
 use crate::runtime;
@@ -43,7 +43,13 @@ pub(super) struct Setup {
     /// Threads of the whole run.
     pub(super) threads: usize,
     pub(super) plan: Plan,
+    /// What neutral pictures are drawn towards, where the method draws that.
+    pub(super) identities: Option<Identities>,
+    /// What of embeddings is projected, where the method does that.
+    pub(super) parts: Option<Parts>,
     pub(super) repeated: usize,
+    /// What captions lose that are too long.
+    pub(super) lost: Lost,
     /// The axes, and their file's bytes for the data set's folder.
     pub(super) axes: Option<(Axes, Vec<u8>)>,
     /// The sanity filter's chain.
@@ -64,19 +70,33 @@ pub(super) struct Setup {
 
 /// Checks a request against its inputs.
 pub(super) fn prepare(request: &Request) -> Result<Setup> {
-    let guidance = guidance(request)?;
+    let guidance = request.steering.guidance()?;
     let list = prompts::read(&request.prompts)?;
     let axes = match &request.axes {
         Some(path) => Some((Axes::load(path)?, fsio::read(path)?)),
         None => None,
     };
     let named = axes.as_ref().map(|(axes, _)| axes);
-    let plan = match until(request)? {
+    let until = until(request)?;
+    let mut plan = match until {
         Some(until) => Plan::until(&list.texts, named, until)?,
         None => Plan::new(&list.texts, named, request.neutral, request.specific)?,
     };
+    let identities = Identities::of(request, named, &list.texts)?;
+    let captions = identities.as_ref().map(Identities::captions);
+    for caption in captions.into_iter().flatten() {
+        plan.also(caption)?;
+    }
     let bundle = Bundle::open(&request.model)?;
-    let (size, settings) = settings(request, &bundle, guidance)?;
+    let geometry = Geometry::of(request, &bundle)?;
+    let parts = Parts::of(request, &bundle)?;
+    let settings = settings(request, &bundle, guidance, &geometry)?;
+    let size = geometry.size;
+    let negative = settings.negative(request.negative.as_deref(), &bundle)?;
+    let specific = until.map_or(request.specific, |until| until.specific);
+    let said = specific > 0 || request.steering.kind == GuidanceKind::Resample;
+    let named = named.filter(|_| said);
+    let lost = lost(&bundle, &list.texts, named, (&plan, negative.as_deref()))?;
     let runtime = Runtime::load()?;
     let ep = runtime::resolve(&runtime, &request.session)?;
     let own = || share::batch(settings.latent);
@@ -85,11 +105,17 @@ pub(super) fn prepare(request: &Request) -> Result<Setup> {
         Some(name) => Some(chain::locate(name)?),
         None => None,
     };
-    let session = session(request, ep, batch, &settings);
+    let edits = identities.as_ref().map_or(0, Identities::edits);
+    let session = session(
+        request,
+        ep,
+        batch * settings.guidance.rows(edits),
+        &settings,
+    );
     let hashes = Hashes {
         prompts: fsio::sha256(&request.prompts)?,
         axes: axes.as_ref().map(|(_, bytes)| fsio::sha256_bytes(bytes)),
-        lora: settings.lora.as_ref().map(|(fitted, _)| hash(fitted)),
+        lora: settings.lora.as_ref().map(|(fitted, _)| fitted.sha256()),
         chain: match &chain {
             Some(path) => Some(open_filter(path, &runtime, &session, axes.as_ref())?.identity()),
             None => None,
@@ -101,10 +127,11 @@ pub(super) fn prepare(request: &Request) -> Result<Setup> {
         ("onnxruntime".to_owned(), runtime.version()),
     ]);
     let shared = shared(request, &plan)?;
-    let mut manifest = DatasetManifest::new(config, versions, layout(size, &settings, &plan));
+    let mut manifest = DatasetManifest::new(config, versions, layout(&geometry, &settings, &plan));
     manifest.shared_with_training = shared;
     Ok(Setup {
-        negative: settings.negative(request.negative.as_deref(), &bundle)?,
+        negative,
+        lost,
         session,
         threads: request.session.threads,
         manifest,
@@ -119,6 +146,8 @@ pub(super) fn prepare(request: &Request) -> Result<Setup> {
         bundle,
         runtime,
         plan,
+        identities,
+        parts,
         settings,
         batch,
     })
@@ -149,39 +178,65 @@ fn until(request: &Request) -> Result<Option<Until>> {
     Ok(Some(until))
 }
 
-/// The pictures' size, and what is common to their drawing.
-fn settings(request: &Request, bundle: &Bundle, guidance: Guidance) -> Result<(Size, Settings)> {
+/// What the captions and the negative one lose, where they are too long; `named` are the axes that
+/// specific captions name.
+fn lost(
+    bundle: &Bundle,
+    texts: &[String],
+    named: Option<&Axes>,
+    (plan, negative): (&Plan, Option<&str>),
+) -> Result<Lost> {
+    let tokenizers = Tokenizers::open(bundle)?;
+    if let Some(axes) = named {
+        cut::refuse(&tokenizers, texts, axes)?;
+    }
+    let captions = plan.captions().iter().map(String::as_str);
+    Ok(tokenizers.lost(captions.chain(negative))?)
+}
+
+/// What is common to the pictures' drawing.
+fn settings(
+    request: &Request,
+    bundle: &Bundle,
+    guidance: Guidance,
+    geometry: &Geometry,
+) -> Result<Settings> {
     let text = TextShape::of(bundle)?;
-    let Geometry { size, latent } = Geometry::of(request, bundle)?;
+    let &Geometry {
+        size,
+        latent,
+        conditions,
+    } = geometry;
+    let whole = || SizeConditions::whole(size.height, size.width);
     // Workers read it again when they load the VAE; bad keys are refused now.
     Scaling::of(bundle, latent[0])?;
     let scheduler = SchedulerConfig::read(&bundle.dir().join("scheduler/scheduler_config.json"));
     let scheduler = scheduler.map_err(schedule::Error::from)?;
-    let settings = Settings {
+    Ok(Settings {
         seed: request.seed,
         sampler: request.sampler.set_up(&scheduler, request.steps)?,
         train_timesteps: scheduler.train_timesteps,
         guidance,
         latent,
         text,
-        time_ids: size_conditions(size.height, size.width),
+        time_ids: conditions.unwrap_or_else(whole).time_ids(),
         lora: fit_lora(request, bundle)?,
-    };
-    Ok((size, settings))
+    })
 }
 
 /// What the data set's arrays look like.
-fn layout(size: Size, settings: &Settings, plan: &Plan) -> Layout {
+fn layout(geometry: &Geometry, settings: &Settings, plan: &Plan) -> Layout {
     let text = settings.text;
     Layout {
-        width: size.width,
-        height: size.height,
+        width: geometry.size.width,
+        height: geometry.size.height,
         latent: settings.latent,
         prompt_embeds: [text.tokens, text.width],
         pooled: text.pooled,
         captions: plan.captions().len(),
         images: plan.places(),
         unit_images: UNIT,
+        size_conditions: geometry.conditions,
         ragged: plan.ragged(),
     }
 }
@@ -208,94 +263,6 @@ impl Setup {
             |path: &PathBuf| open_filter(path, &self.runtime, &self.session, self.axes.as_ref());
         self.chain.as_ref().map(open).transpose()
     }
-}
-
-fn guidance(request: &Request) -> Result<Guidance> {
-    let (scale, annealing) = (request.cfg, request.annealing.unwrap_or_default());
-    match request.guidance {
-        GuidanceKind::Cfg if request.annealing.is_some() => Err(Error::Option {
-            option: "guidance",
-            value: "cfg".into(),
-            problem: "it anneals nothing; --annealing is for cads and dynamic-cfg".into(),
-        }),
-        GuidanceKind::Cfg => Ok(Guidance::Cfg(scale)),
-        GuidanceKind::Cads => Ok(Guidance::Cads(scale, annealing)),
-        GuidanceKind::DynamicCfg => Ok(Guidance::DynamicCfg(scale, annealing)),
-        GuidanceKind::FairDiffusion => Err(Error::NotYet {
-            what: "--guidance fair-diffusion".into(),
-        }),
-    }
-}
-
-/// Sizes of pictures and latents.
-struct Geometry {
-    size: Size,
-    latent: [usize; 3],
-}
-
-impl Geometry {
-    fn of(request: &Request, bundle: &Bundle) -> Result<Self> {
-        let dir = bundle.dir();
-        bundle.part(Part::Unet)?;
-        bundle.part(Part::VaeDecoder)?;
-        let unet: UnetConfig = read_config(&dir.join("unet/config.json"))?;
-        let vae: VaeConfig = read_config(&dir.join("vae_decoder/config.json"))?;
-        let model = |problem: String| Error::Model {
-            dir: dir.to_path_buf(),
-            problem,
-        };
-        if unet.in_channels != vae.latent_channels {
-            return Err(model(format!(
-                "its UNet takes {} channels and its VAE has {}; inpainting and editing models \
-                 can't draw from text alone",
-                unet.in_channels, vae.latent_channels
-            )));
-        }
-        let factor = vae.factor() as usize;
-        let size = match request.size {
-            Some(size) => size,
-            None => own_size(bundle, factor)?
-                .ok_or_else(|| model("unet/config.json has no `sample_size`; say --size".into()))?,
-        };
-        check_multiple(size, factor * unet.size_multiple() as usize)?;
-        let latent = [
-            unet.in_channels as usize,
-            size.height / factor,
-            size.width / factor,
-        ];
-        Ok(Self { size, latent })
-    }
-}
-
-/// Refuses a size that the model can't draw, and names what is near.
-fn check_multiple(size: Size, multiple: usize) -> Result<()> {
-    for (side, pixels) in [("width", size.width), ("height", size.height)] {
-        if pixels.is_multiple_of(multiple) {
-            continue;
-        }
-        let high = pixels.next_multiple_of(multiple);
-        let near = match pixels / multiple * multiple {
-            0 => format!("{high}"),
-            low => format!("{low} or {high}"),
-        };
-        return Err(Error::Option {
-            option: "size",
-            value: size.to_string(),
-            problem: format!(
-                "the {side} must be a multiple of {multiple} for this model, such as {near}"
-            ),
-        });
-    }
-    Ok(())
-}
-
-/// The size that the model was trained for.
-fn own_size(bundle: &Bundle, factor: usize) -> Result<Option<Size>> {
-    let config = bundle.json("unet/config.json")?;
-    Ok(sample_size(&config).map(|[height, width]| Size {
-        width: width as usize * factor,
-        height: height as usize * factor,
-    }))
 }
 
 fn fit_lora(request: &Request, bundle: &Bundle) -> Result<Option<(Arc<Fitted>, f32)>> {
@@ -333,34 +300,15 @@ fn shared(request: &Request, plan: &Plan) -> Result<Option<usize>> {
     Ok(Some(shared.count()))
 }
 
-/// A hash of the factors as they are fed.
-fn hash(fitted: &Fitted) -> String {
-    let mut hasher = Sha256::new();
-    for (name, values, [rows, columns]) in fitted.inputs() {
-        hasher.update(format!("{name} [{rows}, {columns}]\n"));
-        hasher.update(bytemuck::cast_slice::<f32, u8>(values));
-    }
-    hasher
-        .finalize()
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect()
-}
-
-/// What the run's sessions share. One TensorRT engine serves every batch size.
-fn session(request: &Request, ep: Ep, batch: usize, settings: &Settings) -> SessionOptions {
+/// What the run's sessions share. One TensorRT engine serves every number of rows up to `most`.
+fn session(request: &Request, ep: Ep, most: usize, settings: &Settings) -> SessionOptions {
     let mut options = SessionOptions {
         ep,
         ..request.session.clone()
     };
     if ep == Ep::TensorRt {
-        let rows = if settings.guidance.doubles() {
-            2 * batch
-        } else {
-            batch
-        };
         let shapes = |rows| profile(rows, settings);
-        options.tensorrt.profile = Some([shapes(1), shapes(rows), shapes(rows)]);
+        options.tensorrt.profile = Some([shapes(1), shapes(most), shapes(most)]);
     }
     options
 }
@@ -383,20 +331,4 @@ fn profile(rows: usize, settings: &Settings) -> String {
         shapes.push(format!("{}:{rows}x{TIME_IDS}", unet::TIME_IDS));
     }
     shapes.join(",")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_size_that_does_not_fit_is_told_what_would() {
-        let check = |width, height| {
-            let problem = check_multiple(Size { width, height }, 16);
-            problem.map_err(|error| error.to_string())
-        };
-        assert_eq!(check(32, 16), Ok(()));
-        assert!(check(40, 16).unwrap_err().ends_with("such as 32 or 48"));
-        assert!(check(32, 8).unwrap_err().ends_with("such as 16"));
-    }
 }

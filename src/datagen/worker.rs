@@ -136,7 +136,8 @@ impl<'a> Drawing<'a, '_> {
             }
             let later = rest.split_off(next);
             let pictures = std::mem::replace(&mut rest, later);
-            let orders = self.shared.orders(&pictures)?;
+            let told = self.shared.told(&pictures)?;
+            let orders = self.shared.orders(&pictures, &told)?;
             let mut unet = Duration::ZERO;
             let mut stepped = || {
                 let _ = self.messages.send(Message::Stepped(pictures.len()));
@@ -157,7 +158,7 @@ impl<'a> Drawing<'a, '_> {
             let batch = Drawn {
                 unit,
                 pictures,
-                orders,
+                told,
                 latents,
                 unet,
                 reply,

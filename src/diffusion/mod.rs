@@ -1,8 +1,10 @@
 //! Drawing pictures: noise schedules, samplers, guidance, text encoding, the pipeline.
 
 pub mod decode;
+pub mod fair_pca;
 mod finite;
 pub mod guidance;
+pub mod lost;
 pub mod painter;
 pub mod pipeline;
 pub mod samplers;

@@ -3,10 +3,11 @@
 //! A picture is a function of its caption's embedding, its address (seed, prompt id, image id) and
 //! the settings. Its batch mates only share the UNet's call.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::NonFinite;
-use super::guidance::Guidance;
+use super::guidance::{Guidance, Layout, Moment};
 use super::samplers::{History, Sampler};
 use super::text::{Embedding, TextShape};
 use crate::bundle::{self, Bundle, Part};
@@ -53,11 +54,22 @@ impl<'a> From<&'a Embedding> for Conditioning<'a> {
     }
 }
 
+/// A caption that a picture is moved towards or away from.
+#[derive(Debug, Clone, Copy)]
+pub struct Edit<'a> {
+    /// The caption.
+    pub caption: Conditioning<'a>,
+    /// Whether away.
+    pub away: bool,
+}
+
 /// One picture to draw.
 #[derive(Debug, Clone, Copy)]
 pub struct Job<'a> {
     /// Its caption.
     pub caption: Conditioning<'a>,
+    /// Its edits, where guidance makes some.
+    pub edits: &'a [Edit<'a>],
     /// Its caption's id, for its noise.
     pub prompt_id: u32,
     /// Its number among the caption's pictures, for its noise.
@@ -132,6 +144,18 @@ impl Settings {
         latents
     }
 
+    /// Where a drawing is at a step.
+    fn moment(&self, step: usize) -> Moment {
+        let timesteps = self.sampler.timesteps();
+        let share = |step: usize| timesteps[step] / self.train_timesteps as f64;
+        Moment {
+            step,
+            steps: timesteps.len(),
+            time: share(step),
+            first: share(0),
+        }
+    }
+
     /// Fresh noise of each job at a step of a stochastic sampler.
     fn step_noise(&self, jobs: &[Job<'_>], step: usize, noise: &mut Vec<f32>) {
         let length = self.latent_len();
@@ -199,41 +223,45 @@ impl Denoiser {
         } = &self.settings;
         let mut batch = Batch::new(&self.settings, jobs, negative);
         let mut history = History::default();
-        let mut input = vec![0.0; batch.rows * self.settings.latent_len()];
-        let mut prediction = Vec::new();
-        let mut noise = Vec::new();
+        let mut momentum = vec![0.0; latents.len()];
+        let (mut input, mut prediction, mut noise) = (Vec::new(), Vec::new(), Vec::new());
         for (step, &timestep) in sampler.timesteps().iter().enumerate() {
+            let at = self.settings.moment(step);
+            let rows = batch.rows(guidance.guides(&at));
             let divisor = sampler.input_divisor(step);
-            for half in input.chunks_exact_mut(latents.len()) {
-                for (x, latent) in half.iter_mut().zip(&latents) {
-                    *x = latent / divisor;
-                }
+            input.clear();
+            for &job in &batch.jobs[rows.clone()] {
+                let latent = &latents[job * batch.latent..(job + 1) * batch.latent];
+                input.extend(latent.iter().map(|latent| latent / divisor));
             }
-            let time = timestep / self.settings.train_timesteps as f64;
-            batch.anneal(&self.settings, jobs, step, time);
-            let feed = batch.feed(&self.settings, &input, timestep);
+            batch.anneal(&self.settings, jobs, &at);
+            let feed = batch.feed(&self.settings, rows.clone(), &input, timestep);
             let outputs = self.session.run(&feed)?;
             prediction.clear();
             prediction.extend(outputs.f32(unet::OUT_SAMPLE)?.iter());
-            self.check(&prediction, unet::OUT_SAMPLE, jobs.len(), step)?;
+            self.check(&prediction, unet::OUT_SAMPLE, &batch.jobs[rows], step)?;
             if sampler.needs_noise() {
                 self.settings.step_noise(jobs, step, &mut noise);
             }
-            let guided = guidance.combine(time, &mut prediction);
+            let guided = match guidance.guides(&at) {
+                true => guidance.combine(&at, &mut prediction, &batch.layout(), &mut momentum),
+                false => &prediction,
+            };
             sampler.step(step, guided, &mut latents, &noise, &mut history);
             stepped();
         }
         let last = sampler.timesteps().len().saturating_sub(1);
-        self.check(&latents, "the latent made of out_sample", jobs.len(), last)?;
+        let all: Vec<usize> = (0..jobs.len()).collect();
+        self.check(&latents, "the latent made of out_sample", &all, last)?;
         Ok(latents)
     }
 
-    /// Refuses numbers that are none. With guidance a batch holds each job twice.
+    /// Refuses numbers that are none; `jobs` says whose each row is.
     fn check(
         &self,
         values: &[f32],
         output: &'static str,
-        jobs: usize,
+        jobs: &[usize],
         step: usize,
     ) -> Result<(), Error> {
         let mut rows = values.chunks_exact(self.settings.latent_len().max(1));
@@ -246,15 +274,26 @@ impl Denoiser {
                 output,
                 fp16: self.session.is_fp16(),
             },
-            job: row % jobs.max(1),
+            job: jobs[row],
             step: step + 1,
         })
     }
 }
 
-/// What the UNet sees of a batch's captions.
-struct Batch {
-    rows: usize,
+/// What the UNet sees of a batch's captions: a row each of the negative ones, the jobs' own, their
+/// edits.
+struct Batch<'a> {
+    /// Each row's whole caption.
+    captions: Vec<Conditioning<'a>>,
+    /// Each row's job.
+    jobs: Vec<usize>,
+    /// The rows of the jobs' own captions.
+    own: Range<usize>,
+    /// Per job whether each of its edits is moved away from.
+    away: Vec<Vec<bool>>,
+    /// Numbers in a channel and in a latent.
+    channel: usize,
+    latent: usize,
     /// Whether the captions' embeddings are other than whole.
     annealed: bool,
     prompt_embeds: Vec<f32>,
@@ -262,64 +301,110 @@ struct Batch {
     time_ids: Vec<f32>,
 }
 
-impl Batch {
-    fn new(settings: &Settings, jobs: &[Job<'_>], negative: Conditioning<'_>) -> Self {
-        let negatives = match settings.guidance.doubles() {
-            true => jobs.len(),
-            false => 0,
-        };
-        let captions: Vec<Conditioning<'_>> = std::iter::repeat_n(negative, negatives)
-            .chain(jobs.iter().map(|job| job.caption))
-            .collect();
+impl<'a> Batch<'a> {
+    fn new(settings: &Settings, jobs: &[Job<'a>], negative: Conditioning<'a>) -> Self {
+        let guided = settings.guidance.doubles();
+        let negatives = if guided { jobs.len() } else { 0 };
+        let edits: &dyn Fn(&Job<'a>) -> &'a [Edit<'a>] =
+            &|job| if guided { job.edits } else { &[] };
+        let mut rows: Vec<(usize, Conditioning<'a>)> = Vec::new();
+        rows.extend((0..negatives).map(|job| (job, negative)));
+        rows.extend(jobs.iter().map(|job| job.caption).enumerate());
+        for (place, job) in jobs.iter().enumerate() {
+            rows.extend(edits(job).iter().map(|edit| (place, edit.caption)));
+        }
+        let away = |job| edits(job).iter().map(|edit| edit.away).collect();
+        let (owners, captions): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
         let embeds = captions.iter().flat_map(|c| c.prompt_embeds);
         let pooled = captions.iter().flat_map(|c| c.pooled.unwrap_or_default());
+        let [_, h, w] = settings.latent;
         Self {
-            rows: captions.len(),
+            own: negatives..negatives + jobs.len(),
+            away: jobs.iter().map(away).collect(),
+            channel: h * w,
+            latent: settings.latent_len(),
             annealed: false,
             prompt_embeds: embeds.copied().collect(),
             pooled: pooled.copied().collect(),
             time_ids: settings.time_ids.repeat(captions.len()),
+            captions,
+            jobs: owners,
         }
     }
 
-    /// Makes the positive captions' embeddings, which stand last, what they are at a step.
-    fn anneal(&mut self, settings: &Settings, jobs: &[Job<'_>], step: usize, time: f64) {
-        let annealing = settings.guidance.anneals(time);
+    /// The rows that the UNet must see: all, or of a step that isn't guided the jobs' own.
+    fn rows(&self, guided: bool) -> Range<usize> {
+        match guided {
+            true => 0..self.captions.len(),
+            false => self.own.clone(),
+        }
+    }
+
+    /// What the predictions of all rows are.
+    fn layout(&self) -> Layout<'_> {
+        Layout {
+            channel: self.channel,
+            picture: self.latent,
+            away: &self.away,
+        }
+    }
+
+    /// Makes the captions' embeddings what they are at a step.
+    fn anneal(&mut self, settings: &Settings, jobs: &[Job<'_>], at: &Moment) {
+        let guidance = &settings.guidance;
+        let annealing = guidance.anneals(at);
         if !annealing && !self.annealed {
             return;
         }
         self.annealed = annealing;
-        let (width, pooled) = (
-            settings.text.tokens * settings.text.width,
-            settings.text.pooled.unwrap_or(0),
-        );
-        let first = self.rows - jobs.len();
-        let mut noise = vec![0.0; width + pooled];
-        for (row, job) in (first..).zip(jobs) {
-            let embeds = &mut self.prompt_embeds[row * width..(row + 1) * width];
-            embeds.copy_from_slice(job.caption.prompt_embeds);
-            let pool = &mut self.pooled[row * pooled..(row + 1) * pooled];
-            pool.copy_from_slice(&job.caption.pooled.unwrap_or_default()[..pooled]);
+        let pooled = settings.text.pooled.unwrap_or(0);
+        let length = settings.text.tokens * settings.text.width + pooled;
+        // Negative captions come first, where there are any.
+        let both = self.own.start > 0 && guidance.anneals_negative(at);
+        let mut noise = vec![0.0; if both { 2 * length } else { length }];
+        for (place, job) in jobs.iter().enumerate() {
             if annealing {
                 let (seed, prompt, image) = (settings.seed, job.prompt_id, job.image_id);
-                random::normal(
-                    seed,
-                    Purpose::Guidance,
-                    prompt,
-                    image,
-                    step as u32,
-                    &mut noise,
-                );
-                settings.guidance.anneal(time, embeds, &noise[..width]);
-                if !pool.is_empty() {
-                    settings.guidance.anneal(time, pool, &noise[width..]);
-                }
+                let step = at.step as u32;
+                random::normal(seed, Purpose::Guidance, prompt, image, step, &mut noise);
+            }
+            let (own, negatives) = noise.split_at(length);
+            self.drown(guidance, at, self.own.start + place, own);
+            if both {
+                self.drown(guidance, at, place, negatives);
+            } else if !annealing && self.own.start > 0 {
+                self.drown(guidance, at, place, own);
             }
         }
     }
 
-    fn feed<'a>(&'a self, settings: &'a Settings, input: &'a [f32], timestep: f64) -> Feed<'a> {
-        let rows = self.rows;
+    /// Makes a row's embeddings whole, then what they are at a step.
+    fn drown(&mut self, guidance: &Guidance, at: &Moment, row: usize, noise: &[f32]) {
+        let whole = self.captions[row];
+        let parts = [
+            (&mut self.prompt_embeds, whole.prompt_embeds),
+            (&mut self.pooled, whole.pooled.unwrap_or_default()),
+        ];
+        let mut rest = noise;
+        for (all, whole) in parts {
+            let noise;
+            (noise, rest) = rest.split_at(whole.len());
+            let own = &mut all[row * whole.len()..(row + 1) * whole.len()];
+            own.copy_from_slice(whole);
+            if guidance.anneals(at) && !own.is_empty() {
+                guidance.anneal(at, own, noise);
+            }
+        }
+    }
+
+    fn feed<'b>(
+        &'b self,
+        settings: &'b Settings,
+        seen: Range<usize>,
+        input: &'b [f32],
+        timestep: f64,
+    ) -> Feed<'b> {
+        let rows = seen.len();
         let [c, h, w] = settings.latent;
         let TextShape {
             family,
@@ -327,16 +412,18 @@ impl Batch {
             width,
             pooled,
         } = settings.text;
-        let embeds = self.prompt_embeds.as_slice();
+        let of = |values: &'b [f32], length| &values[seen.start * length..seen.end * length];
+        let embeds = of(&self.prompt_embeds, tokens * width);
         let mut feed = Feed::new()
             .f32_slice(unet::SAMPLE, input, &[rows, c, h, w])
             .f32_slice(unet::ENCODER_HIDDEN_STATES, embeds, &[rows, tokens, width]);
         feed.push_f32(unet::TIMESTEP, vec![timestep as f32], &[]);
         if let Some(length) = pooled {
-            feed.push_f32(unet::TEXT_EMBEDS, self.pooled.as_slice(), &[rows, length]);
+            feed.push_f32(unet::TEXT_EMBEDS, of(&self.pooled, length), &[rows, length]);
         }
         if family.descriptor().added_conditioning {
-            feed.push_f32(unet::TIME_IDS, self.time_ids.as_slice(), &[rows, TIME_IDS]);
+            let time_ids = of(&self.time_ids, TIME_IDS);
+            feed.push_f32(unet::TIME_IDS, time_ids, &[rows, TIME_IDS]);
         }
         if let Some((factors, scale)) = &settings.lora {
             factors.feed(&mut feed);

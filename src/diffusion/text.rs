@@ -92,7 +92,7 @@ impl TextShape {
 }
 
 /// The text encoders that a model uses, and the parts that they are.
-fn encoders(
+pub(super) fn encoders(
     bundle: &Bundle,
     family: Family,
 ) -> Result<Vec<(&'static TextEncoder, Part)>, bundle::Error> {
@@ -101,6 +101,35 @@ fn encoders(
         .filter(|(encoder, part)| !encoder.optional || bundle.has(*part))
         .map(|(encoder, part)| bundle.part(part).map(|_| (encoder, part)))
         .collect()
+}
+
+/// How many numbers of a token's embedding each text encoder gives, in their order.
+///
+/// # Errors
+/// [`Error::Graph`] for an encoder whose configuration doesn't say.
+pub fn widths(bundle: &Bundle) -> Result<Vec<usize>, Error> {
+    let all = encoders(bundle, bundle.family()?)?.into_iter();
+    all.map(|(_, part)| {
+        let name = format!("{part}/config.json");
+        let width = bundle.json(&name)?["hidden_size"].as_u64();
+        width
+            .map(|width| width as usize)
+            .ok_or_else(|| Error::Graph {
+                path: bundle.dir().join(name),
+                problem: "it has no number `hidden_size`".into(),
+            })
+    })
+    .collect()
+}
+
+/// The tokenizer of a text encoder.
+pub(super) fn tokenizer(
+    bundle: &Bundle,
+    encoder: &TextEncoder,
+    shape: TextShape,
+) -> Result<Tokenizer, Error> {
+    let dir = bundle.dir().join(encoder.slot.tokenizer());
+    Ok(Tokenizer::open(&dir, shape.tokens)?)
 }
 
 fn port<'a>(bundle: &'a Bundle, part: Part, name: &str) -> Result<&'a Port, Error> {
@@ -178,10 +207,9 @@ impl TextEncoders {
         let mut loaded = Vec::new();
         for (encoder, part) in encoders(bundle, shape.family)? {
             let session = bundle.session(runtime, part, options)?;
-            let tokenizer = bundle.dir().join(encoder.slot.tokenizer());
             loaded.push(Encoder {
                 part,
-                tokenizer: Tokenizer::open(&tokenizer, shape.tokens)?,
+                tokenizer: tokenizer(bundle, encoder, shape)?,
                 hidden: match encoder.state {
                     HiddenState::LastButOne => last_but_one(&session)?,
                     HiddenState::Last => text::LAST_HIDDEN_STATE.to_owned(),
@@ -201,18 +229,17 @@ impl TextEncoders {
         self.shape
     }
 
-    /// Encodes a caption; the flag says whether it was too long and lost its end.
+    /// Encodes a caption. What one that is too long loses is [`super::lost`]'s to say.
     ///
     /// # Errors
     /// A text encoder that fails, that gives other sizes than the UNet takes or numbers that are
     /// none.
-    pub fn encode(&mut self, caption: &str) -> Result<(Embedding, bool), Error> {
+    pub fn encode(&mut self, caption: &str) -> Result<Embedding, Error> {
         let tokens = self.shape.tokens;
         let mut states = Vec::new();
-        let (mut pooled, mut truncated) = (None, false);
+        let mut pooled = None;
         for encoder in &mut self.encoders {
             let ids = encoder.tokenizer.encode(caption)?;
-            truncated |= ids.truncated;
             let feed = Feed::new().i64_slice(text::INPUT_IDS, &ids.ids, &[1, tokens]);
             let outputs = encoder.session.run(&feed)?;
             let state = outputs.f32_vec(&encoder.hidden)?;
@@ -224,7 +251,7 @@ impl TextEncoders {
                 pooled = Some(embeds);
             }
         }
-        Ok((self.join(&states, pooled)?, truncated))
+        self.join(&states, pooled)
     }
 
     /// Puts the encoders' states of each token side by side.

@@ -59,8 +59,11 @@ pub enum Error {
 pub struct Tokens {
     /// Start, text, end, padding.
     pub ids: Vec<i64>,
-    /// Whether the caption was too long and lost its end.
-    pub truncated: bool,
+    /// How many bytes of the caption they stand for: all, unless it was too long and lost its end. A
+    /// character of which only a part is seen is lost.
+    pub kept: usize,
+    /// The place of the last token of its text that is seen; that of the start for a caption without any.
+    pub last: usize,
 }
 
 /// A tokenizer and how long its sequences are.
@@ -131,13 +134,19 @@ impl Tokenizer {
             reason: e.to_string(),
         })?;
         let mut ids: Vec<i64> = encoding.get_ids().iter().copied().map(i64::from).collect();
-        let truncated = ids.len() > self.length;
-        if truncated {
+        let mut kept = text.len();
+        if ids.len() > self.length {
+            // The caption's own end token is the last, so that this one is of its text.
+            (kept, _) = encoding.get_offsets()[self.length - 1];
+            while !text.is_char_boundary(kept) {
+                kept -= 1;
+            }
             ids.truncate(self.length - 1);
             ids.push(self.end);
         }
+        let last = ids.len().saturating_sub(2);
         ids.resize(self.length, self.padding);
-        Ok(Tokens { ids, truncated })
+        Ok(Tokens { ids, kept, last })
     }
 }
 

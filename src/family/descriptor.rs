@@ -1,5 +1,6 @@
 //! What the members of a family have in common.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 /// Numbers among SDXL's size conditions.
@@ -141,12 +142,33 @@ impl Family {
     }
 }
 
-/// SDXL's size conditions for a whole picture of so many pixels: original size, offset of the
-/// crop, target size, each height first.
-#[expect(clippy::cast_precision_loss, reason = "pixel counts are small")]
-pub fn size_conditions(height: usize, width: usize) -> [f32; TIME_IDS] {
-    let (h, w) = (height as f32, width as f32);
-    [h, w, 0.0, 0.0, h, w]
+/// What SDXL is told of a picture's sizes, in pixels, each height (or top) first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SizeConditions {
+    /// The size of what it was cut out of or scaled from.
+    pub original: [usize; 2],
+    /// Where it was cut out: from the top, from the left.
+    pub crop: [usize; 2],
+    /// Its own size.
+    pub target: [usize; 2],
+}
+
+impl SizeConditions {
+    /// Those of a whole picture.
+    pub fn whole(height: usize, width: usize) -> Self {
+        Self {
+            original: [height, width],
+            crop: [0, 0],
+            target: [height, width],
+        }
+    }
+
+    /// As the UNet takes them (`time_ids`).
+    #[expect(clippy::cast_precision_loss, reason = "pixel counts are small")]
+    pub fn time_ids(&self) -> [f32; TIME_IDS] {
+        let [[a, b], [c, d], [e, f]] = [self.original, self.crop, self.target];
+        [a, b, c, d, e, f].map(|pixels| pixels as f32)
+    }
 }
 
 #[cfg(test)]
@@ -197,6 +219,9 @@ mod tests {
 
     #[test]
     fn sizes_are_told_height_first() {
-        assert_eq!(size_conditions(16, 24), [16.0, 24.0, 0.0, 0.0, 16.0, 24.0]);
+        let mut sizes = SizeConditions::whole(16, 24);
+        assert_eq!(sizes.time_ids(), [16.0, 24.0, 0.0, 0.0, 16.0, 24.0]);
+        (sizes.original, sizes.crop) = ([32, 40], [8, 4]);
+        assert_eq!(sizes.time_ids(), [32.0, 40.0, 8.0, 4.0, 16.0, 24.0]);
     }
 }

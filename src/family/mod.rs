@@ -14,8 +14,8 @@ mod prediction;
 pub mod schedule;
 
 pub use descriptor::{
-    Descriptor, Family, HiddenState, REFINER_TIME_IDS, Slot, TEXT_TIME, TIME_IDS, TextEncoder,
-    size_conditions,
+    Descriptor, Family, HiddenState, REFINER_TIME_IDS, SizeConditions, Slot, TEXT_TIME, TIME_IDS,
+    TextEncoder,
 };
 pub use error::{Error, Result};
 pub use prediction::Prediction;

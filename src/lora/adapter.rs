@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use sha2::{Digest, Sha256};
+
 use super::names::targets;
 use super::{Error, LoraModule, Result};
 use crate::runtime::Feed;
@@ -106,6 +108,17 @@ impl Fitted {
         for (name, values, shape) in &self.inputs {
             feed.push_f32(name.as_str(), values.as_slice(), shape);
         }
+    }
+
+    /// A hash of the factors as they are fed.
+    pub fn sha256(&self) -> String {
+        let mut hasher = Sha256::new();
+        for (name, values, [rows, columns]) in self.inputs() {
+            hasher.update(format!("{name} [{rows}, {columns}]\n"));
+            hasher.update(bytemuck::cast_slice::<f32, u8>(values));
+        }
+        let hash = hasher.finalize();
+        hash.iter().map(|b| format!("{b:02x}")).collect()
     }
 
     /// The inputs: name, row-major values, shape.

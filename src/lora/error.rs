@@ -149,12 +149,40 @@ pub enum Error {
         /// The model's.
         limit: usize,
     },
+    /// The adapter's rank is too high for a run that goes on from it.
+    #[error(
+        "the adapter's rank is {found} (`{module}`), a run that goes on from it needs at least that as \
+         --lora, which is {limit}"
+    )]
+    RunRank {
+        /// The module's path.
+        module: String,
+        /// The adapter's rank.
+        found: usize,
+        /// The run's.
+        limit: usize,
+    },
 }
 
 /// Result of working with an adapter.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// Advice for the person at the keyboard, where there is any.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Rank { .. } => Some("export with a higher pa-export --lora-rank"),
+            Self::NoModule { .. } => Some(
+                "export with those modules in pa-export --lora-targets; if the model has none of \
+                 that name, the LoRA was made for another",
+            ),
+            Self::TextEncoder { .. } => {
+                Some("pa-export --lora FILE --merge adds it to the model's weights")
+            }
+            _ => None,
+        }
+    }
+
     /// Factors whose shapes don't fit each other.
     pub(super) fn shape(file: &Path, module: &str, problem: String) -> Self {
         Self::Shape {

@@ -25,6 +25,7 @@ mod pattern;
 mod read;
 mod settings;
 mod target;
+pub mod uce;
 mod write;
 
 pub use adapter::{Factors, Fitted, LoraAdapter};

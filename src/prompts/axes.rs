@@ -10,6 +10,7 @@
 //! values = ["female", "male"]
 //! target = [0.5, 0.5]                       # optional; uniform without it
 //! text = { female = "woman" }               # optional; how a caption says the value
+//! edit = "{value} person"                   # optional; what an edit towards the value says
 //! classifier = { output = "gender", labels = { Woman = "female", Man = "male" } }   # optional
 //! ```
 //!
@@ -22,6 +23,7 @@
 //! letter by letter. A value whose text is empty leaves no gap.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -29,6 +31,11 @@ use serde::Deserialize;
 use super::shares::are_shares;
 use super::template::{ARTICLE, PROMPT, Template};
 use crate::base::fsio;
+
+/// The hole for a value's text in what an edit says.
+const VALUE: &str = "value";
+/// What an edit says where the file doesn't: Fair Diffusion's "male person", "female person".
+const EDIT: &str = "{value} person";
 
 /// Why an axes file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +93,7 @@ struct RawAxis {
     target: Option<Vec<f64>>,
     #[serde(default)]
     text: BTreeMap<String, String>,
+    edit: Option<String>,
     classifier: Option<AxisClassifier>,
 }
 
@@ -110,6 +118,8 @@ pub struct Axis {
     pub target: Vec<f64>,
     /// How a caption says each value; as many as `values`.
     pub texts: Vec<String>,
+    /// What an edit towards each value says; as many as `values`.
+    pub edits: Vec<String>,
     /// What tells the axis from a picture, where the file says.
     pub classifier: Option<AxisClassifier>,
 }
@@ -121,6 +131,8 @@ pub struct Specific {
     pub caption: String,
     /// The value of each axis that the caption names.
     pub values: BTreeMap<String, String>,
+    /// Where in the caption each of these axes is said, in bytes.
+    pub places: BTreeMap<String, Vec<Range<usize>>>,
 }
 
 /// Axes and the templates that put them into captions.
@@ -176,13 +188,42 @@ impl Axes {
             .collect()
     }
 
-    fn expand(&self, template: &Template, prompt: &str) -> Vec<Specific> {
+    /// The axes that [`Self::naming`] names, in the order of the file: those of the template with most
+    /// of them, the first such.
+    pub fn named(&self) -> Vec<&Axis> {
+        self.of(self.fullest())
+    }
+
+    /// The caption of a prompt that names a value of each of [`Self::named`].
+    pub fn naming(&self, prompt: &str, values: &BTreeMap<String, String>) -> String {
+        let mut texts = BTreeMap::new();
+        for axis in self.named() {
+            let value = values.get(&axis.name);
+            let place = axis.values.iter().position(|known| Some(known) == value);
+            texts.insert(axis.name.as_str(), place.map_or("", |i| &axis.texts[i]));
+        }
+        self.fullest().fill(prompt, &texts)
+    }
+
+    /// The template that names most axes, the first such.
+    fn fullest(&self) -> &Template {
+        let most = |best, template| match self.of(template).len() > self.of(best).len() {
+            true => template,
+            false => best,
+        };
+        self.specific[1..].iter().fold(&self.specific[0], most)
+    }
+
+    /// The axes that a template names.
+    fn of(&self, template: &Template) -> Vec<&Axis> {
         let named = template.names();
-        let axes: Vec<&Axis> = self
-            .axes
-            .iter()
-            .filter(|axis| named.contains(axis.name.as_str()))
-            .collect();
+        let axes = self.axes.iter();
+        axes.filter(|axis| named.contains(axis.name.as_str()))
+            .collect()
+    }
+
+    fn expand(&self, template: &Template, prompt: &str) -> Vec<Specific> {
+        let axes = self.of(template);
         let count: usize = axes.iter().map(|axis| axis.values.len()).product();
         (0..count)
             .map(|mut index| {
@@ -196,6 +237,7 @@ impl Axes {
                 }
                 Specific {
                     caption: template.fill(prompt, &texts),
+                    places: template.places(prompt, &texts),
                     values,
                 }
             })
@@ -274,18 +316,35 @@ impl Checked<'_> {
                 return self.bad(key("classifier.labels"), problem);
             }
         }
-        let texts = raw
-            .values
-            .iter()
-            .map(|value| raw.text.get(value).unwrap_or(value).clone())
-            .collect();
+        let text = |value: &String| raw.text.get(value).unwrap_or(value).clone();
+        let texts: Vec<String> = raw.values.iter().map(text).collect();
+        let edits = self.edits(&key("edit"), raw.edit.as_deref(), &texts)?;
         Ok(Axis {
             name: raw.name,
             values: raw.values,
             target,
             texts,
+            edits,
             classifier: raw.classifier,
         })
+    }
+
+    /// What edits towards values of these texts say.
+    fn edits(&self, key: &str, raw: Option<&str>, texts: &[String]) -> Result<Vec<String>, Error> {
+        let text = raw.unwrap_or(EDIT);
+        let template = Template::parse(text).or_else(|problem| self.bad(key, problem))?;
+        let names: Vec<_> = template
+            .names()
+            .into_iter()
+            .filter(|n| *n != ARTICLE)
+            .collect();
+        if names != [VALUE] {
+            let problem =
+                format!("expected a text with {{{VALUE}}}, such as \"{EDIT}\"; got \"{text}\"");
+            return self.bad(key, problem);
+        }
+        let fill = |text: &String| template.fill("", &BTreeMap::from([(VALUE, text.as_str())]));
+        Ok(texts.iter().map(fill).collect())
     }
 
     #[expect(
@@ -352,112 +411,4 @@ impl Checked<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const WORLD: &str = r#"
-        [template]
-        neutral = "a photo of a {prompt}"
-        specific = ["a photo of a {age} {gender} {prompt}", "a photo of a {age} {prompt}"]
-        [[axis]]
-        name = "gender"
-        values = ["female", "male"]
-        text = { female = "woman" }
-        classifier = { output = "sex", labels = { Woman = "female", Man = "male" } }
-        [[axis]]
-        name = "age"
-        values = ["young", "mid", "old"]
-        target = [0.25, 0.25, 0.5]
-    "#;
-
-    fn parse(text: &str) -> Result<Axes, Error> {
-        Axes::parse(text, Path::new("axes.toml"))
-    }
-
-    #[test]
-    fn captions_are_the_product_of_the_named_axes() {
-        let axes = parse(WORLD).unwrap();
-        assert_eq!(axes.neutral("doctor"), "a photo of a doctor");
-        let all = axes.specific("doctor");
-        assert_eq!(all.len(), 6 + 3);
-        assert_eq!(all[0].caption, "a photo of a young woman doctor");
-        assert_eq!(all[1].caption, "a photo of a mid woman doctor");
-        assert_eq!(all[5].values["gender"], "male");
-        assert_eq!(all[5].values["age"], "old");
-        assert_eq!(all[6].caption, "a photo of a young doctor");
-        assert!(!all[6].values.contains_key("gender"));
-        assert_eq!(axes.axis("gender").unwrap().target, [0.5, 0.5]);
-        assert_eq!(axes.axis("age").unwrap().target, [0.25, 0.25, 0.5]);
-    }
-
-    #[test]
-    fn a_prompt_with_braces_is_text() {
-        assert_eq!(parse(WORLD).unwrap().neutral("{age}"), "a photo of a {age}");
-    }
-
-    #[test]
-    fn an_article_is_written_where_the_file_asks() {
-        let said = |text: &str, prompt: &str| parse(text).unwrap().specific(prompt).pop();
-        let plain = said(WORLD, "a doctor").unwrap().caption;
-        assert_eq!(plain, "a photo of a old a doctor");
-        let asked = WORLD.replace("of a {", "of {a} {");
-        for prompt in ["a doctor", "doctor", "A doctor"] {
-            assert_eq!(
-                parse(&asked).unwrap().neutral("an actor"),
-                "a photo of an actor"
-            );
-            assert_eq!(
-                said(&asked, prompt).unwrap().caption,
-                "a photo of an old doctor"
-            );
-        }
-    }
-
-    #[test]
-    fn what_is_wrong_is_named() {
-        let cases = [
-            (
-                "{age} {gender} {prompt}",
-                "{aeg} {gender} {prompt}",
-                "unknown axis {aeg}",
-            ),
-            (
-                "of a {prompt}\"\n",
-                "of a {gender} {prompt}\"\n",
-                "unknown axis {gender}",
-            ),
-            ("of a {prompt}\"\n", "of a thing\"\n", "has no {prompt}"),
-            ("a {prompt}\"\n", "a {prompt\"\n", "without `}`"),
-            ("[0.25, 0.25, 0.5]", "[0.25, 0.25]", "expected 3 shares"),
-            ("[0.25, 0.25, 0.5]", "[0.5, 0.5, 0.5]", "add up to 1"),
-            (
-                "Man = \"male\"",
-                "Man = \"man\"",
-                "\"man\" is not one of the values",
-            ),
-            (", Man = \"male\"", "", "no label means \"male\""),
-            ("\"female\", \"male\"", "\"male\"", "two or more"),
-            ("name = \"age\"", "name = \"gender\"", "stands twice"),
-            (
-                "text = { female = \"woman\" }",
-                "text = { female = \"male\" }",
-                "two captions are",
-            ),
-            ("target", "targets", "targets"),
-            ("name = \"age\"", "name = \"a\"", "\"a\" can't be an axis"),
-            (
-                "a photo of a {age} {prompt}",
-                "{a} {prompt}",
-                "names no axis",
-            ),
-        ];
-        for (from, to, expected) in cases {
-            let text = WORLD.replacen(from, to, 1);
-            assert_ne!(text, WORLD, "{from}");
-            let error = parse(&text).unwrap_err();
-            let source = std::error::Error::source(&error).map(ToString::to_string);
-            let message = format!("{error} {}", source.unwrap_or_default());
-            assert!(message.contains(expected), "{from} -> {to}: {message}");
-        }
-    }
-}
+mod tests;

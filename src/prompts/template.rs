@@ -1,6 +1,7 @@
 //! A caption with holes for the prompt and for what the axes say.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use super::article::{article, without_article};
 
@@ -51,21 +52,50 @@ impl Template {
             .collect()
     }
 
-    /// The caption, written from its end: an article depends on what follows.
+    /// The caption.
     pub(super) fn fill(&self, prompt: &str, values: &BTreeMap<&str, &str>) -> String {
+        self.write(prompt, values).0
+    }
+
+    /// Where the axes stand in what [`Self::fill`] gives, without the blanks around them; not those
+    /// that a value says with nothing.
+    pub(super) fn places(
+        &self,
+        prompt: &str,
+        values: &BTreeMap<&str, &str>,
+    ) -> BTreeMap<String, Vec<Range<usize>>> {
+        let mut places: BTreeMap<String, Vec<Range<usize>>> = BTreeMap::new();
+        for (axis, place) in self.write(prompt, values).1 {
+            places.entry(axis.to_owned()).or_default().push(place);
+        }
+        places
+    }
+
+    /// The caption and the places of its values, written from its end: an article depends on what
+    /// follows.
+    fn write(
+        &self,
+        prompt: &str,
+        values: &BTreeMap<&str, &str>,
+    ) -> (String, Vec<(&str, Range<usize>)>) {
         let prompt = match self.writes_the_prompts_article() {
             true => without_article(prompt),
             false => prompt,
         };
         let mut caption = String::new();
+        // Of each value, how far its beginning and its end are from the caption's end.
+        let mut found = Vec::new();
         let mut gaps = false;
         for piece in self.0.iter().rev() {
-            let said = match piece {
-                Piece::Text(text) => text,
-                Piece::Hole(name) if name == PROMPT => prompt,
-                Piece::Hole(name) if name == ARTICLE => article(&caption),
+            let (said, axis) = match piece {
+                Piece::Text(text) => (text.as_str(), None),
+                Piece::Hole(name) if name == PROMPT => (prompt, None),
+                Piece::Hole(name) if name == ARTICLE => (article(&caption), None),
                 // Templates are checked against the axes when the file is read.
-                Piece::Hole(name) => values.get(name.as_str()).copied().unwrap_or_default(),
+                Piece::Hole(name) => {
+                    let value = values.get(name.as_str()).copied();
+                    (value.unwrap_or_default(), Some(name.as_str()))
+                }
             };
             if said.is_empty() && matches!(piece, Piece::Hole(_)) {
                 gaps = true;
@@ -73,11 +103,22 @@ impl Template {
                     caption.remove(0);
                 }
             }
+            if let Some(axis) = axis.filter(|_| !said.trim().is_empty()) {
+                let (begin, end) = (said.trim_start().len(), said.len() - said.trim_end().len());
+                found.push((axis, caption.len() + begin, caption.len() + end));
+            }
             caption.insert_str(0, said);
         }
+        let length = caption.len();
+        let before = match gaps {
+            true => length - caption.trim_start().len(),
+            false => 0,
+        };
+        let place = |(axis, begin, end)| (axis, length - begin - before..length - end - before);
+        let found = found.into_iter().rev().map(place).collect();
         match gaps {
-            true => caption.trim().to_owned(),
-            false => caption,
+            true => (caption.trim().to_owned(), found),
+            false => (caption, found),
         }
     }
 
@@ -97,6 +138,29 @@ mod tests {
     fn fill(template: &str, prompt: &str, value: &str) -> String {
         let values = BTreeMap::from([("who", value)]);
         Template::parse(template).unwrap().fill(prompt, &values)
+    }
+
+    #[test]
+    fn places_are_those_of_values_in_the_caption() {
+        for (template, value, expected) in [
+            ("of {a} {who} {prompt}", "old", vec!["old"]),
+            (
+                "{who} {prompt} {who}",
+                " very old ",
+                vec!["very old", "very old"],
+            ),
+            ("{who} {prompt} {who}", "", vec![]),
+            ("{gap} {prompt}, {a} {who} one", "old", vec!["old"]),
+            ("{prompt} {who} {gap}", "ältere", vec!["ältere"]),
+        ] {
+            let template = Template::parse(template).unwrap();
+            let values = BTreeMap::from([("who", value), ("gap", "")]);
+            let caption = template.fill("an actor", &values);
+            let places = template.places("an actor", &values).remove("who");
+            let said = places.unwrap_or_default().into_iter();
+            let said: Vec<&str> = said.map(|place| &caption[place]).collect();
+            assert_eq!(said, expected, "{caption}");
+        }
     }
 
     #[test]

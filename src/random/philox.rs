@@ -37,6 +37,8 @@ pub enum Purpose {
     Shuffle = 9,
     /// Which pairs are trained without their caption at a step.
     CaptionDropout = 10,
+    /// The identity that a neutral picture is drawn towards.
+    Identity = 11,
 }
 
 /// The largest `step` that an address can hold, plus one.

@@ -14,7 +14,6 @@ mod facts;
 pub mod figures;
 pub mod gallery;
 pub mod human;
-pub mod linalg;
 pub mod look;
 pub mod measure;
 pub mod metrics;

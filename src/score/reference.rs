@@ -11,8 +11,8 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::linalg::{eigen, multiply, square_root};
 use super::{Error, Result};
+use crate::base::linalg::{eigen, multiply, square_root};
 use crate::tensors::Weights;
 
 /// How many neighbours count.

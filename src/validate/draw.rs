@@ -9,6 +9,7 @@ use super::Error;
 use super::open::Loaded;
 use crate::align;
 use crate::align::validation::{Axis, Record, Schedule, Validator};
+use crate::diffusion::lost::Lost;
 use crate::diffusion::painter::{self, Developer, Order, Painter};
 use crate::diffusion::pipeline::Job;
 use crate::diffusion::text::Embedding;
@@ -29,6 +30,10 @@ impl Validator for Loaded {
 
     fn facts(&self) -> &Value {
         &self.facts
+    }
+
+    fn lost(&self) -> &Lost {
+        &self.lost
     }
 
     fn pictures(&self) -> usize {
@@ -66,6 +71,7 @@ impl Loaded {
                     caption: picture.caption,
                     job: Job {
                         caption: (&self.embeddings[&prompt_id]).into(),
+                        edits: &[],
                         prompt_id,
                         image_id: FIRST_IMAGE + picture.image_id,
                     },

@@ -14,7 +14,8 @@ use crate::bundle::{Bundle, Part};
 use crate::data::dataset::{Dataset, Kind};
 use crate::data::pool::Pool;
 use crate::datagen::Plan;
-use crate::diffusion::guidance::Guidance;
+use crate::diffusion::guidance::{Guidance, Interval};
+use crate::diffusion::lost::{Lost, Tokenizers};
 use crate::diffusion::painter::{self, Developer, Painter};
 use crate::diffusion::pipeline::Settings;
 use crate::diffusion::samplers::SamplerKind;
@@ -40,6 +41,8 @@ struct Drawing {
     sampler: SamplerKind,
     steps: u32,
     cfg: f32,
+    rescale: Option<f32>,
+    interval: Option<Interval>,
     negative: Option<String>,
 }
 
@@ -56,6 +59,8 @@ impl Drawing {
             sampler: sampler.unwrap_or_default(),
             steps: request.steps.or(steps).unwrap_or(STEPS),
             cfg: request.cfg.or(cfg).unwrap_or(CFG),
+            rescale: number("guidance_rescale").map(|n| n as f32),
+            interval: text("cfg_interval").and_then(|interval| interval.parse().ok()),
             negative: text("negative").map(str::to_owned),
         }
     }
@@ -76,6 +81,7 @@ pub(super) struct Loaded {
     pub(super) metrics: Metrics,
     pub(super) population: Population,
     pub(super) facts: Value,
+    pub(super) lost: Lost,
     pub(super) stop: Stop,
 }
 
@@ -117,6 +123,7 @@ impl Loaded {
         };
         let painter = || painter::open(bundle, runtime, &each, &settings, Some([height, width]));
         let painters = std::iter::repeat_with(painter).take(workers);
+        let lost = lost(request, bundle, &plan, &settings, &drawing)?;
         let mut validator = Self {
             schedule: Schedule {
                 every: request.every,
@@ -132,6 +139,7 @@ impl Loaded {
             chain,
             metrics: Metrics::axes(scales),
             facts: Value::Null,
+            lost,
             stop: inputs.stop.clone(),
         };
         validator.facts = validator.describe(request, &drawing, bundle)?;
@@ -146,7 +154,7 @@ impl Loaded {
             .iter()
             .map(|scale| json!([scale.name, scale.values, scale.target]))
             .collect();
-        Ok(json!({
+        let mut facts = json!({
             "pictures": request.pictures,
             "every": request.every,
             "target": request.target,
@@ -160,7 +168,14 @@ impl Loaded {
             "targets": targets,
             "unet": bundle.fingerprint(Part::Unet)?,
             "vae_decoder": bundle.fingerprint(Part::VaeDecoder)?,
-        }))
+        });
+        if let Some(rescale) = drawing.rescale {
+            facts["guidance_rescale"] = json!(rescale);
+        }
+        if let Some(interval) = drawing.interval {
+            facts["cfg_interval"] = json!(interval.to_string());
+        }
+        Ok(facts)
     }
 }
 
@@ -194,12 +209,31 @@ fn settings(drawing: &Drawing, inputs: &Inputs<'_>) -> Result<Settings> {
         seed: inputs.seed,
         sampler: drawing.sampler.set_up(inputs.scheduler, steps)?,
         train_timesteps: inputs.scheduler.train_timesteps,
-        guidance: Guidance::Cfg(drawing.cfg),
+        guidance: Guidance {
+            rescale: drawing.rescale.unwrap_or(0.0),
+            interval: drawing.interval.unwrap_or_default(),
+            ..Guidance::plain(drawing.cfg)
+        },
         latent: inputs.pool.sets()[0].latent_shape(),
         text,
         time_ids: inputs.pool.sets()[0].time_ids(),
         lora: None,
     })
+}
+
+/// What those captions lose that are encoded here, where they are too long: the data set's own were
+/// told of when it was drawn.
+fn lost(
+    request: &Request,
+    bundle: &Bundle,
+    plan: &Plan,
+    settings: &Settings,
+    drawing: &Drawing,
+) -> Result<Lost> {
+    let negative = settings.negative(drawing.negative.as_deref(), bundle)?;
+    let own = request.prompts.iter().flat_map(|_| plan.captions());
+    let captions = own.map(String::as_str).chain(negative.as_deref());
+    Ok(Tokenizers::open(bundle)?.lost(captions)?)
 }
 
 /// The captions' embeddings and the negative one. The data set has those of its own captions.
@@ -219,11 +253,7 @@ fn encode(
                 loaded.insert(opened)
             }
         };
-        let (embedding, truncated) = encoders.encode(caption)?;
-        if truncated {
-            tracing::warn!("\"{caption}\" is too long for the text encoders and loses its end");
-        }
-        Ok(embedding)
+        Ok(encoders.encode(caption)?)
     };
     let own = |caption: &str| -> Result<Embedding> {
         let found = inputs.pool.embeddings(caption_id(caption))?;

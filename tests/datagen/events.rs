@@ -35,7 +35,12 @@ fn a_run_tells_its_start_its_units_and_its_end() {
     let expected = ["repeated", "truncated", "encoded", "start", "unit", "done"];
     assert_eq!(names, expected);
     assert_eq!(events[0]["prompts"], 1);
-    assert_eq!(events[1]["prompt"], long);
+    let lost = &events[1]["lost"];
+    assert_eq!(
+        (&lost["captions"], &lost["of"], &lost["tokens"]),
+        (&1.into(), &2.into(), &12.into())
+    );
+    assert_eq!(lost["first"][0]["prompt"], long);
     let start = &events[3];
     assert_eq!(
         (&start["pictures"], &start["todo"], &start["ep"]),

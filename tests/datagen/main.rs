@@ -2,10 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod baselines;
 mod disk;
 mod events;
 mod foreseen;
 mod kills;
+mod long;
 mod mended;
 mod oracle;
 #[path = "../process/mod.rs"]

@@ -11,7 +11,7 @@ use crate::world::{SDXL, World, listing, same};
 
 /// Two units of pictures: 16 and 8.
 fn options() -> Vec<String> {
-    let axes = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo/axes.toml");
+    let axes = SDXL.bundle.join("axes.toml").display().to_string();
     let chain = SDXL.bundle.join("chain.toml").display().to_string();
     let options = format!("--neutral 12 --specific 1 --steps 2 --axes {axes} --filter {chain}");
     options.split(' ').map(str::to_owned).collect()

@@ -138,12 +138,6 @@ fn options_that_this_model_can_not_follow() {
     refused(&world, &["--neutral", "0"], &["nothing to draw"]);
     let annealed = quick(&["--annealing", "0.5,1,1,1"]);
     refused(&world, &annealed, &["--guidance cfg: it anneals nothing"]);
-    let fair = quick(&["--guidance", "fair-diffusion"]);
-    refused(
-        &world,
-        &fair,
-        &["--guidance fair-diffusion is not supported yet"],
-    );
     let bundle = SDXL.bundle.display().to_string();
     let gpu = [
         "--model",

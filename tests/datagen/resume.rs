@@ -15,7 +15,10 @@ const PROMPTS: [&str; 3] = ["doctor", "cook", "man in a hat"];
 /// Three prompts of 8 neutral and 12 specific captions' pictures, filtered: 60 pictures, 4 units,
 /// the last one short.
 fn options() -> Vec<&'static str> {
-    let axes = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo/axes.toml");
+    let axes = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/pipeline/axes.toml"
+    );
     let rest = "--neutral 8 --specific 1 --steps 4 --seed 3 --filter";
     let mut options = vec!["--axes", axes];
     options.extend(rest.split(' '));

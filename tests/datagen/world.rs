@@ -20,7 +20,7 @@ pub(crate) struct Model {
     pub(crate) bundle: PathBuf,
 }
 
-/// A tiny random SDXL, with the demo world's axes and classifier chain.
+/// A tiny random SDXL, with the demo world's axes, said in letters, and classifier chain.
 pub(crate) static SDXL: LazyLock<Model> = LazyLock::new(|| tiny("sdxl", "sdxl_3"));
 /// A tiny random SD 1.5.
 pub(crate) static SD15: LazyLock<Model> = LazyLock::new(|| tiny("sd15", "sd15_2"));
@@ -41,6 +41,20 @@ fn tiny(name: &str, networks: &str) -> Model {
     Model::export(name, source, &["--no-grad"])
 }
 
+/// The tiny model of that name with other values of its scheduler's keys.
+pub(crate) fn rescheduled(name: &str, changes: &serde_json::Map<String, Value>) -> Model {
+    let networks = [("sdxl", "sdxl_3"), ("sd15", "sd15_2")];
+    let (_, networks) = networks.into_iter().find(|(n, _)| *n == name).unwrap();
+    let place = format!("{name}-rescheduled");
+    let source = scratch(&place).join("source");
+    assemble(&source, name, networks);
+    let path = source.join("scheduler/scheduler_config.json");
+    let mut config = json(&path);
+    config.as_object_mut().unwrap().extend(changes.clone());
+    fs::write(&path, config.to_string()).unwrap();
+    Model::export(&place, source, &["--no-grad"])
+}
+
 /// Writes such a checkpoint.
 pub(crate) fn assemble(source: &Path, name: &str, networks: &str) {
     let fixtures = root().join("tests/fixtures");
@@ -48,9 +62,12 @@ pub(crate) fn assemble(source: &Path, name: &str, networks: &str) {
     copy(&fixtures.join("nets").join(networks), source);
     let demo = root().join("models/demo");
     copy(&demo.join("classifier"), &source.join("classifier"));
-    for file in ["axes.toml", "chain.toml"] {
-        fs::copy(demo.join(file), source.join(file)).unwrap();
-    }
+    fs::copy(demo.join("chain.toml"), source.join("chain.toml")).unwrap();
+    fs::copy(
+        fixtures.join("pipeline/axes.toml"),
+        source.join("axes.toml"),
+    )
+    .unwrap();
 }
 
 /// A folder of this test binary.

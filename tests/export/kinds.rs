@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use popalign::bundle::Bundle;
-use popalign::diffusion::schedule::SchedulerConfig;
+use popalign::diffusion::schedule::{SchedulerConfig, Spacing};
 use popalign::tensors::{NewTensor, Weights, write_safetensors};
 
 use crate::checkpoint::{World, pa_export};
@@ -156,4 +156,6 @@ fn a_files_marks_are_added_to_what_diffusers_saved() {
     let config = SchedulerConfig::read(&path).unwrap();
     assert!(config.zero_terminal_snr);
     assert_eq!(config.prediction.name(), "v_prediction");
+    // Whoever starts from pure noise has to begin at the last step.
+    assert_eq!(config.spacing, Some(Spacing::Trailing));
 }

@@ -96,7 +96,7 @@ fn the_empty_caption_is_encoded_where_the_data_set_lacks_it() {
     let bundle = Bundle::open(world.bundle()).unwrap();
     let (runtime, session) = (Runtime::load().unwrap(), SessionOptions::default());
     let mut encoders = TextEncoders::open(&bundle, &runtime, &session).unwrap();
-    let (expected, _) = encoders.encode("").unwrap();
+    let expected = encoders.encode("").unwrap();
     let doubles = |values: Vec<f32>| -> Vec<f64> { values.into_iter().map(f64::from).collect() };
     let id = caption_id("");
     assert_eq!(

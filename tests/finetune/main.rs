@@ -14,6 +14,7 @@ mod published;
 mod ranks;
 mod refused;
 mod resume;
+mod rounds;
 mod runaway;
 mod threads;
 mod torch;

@@ -76,7 +76,7 @@ fn genders(world: &World, adapter: &Path) -> Vec<Vec<String>> {
         seed: 0,
         sampler: SamplerKind::default().set_up(&scheduler, 3).unwrap(),
         train_timesteps: scheduler.train_timesteps,
-        guidance: Guidance::Cfg(2.5),
+        guidance: Guidance::plain(2.5),
         latent: dataset.latent_shape(),
         text: TextShape::of(&bundle).unwrap(),
         time_ids: dataset.time_ids(),
@@ -97,6 +97,7 @@ fn genders(world: &World, adapter: &Path) -> Vec<Vec<String>> {
         let mut own = Vec::new();
         for image in 0..PICTURES {
             let job = Job {
+                edits: &[],
                 caption: Conditioning {
                     prompt_embeds: text.prompt_embeds,
                     pooled: text.pooled,
@@ -252,6 +253,45 @@ fn prompts_of_one_s_own_are_encoded() {
         "written",
     );
     assert_eq!(written, validated(&[], "held"));
+}
+
+#[test]
+fn words_that_validation_s_captions_lose_are_named() {
+    let world = World::demo();
+    let prompts = world.dir().join("long.txt");
+    let filler = "a ".repeat(75);
+    fs::write(&prompts, format!("chef\n{filler}garden\n")).unwrap();
+    let file = prompts.to_str().unwrap();
+    let options = [
+        "--steps",
+        "1",
+        "--batch",
+        "1",
+        "--validate",
+        "1",
+        "--validate-steps",
+        "1",
+        "--json",
+        "--validate-prompts",
+        file,
+    ];
+    let out = world.dir().join("out");
+    let output = world.command_into(&out, &options).output().unwrap();
+    succeeded(&output);
+    let events = String::from_utf8(output.stdout).unwrap();
+    let told = events
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let told: Vec<Value> = told.filter(|event| event["event"] == "truncated").collect();
+    assert_eq!(told.len(), 1, "{events}");
+    let lost = &told[0]["lost"];
+    assert_eq!((&lost["captions"], &lost["of"]), (&1.into(), &2.into()));
+    assert!(
+        lost["first"][0]["lost"]
+            .as_str()
+            .unwrap()
+            .ends_with("garden")
+    );
 }
 
 #[test]

@@ -222,6 +222,7 @@ impl World {
             captions: ids.len(),
             images: rows.len(),
             unit_images: rows.len(),
+            size_conditions: None,
             ragged: false,
         };
         let manifest = DatasetManifest::new(serde_json::Map::new(), BTreeMap::new(), layout);
@@ -299,6 +300,8 @@ fn rows() -> Vec<PictureRow> {
                         .collect(),
                     seed: 0,
                     image_id,
+                    identity: BTreeMap::new(),
+                    drawn_prompt: None,
                     latents: LatentsRef {
                         file: latents_name(0),
                         index: rows.len(),

@@ -11,8 +11,13 @@ use clap::Parser;
 use popalign::base::Stop;
 use popalign::cli::{self, Common, Outcome};
 use popalign::datagen::config::{BATCHES, FACTORS, LIMITS, PICTURES, SCALES, STEPS};
-use popalign::datagen::{Format, Rejected, Request, Sharing, Size, UNIT, Until, estimate, run};
-use popalign::diffusion::guidance::{Annealing, GuidanceKind};
+use popalign::datagen::steering::RESCALES;
+use popalign::datagen::{
+    Crop, Format, GuidanceKind, Rejected, Request, Sharing, Size, Steering, UNIT, Until, estimate,
+    run,
+};
+use popalign::diffusion::fair_pca::FairPcaNumbers;
+use popalign::diffusion::guidance::{Annealing, Compat, Edits, Interval};
 use popalign::diffusion::samplers::SamplerKind;
 use popalign::runtime::SessionOptions;
 
@@ -45,7 +50,8 @@ use shown::Shown;
         Writes images/, metadata.jsonl (one row per picture: prompt, axis values, seed, verdict, \
         why dropped), latents-*.safetensors, text.safetensors and manifest.json. Killed at any \
         moment, the same command goes on where it stopped and ends with the same bytes. It also makes \
-        again what is missing or damaged in a finished data set."
+        again what is missing or damaged in a finished data set. Captions over the text encoder's 77 \
+        tokens are named with the words that are lost; one that loses the identity it names is refused."
 )]
 struct Args {
     /// Bundle (pa-export)
@@ -71,25 +77,23 @@ struct Args {
     /// Sampling steps
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = STEPS)]
     steps: usize,
-    /// Guidance scale; 1 or less for none
-    #[arg(long, value_name = "SCALE", default_value_t = 5.0, value_parser = SCALES)]
-    cfg: f32,
     /// Sampler
     #[arg(long, value_enum, default_value_t = SamplerKind::default())]
     sampler: SamplerKind,
-    /// Kind of guidance
-    #[arg(long, value_enum, default_value_t = GuidanceKind::Cfg)]
-    guidance: GuidanceKind,
-    /// How cads and dynamic-cfg fade captions in: nothing of them above time T2 (1 is noise), all
-    /// below T1; cads: noise of scale S, rescaled to the share PSI [default: 0.6,0.9,0.25,1]
-    #[arg(long, value_name = "T1,T2,S,PSI")]
-    annealing: Option<Annealing>,
+    #[command(flatten)]
+    steering: SteeringArgs,
     /// Negative caption [default: none, as the model's own pipeline has it]
     #[arg(long, value_name = "TEXT")]
     negative: Option<String>,
     /// Size of the pictures in pixels [default: what the model was trained for]
     #[arg(long, value_name = "WxH")]
     size: Option<Size>,
+    /// SDXL: the size it is told the pictures were scaled from [default: --size]
+    #[arg(long, value_name = "WxH")]
+    original_size: Option<Size>,
+    /// SDXL: how far from the left and the top it is told that they were cut out [default: 0,0]
+    #[arg(long, value_name = "X,Y")]
+    crop: Option<Crop>,
     /// Pictures drawn at once [default: 8, or 4 large ones]; on the CPU it changes no bit
     #[arg(long, value_name = "N", value_parser = BATCHES)]
     batch: Option<usize>,
@@ -135,6 +139,54 @@ struct Args {
     common: Common,
 }
 
+/// How captions steer.
+#[derive(Debug, clap::Args)]
+struct SteeringArgs {
+    /// Guidance scale; 1 or less for none
+    #[arg(long, value_name = "SCALE", default_value_t = 5.0, value_parser = SCALES)]
+    cfg: f32,
+    /// Training-free method; those that draw identities need --axes
+    #[arg(long, value_enum, default_value_t = GuidanceKind::Cfg)]
+    guidance: GuidanceKind,
+    /// How cads and dynamic-cfg fade captions in: nothing of them above time T2 (1 is noise), all
+    /// below T1; cads: noise of scale S, rescaled to the share PSI [default: 0.6,0.9,0.25,1]
+    #[arg(long, value_name = "T1,T2,S,PSI")]
+    annealing: Option<Annealing>,
+    /// Whose cads and dynamic-cfg [default: paper]
+    #[arg(long, value_enum)]
+    compat: Option<Compat>,
+    /// How fair-diffusion edits: from step WARMUP on, times SCALE, only the share above THRESHOLD,
+    /// with MOMENTUM of decay BETA [default: 5,4,0.95,0.5,0.6]
+    #[arg(long, value_name = "WARMUP,SCALE,THRESHOLD,MOMENTUM,BETA")]
+    edits: Option<Edits>,
+    /// What fair-imagen keeps of embeddings (principal components), and how far it moves them
+    /// [default: 600,0.6]
+    #[arg(long, value_name = "COMPONENTS,NOISE")]
+    fair_pca: Option<FairPcaNumbers>,
+    /// Guide only from share LO of the steps to share HI [default: 0,1]
+    #[arg(long, value_name = "LO,HI")]
+    cfg_interval: Option<Interval>,
+    /// Bring guided predictions back to the contrast of unguided ones by this share, 0 to 1; 0.7 for
+    /// models of zero terminal SNR [default: 0]
+    #[arg(long, value_name = "SHARE", value_parser = RESCALES)]
+    guidance_rescale: Option<f32>,
+}
+
+impl From<&SteeringArgs> for Steering {
+    fn from(args: &SteeringArgs) -> Self {
+        Self {
+            kind: args.guidance,
+            cfg: args.cfg,
+            annealing: args.annealing,
+            compat: args.compat,
+            edits: args.edits,
+            fair_pca: args.fair_pca,
+            interval: args.cfg_interval,
+            rescale: args.guidance_rescale,
+        }
+    }
+}
+
 impl Args {
     fn request(&self) -> Request {
         let mut session = SessionOptions::from(&self.common);
@@ -147,12 +199,12 @@ impl Args {
             neutral: self.neutral,
             specific: self.specific.unwrap_or(10),
             steps: self.steps,
-            cfg: self.cfg,
             sampler: self.sampler,
-            guidance: self.guidance,
-            annealing: self.annealing,
+            steering: Steering::from(&self.steering),
             negative: self.negative.clone(),
             size: self.size,
+            original_size: self.original_size,
+            crop: self.crop,
             batch: self.batch,
             lora: self.lora.clone(),
             lora_scale: self.lora_scale,

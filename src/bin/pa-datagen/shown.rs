@@ -87,9 +87,9 @@ impl Shown {
                     &json!({"event": "shared_with_training", "pictures": pictures, "of": of}),
                 );
             }
-            Event::Truncated(caption) => {
-                tracing::warn!("too long for the text encoder, its end is cut off: {caption:?}");
-                cli::event(self.json, &json!({"event": "truncated", "prompt": caption}));
+            Event::Truncated(lost) => {
+                tracing::warn!("{lost}");
+                cli::event(self.json, &json!({"event": "truncated", "lost": lost}));
             }
             Event::Encoded { done, of } => {
                 if done == of {

@@ -53,6 +53,10 @@ struct Args {
     /// How the LoRA starts
     #[arg(long, value_enum, default_value_t = Config::default().init)]
     lora_init: LoraInit,
+    /// LoRA to go on from (file or folder, any format): a further round, on pictures drawn with it; the
+    /// reference stays the model without one
+    #[arg(long, value_name = "LORA")]
+    lora_from: Option<PathBuf>,
     /// The LoRA's product counts A / rank, in training and in the files [default: the rank]
     #[arg(long, value_name = "A", value_parser = config::LORA_ALPHAS)]
     lora_alpha: Option<f64>,
@@ -255,6 +259,7 @@ impl Args {
                     unfiltered: self.unfiltered,
                 },
             },
+            lora_from: self.lora_from.clone(),
             validate: self.validation(),
             config: Config {
                 loss: self.loss,

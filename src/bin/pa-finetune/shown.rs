@@ -139,6 +139,10 @@ impl Shown {
                 }
                 cli::event(self.json, &json!({"event": "step", "log": line}));
             }
+            Event::Truncated(lost) => {
+                tracing::warn!("validation: {lost}");
+                cli::event(self.json, &json!({"event": "truncated", "lost": lost}));
+            }
             Event::Validating { step, pictures } => {
                 self.bar.set_message(format!("drawing {pictures} pictures"));
                 tracing::debug!("drawing {pictures} pictures after step {step}");

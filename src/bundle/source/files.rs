@@ -13,6 +13,9 @@ use crate::bundle::{Part, Result};
 use crate::family::Prediction;
 use crate::family::schedule::{self, SchedulerConfig};
 
+/// The scheduler's key for how steps are spread.
+const SPACING: &str = "timestep_spacing";
+
 /// The scheduler's configuration.
 const SCHEDULER: &str = "scheduler/scheduler_config.json";
 
@@ -113,6 +116,12 @@ impl Source {
             }
             if checkpoint.zero_terminal_snr() {
                 fields.insert("rescale_betas_zero_snr".into(), true.into());
+                // Steps counted from the clean end never are at the pure noise that a drawing starts
+                // from (arXiv 2305.08891, section 3.3).
+                let spacing = fields.get(SPACING).and_then(Json::as_str);
+                if spacing.is_none_or(|spacing| spacing == "leading") {
+                    fields.insert(SPACING.into(), "trailing".into());
+                }
             }
         }
         let text = json::python_words_bare(&pretty(&scheduler));

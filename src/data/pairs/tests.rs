@@ -61,6 +61,8 @@ fn rows(shots: &[Shot]) -> Vec<PictureRow> {
                     .collect(),
                 seed: 0,
                 image_id: i,
+                identity: BTreeMap::new(),
+                drawn_prompt: None,
                 latents: LatentsRef {
                     file: latents_name(0),
                     index: i as usize,
@@ -87,6 +89,7 @@ fn pool(dir: &Path, rows: &[PictureRow]) -> Pool {
         captions: ids.len(),
         images: rows.len(),
         unit_images: rows.len(),
+        size_conditions: None,
         ragged: false,
     };
     let writer = DatasetWriter::open(

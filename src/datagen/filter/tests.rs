@@ -136,6 +136,8 @@ fn row(verdict: Option<Readings>) -> PictureRow {
         seed: 0,
         prompt_id: 0,
         image_id: 0,
+        identity: BTreeMap::new(),
+        drawn_prompt: None,
         latents: LatentsRef {
             file: String::new(),
             index: 0,

@@ -36,12 +36,7 @@ impl Ddim {
             return Err(KIND.refuses("thresholding", true, "false"));
         }
         if config.zero_terminal_snr && config.prediction == Prediction::Epsilon {
-            // Of pure noise the noise says nothing: the predicted picture is divided by zero.
-            let (key, supported) = (
-                "rescale_betas_zero_snr",
-                "false, or prediction_type v_prediction",
-            );
-            return Err(KIND.refuses(key, true, supported));
+            return Err(KIND.refuses_pure_noise());
         }
         let timesteps = GRID.timesteps(config, steps)?;
         let table = config.alphas_cumprod();

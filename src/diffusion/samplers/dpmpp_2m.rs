@@ -7,12 +7,24 @@ use super::grid::Grid;
 use super::sampler::{History, Sampler, SamplerKind};
 use super::spread::{Spread, levels};
 use crate::diffusion::schedule::{Error, Prediction, SchedulerConfig, Spacing};
+use crate::family::schedule::Respacing;
 
 /// Its entry.
 pub(super) const KIND: SamplerKind = SamplerKind {
     name: "dpmpp_2m",
     help: "DPM-Solver++, second order multistep, midpoint (`DPMSolverMultistepScheduler`)",
-    set_up: |config, steps| Ok(Arc::new(Dpmpp2m::new(config, steps)?)),
+    set_up: |config, steps| Ok(Arc::new(Dpmpp2m::new(KIND, config, steps)?)),
+};
+
+/// The same at Karras' noise levels, whatever the model's configuration says of them.
+pub(super) const KARRAS: SamplerKind = SamplerKind {
+    name: "dpmpp_2m_karras",
+    help: "The same at Karras' noise levels (`use_karras_sigmas=True`)",
+    set_up: |config, steps| {
+        let mut config = config.clone();
+        config.sampling.respacings = vec![Respacing::Karras];
+        Ok(Arc::new(Dpmpp2m::new(KARRAS, &config, steps)?))
+    },
 };
 
 const GRID: Grid = Grid {
@@ -35,10 +47,10 @@ struct Dpmpp2m {
 }
 
 impl Dpmpp2m {
-    fn new(config: &SchedulerConfig, steps: usize) -> Result<Self, Error> {
-        check(config)?;
+    fn new(kind: SamplerKind, config: &SchedulerConfig, steps: usize) -> Result<Self, Error> {
+        check(kind, config)?;
         let timesteps = GRID.timesteps(config, steps)?;
-        let (timesteps, sigmas) = levels(Spread::Schedule, KIND.name, config, timesteps)?;
+        let (timesteps, sigmas) = levels(Spread::Schedule, kind.name, config, timesteps)?;
         let solver = &config.sampling.solver;
         Ok(Self {
             prediction: config.prediction,
@@ -52,24 +64,24 @@ impl Dpmpp2m {
 }
 
 /// Refuses a configuration that makes another solver of diffusers' class.
-fn check(config: &SchedulerConfig) -> Result<(), Error> {
+fn check(of: SamplerKind, config: &SchedulerConfig) -> Result<(), Error> {
     let solver = &config.sampling.solver;
     let (algorithm, kind) = (solver.algorithm.as_str(), solver.kind.as_str());
     if config.sampling.thresholding {
-        return Err(KIND.refuses("thresholding", true, "false"));
+        return Err(of.refuses("thresholding", true, "false"));
     }
     if solver.lu_lambdas {
-        return Err(KIND.refuses("use_lu_lambdas", true, "false"));
+        return Err(of.refuses("use_lu_lambdas", true, "false"));
     }
     if solver.order != 2 {
-        return Err(KIND.refuses("solver_order", solver.order, "2"));
+        return Err(of.refuses("solver_order", solver.order, "2"));
     }
     // What other solvers call theirs is this one in diffusers' class too.
     if !["dpmsolver++", "deis"].contains(&algorithm) {
-        return Err(KIND.refuses("algorithm_type", algorithm, "dpmsolver++, deis"));
+        return Err(of.refuses("algorithm_type", algorithm, "dpmsolver++, deis"));
     }
     if !["midpoint", "logrho", "bh1", "bh2"].contains(&kind) {
-        return Err(KIND.refuses("solver_type", kind, "midpoint, logrho, bh1, bh2"));
+        return Err(of.refuses("solver_type", kind, "midpoint, logrho, bh1, bh2"));
     }
     let lowest = config
         .sigmas()
@@ -77,7 +89,7 @@ fn check(config: &SchedulerConfig) -> Result<(), Error> {
         .map_or(0.0, |sigma| -f64::from(sigma.ln()));
     if solver.lambda_min > lowest {
         let supported = "what is below every step, such as -Infinity";
-        return Err(KIND.refuses("lambda_min_clipped", solver.lambda_min, supported));
+        return Err(of.refuses("lambda_min_clipped", solver.lambda_min, supported));
     }
     Ok(())
 }

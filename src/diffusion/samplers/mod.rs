@@ -14,6 +14,7 @@ mod dpmpp_2m;
 mod euler;
 mod euler_a;
 mod grid;
+mod lcm;
 mod sampler;
 mod spread;
 
@@ -24,7 +25,14 @@ use serde::{Serialize, Serializer};
 pub use sampler::{History, Sampler, SamplerKind};
 
 /// Every sampler, in the order of the help; the first is the default.
-pub static SAMPLERS: [SamplerKind; 4] = [euler::KIND, euler_a::KIND, ddim::KIND, dpmpp_2m::KIND];
+pub static SAMPLERS: [SamplerKind; 6] = [
+    euler::KIND,
+    euler_a::KIND,
+    ddim::KIND,
+    dpmpp_2m::KIND,
+    dpmpp_2m::KARRAS,
+    lcm::KIND,
+];
 
 impl Default for SamplerKind {
     fn default() -> Self {

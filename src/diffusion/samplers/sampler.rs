@@ -95,6 +95,12 @@ impl SamplerKind {
         }
     }
 
+    /// Of pure noise the noise says nothing: the predicted picture would be divided by zero.
+    pub(super) fn refuses_pure_noise(self) -> Error {
+        let supported = "false, or prediction_type v_prediction";
+        self.refuses("rescale_betas_zero_snr", true, supported)
+    }
+
     /// Sets up `steps` steps of the model's schedule.
     ///
     /// # Errors

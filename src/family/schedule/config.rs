@@ -34,17 +34,15 @@ const CLASSES: [&str; 19] = [
 ];
 
 /// Keys that change nothing here, whatever they are.
-pub const WITHOUT_EFFECT: [&str; 15] = [
+pub const WITHOUT_EFFECT: [&str; 13] = [
     // Of what is off, or refused where it is on: thresholding, flow sigmas.
     "dynamic_thresholding_ratio",
     "sample_max_value",
     "flow_shift",
     "time_shift_type",
-    // Of PNDM, the stochastic DPM-Solver, LCM and TCD.
+    // Of PNDM and the stochastic DPM-Solver.
     "skip_prk_steps",
     "noise_sampler_seed",
-    "original_inference_steps",
-    "timestep_scaling",
     // Of UniPC and the stochastic Adams solver.
     "predict_x0",
     "solver_p",
@@ -127,6 +125,19 @@ pub(crate) struct Sampling {
     pub(crate) thresholding: bool,
     /// DPM-Solver's.
     pub(crate) solver: Solver,
+    /// LCM's.
+    pub(crate) lcm: Lcm,
+}
+
+/// What LCM's configuration says.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Lcm {
+    /// Steps that the model was distilled for.
+    pub(crate) original_steps: usize,
+    /// What timesteps are multiplied with in the boundary condition.
+    pub(crate) scaling: f64,
+    /// Clamp the predicted picture to ± this.
+    pub(crate) clip: Option<f32>,
 }
 
 /// What DPM-Solver's configuration says.
@@ -190,16 +201,25 @@ impl SchedulerConfig {
         let train_timesteps = fields.number("num_train_timesteps", TRAIN_TIMESTEPS)?;
         let train_timesteps = train_timesteps.unwrap_or(1000);
         refuse_other_kinds(&mut fields)?;
+        let clip_range = fields.number("clip_sample_range", RANGE)?.unwrap_or(1.0);
+        let clip_sample = fields.said("clip_sample")?;
+        let lcm = Lcm {
+            original_steps: fields
+                .number("original_inference_steps", TRAIN_TIMESTEPS)?
+                .unwrap_or(50),
+            scaling: fields.number("timestep_scaling", SIGMA)?.unwrap_or(10.0),
+            clip: clip_sample.unwrap_or(false).then_some(clip_range),
+        };
         let config = Self {
             train_timesteps,
             prediction: prediction(&mut fields)?,
             spacing: spacing(&mut fields)?,
             steps_offset: steps_offset(&mut fields, train_timesteps)?,
-            clip_sample: clip_sample(&mut fields)?,
+            clip_sample: clip_sample.unwrap_or(true).then_some(clip_range),
             set_alpha_to_one: fields.flag("set_alpha_to_one", true)?,
             zero_terminal_snr: fields.flag("rescale_betas_zero_snr", false)?,
             betas: betas(&mut fields, train_timesteps)?,
-            sampling: sampling(&mut fields)?,
+            sampling: sampling(&mut fields, lcm)?,
         };
         for key in WITHOUT_EFFECT {
             fields.take(key);
@@ -284,11 +304,6 @@ fn steps_offset(fields: &mut Fields, train_timesteps: usize) -> Result<usize> {
     Ok(fields.number("steps_offset", values)?.unwrap_or(0))
 }
 
-fn clip_sample(fields: &mut Fields) -> Result<Option<f32>> {
-    let range = fields.number("clip_sample_range", RANGE)?.unwrap_or(1.0);
-    Ok(fields.flag("clip_sample", true)?.then_some(range))
-}
-
 fn betas(fields: &mut Fields, count: usize) -> Result<Betas> {
     let start = fields.number("beta_start", BETA)?.unwrap_or(0.0001);
     let end = fields.number("beta_end", BETA)?.unwrap_or(0.02);
@@ -316,7 +331,7 @@ fn betas(fields: &mut Fields, count: usize) -> Result<Betas> {
     }
 }
 
-fn sampling(fields: &mut Fields) -> Result<Sampling> {
+fn sampling(fields: &mut Fields, lcm: Lcm) -> Result<Sampling> {
     let mut respacings = Vec::new();
     for respacing in [Respacing::Karras, Respacing::Exponential, Respacing::Beta] {
         if fields.flag(respacing.key(), false)? {
@@ -343,6 +358,7 @@ fn sampling(fields: &mut Fields) -> Result<Sampling> {
             .unwrap_or(false),
         thresholding: fields.flag("thresholding", false)?,
         solver: solver(fields)?,
+        lcm,
     })
 }
 

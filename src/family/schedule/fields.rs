@@ -54,10 +54,15 @@ impl Fields {
 
     /// A truth; a null is none.
     pub(super) fn flag(&mut self, key: &str, default: bool) -> Result<bool> {
+        Ok(self.said(key)?.unwrap_or(default))
+    }
+
+    /// The same, if the file says it.
+    pub(super) fn said(&mut self, key: &str) -> Result<Option<bool>> {
         match self.fields.remove(key) {
-            None => Ok(default),
-            Some(Value::Null) => Ok(false),
-            Some(Value::Bool(value)) => Ok(value),
+            None => Ok(None),
+            Some(Value::Null) => Ok(Some(false)),
+            Some(Value::Bool(value)) => Ok(Some(value)),
             Some(other) => Err(self.bad(key, &other, "true, false")),
         }
     }

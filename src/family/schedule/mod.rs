@@ -9,10 +9,12 @@
 //! | keys | here |
 //! | --- | --- |
 //! | `num_train_timesteps`, `beta_*`, `trained_betas`, `rescale_betas_zero_snr`, `prediction_type` | followed in training and by all samplers |
-//! | `timestep_spacing`, `steps_offset` | followed by all samplers |
-//! | `clip_sample`, `clip_sample_range`, `set_alpha_to_one` | followed by ddim, which alone has them |
-//! | `use_karras_sigmas`, `use_exponential_sigmas`, `use_beta_sigmas`, `sigma_min`, `sigma_max`, `final_sigmas_type` | followed by euler and dpmpp_2m; euler_a and ddim have none of them |
-//! | `thresholding` | refused by ddim and dpmpp_2m |
+//! | `timestep_spacing`, `steps_offset` | followed by all samplers but lcm |
+//! | `clip_sample`, `clip_sample_range` | followed by ddim, which clips unless told not to, and lcm, which doesn't |
+//! | `set_alpha_to_one` | followed by ddim |
+//! | `original_inference_steps`, `timestep_scaling` | followed by lcm, which has no spacing of its own |
+//! | `use_karras_sigmas`, `use_exponential_sigmas`, `use_beta_sigmas`, `sigma_min`, `sigma_max`, `final_sigmas_type` | followed by euler and dpmpp_2m (dpmpp_2m_karras always has the first); the others have none of them |
+//! | `thresholding` | refused by ddim, lcm and dpmpp_2m |
 //! | `interpolation_type` | refused by euler, if not linear |
 //! | `solver_order`, `algorithm_type`, `solver_type`, `lambda_min_clipped`, `use_lu_lambdas` | refused by dpmpp_2m, where they say another solver than it is |
 //! | `lower_order_final`, `euler_at_final` | followed by dpmpp_2m |

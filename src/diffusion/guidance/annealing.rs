@@ -1,32 +1,27 @@
-//! How captions steer a drawing: classifier-free guidance and two training-free ways to more
-//! variety that the paper compares with.
-//!
-//! - **cfg**: the UNet runs once on a doubled batch, negative captions first; the guided
-//!   prediction is `negative + scale · (positive − negative)` (Ho and Salimans, arXiv 2207.12598,
-//!   as diffusers writes it). At a scale of 1 or less there is nothing to guide and the batch
-//!   isn't doubled.
-//! - **cads**: the captions' embeddings drown in noise at first and come out of it as the drawing
-//!   goes on: `√γ·y + s·√(1−γ)·n`, brought back to y's mean and standard deviation to a share ψ.
-//! - **dynamic-cfg**: the scale is multiplied by the same γ.
+//! How captions fade in: what CADS does to their embeddings and Dynamic-CFG to the scale.
 //!
 //! γ(t) is 0 from t = τ₂ up, 1 from τ₁ down, linear between; t goes from 1 (noise) to 0 (Sadat et
 //! al., arXiv 2310.17347, section 3). Mean and deviation are those of one picture's embedding, not
 //! of the batch's, and the noise is addressed, so that a picture doesn't depend on its batch mates.
+//!
+//! The paper's rows were made by a copy of that (PopAlignSDXL, `eval/guidance_scale_hack.py`), which
+//! is another method in three ways ([`Compat::Official`]): CADS' time runs from 0 to 1, so that
+//! captions are whole first and drown at the end; the negative caption drowns as well; Dynamic-CFG's
+//! time is that of the steps, evenly from 1 to 0, whatever timesteps they are at.
 
 use std::str::FromStr;
 
-/// The kind of guidance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+use super::Moment;
+
+/// Whose annealing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum GuidanceKind {
-    /// Plain classifier-free guidance
-    Cfg,
-    /// Condition-annealed sampling: captions fade in out of noise
-    Cads,
-    /// Classifier-free guidance whose scale fades in
-    DynamicCfg,
-    /// Semantic edits towards random identities (not supported yet)
-    FairDiffusion,
+pub enum Compat {
+    /// As Sadat et al. describe it
+    #[default]
+    Paper,
+    /// As PopAlign's official code has it, whose copy made the paper's rows
+    Official,
 }
 
 /// How captions fade in.
@@ -59,8 +54,7 @@ impl FromStr for Annealing {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parse = || {
-            let numbers: Result<Vec<f64>, _> = text.split(',').map(|n| n.trim().parse()).collect();
-            let [whole, nothing, noise, rescaled] = numbers.ok()?.try_into().ok()?;
+            let [whole, nothing, noise, rescaled] = super::numbers(text)?;
             let unit = |x: f64| (0.0..=1.0).contains(&x);
             let times = unit(whole) && unit(nothing) && whole <= nothing;
             let rest = noise >= 0.0 && noise.is_finite() && unit(rescaled);
@@ -92,7 +86,7 @@ impl Annealing {
     }
 
     /// Drowns an embedding in `noise` (standard normals) to the share `share`.
-    fn apply(&self, share: f64, values: &mut [f32], noise: &[f32]) {
+    pub(super) fn apply(&self, share: f64, values: &mut [f32], noise: &[f32]) {
         let before = Moments::of(values);
         let (keep, add) = (share.sqrt(), self.noise * (1.0 - share).sqrt());
         for (value, &n) in values.iter_mut().zip(noise) {
@@ -112,14 +106,33 @@ impl Annealing {
     }
 }
 
+impl Compat {
+    /// CADS' time of a moment.
+    pub(super) fn of_captions(self, at: &Moment) -> f64 {
+        match self {
+            Self::Paper => at.time,
+            Self::Official => 1.0 - (at.time / at.first).clamp(0.0, 1.0),
+        }
+    }
+
+    /// Dynamic-CFG's time of a moment.
+    #[expect(clippy::cast_precision_loss, reason = "step numbers are small")]
+    pub(super) fn of_scale(self, at: &Moment) -> f64 {
+        match self {
+            Self::Paper => at.time,
+            Self::Official => 1.0 - at.step as f64 / (at.steps - 1).max(1) as f64,
+        }
+    }
+}
+
 /// Mean and standard deviation.
-struct Moments {
-    mean: f64,
-    deviation: f64,
+pub(super) struct Moments {
+    pub(super) mean: f64,
+    pub(super) deviation: f64,
 }
 
 impl Moments {
-    fn of(values: &[f32]) -> Self {
+    pub(super) fn of(values: &[f32]) -> Self {
         let count = values.len() as f64;
         let mean = values.iter().copied().map(f64::from).sum::<f64>() / count;
         let square = |&x: &f32| (f64::from(x) - mean).powi(2);
@@ -131,84 +144,9 @@ impl Moments {
     }
 }
 
-/// Guidance with its numbers.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Guidance {
-    /// Classifier-free guidance of a scale.
-    Cfg(f32),
-    /// The same with captions that fade in.
-    Cads(f32, Annealing),
-    /// The same with a scale that fades in.
-    DynamicCfg(f32, Annealing),
-}
-
-impl Guidance {
-    fn scale(&self) -> f32 {
-        let (Self::Cfg(scale) | Self::Cads(scale, _) | Self::DynamicCfg(scale, _)) = self;
-        *scale
-    }
-
-    /// Whether the UNet must see the negative caption too.
-    pub fn doubles(&self) -> bool {
-        self.scale() > 1.0
-    }
-
-    /// Replaces the first half of `predictions` (the negative captions') by the guided prediction
-    /// at time `t` and returns it; `predictions` of an undoubled batch are returned as they are.
-    pub fn combine<'a>(&self, t: f64, predictions: &'a mut [f32]) -> &'a [f32] {
-        if !self.doubles() {
-            return predictions;
-        }
-        let scale = match self {
-            Self::DynamicCfg(scale, annealing) => (f64::from(*scale) * annealing.share(t)) as f32,
-            other => other.scale(),
-        };
-        let (negative, positive) = predictions.split_at_mut(predictions.len() / 2);
-        for (n, p) in negative.iter_mut().zip(positive) {
-            *n += scale * (*p - *n);
-        }
-        negative
-    }
-
-    /// Whether captions' embeddings are other than whole at time `t`.
-    pub fn anneals(&self, t: f64) -> bool {
-        matches!(self, Self::Cads(_, annealing) if annealing.share(t) < 1.0)
-    }
-
-    /// Makes a whole embedding what the UNet sees of it at time `t`; `noise` holds as many
-    /// standard normals.
-    ///
-    /// # Panics
-    /// If the lengths differ.
-    pub fn anneal(&self, t: f64, embedding: &mut [f32], noise: &[f32]) {
-        assert_eq!(embedding.len(), noise.len());
-        if let Self::Cads(_, annealing) = self {
-            annealing.apply(annealing.share(t), embedding, noise);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_prediction_moves_from_the_negative_past_the_positive() {
-        let mut rows = [1.0, -2.0, 3.0, 2.0];
-        assert_eq!(Guidance::Cfg(5.0).combine(1.0, &mut rows), [11.0, 18.0]);
-        let mut rows = [1.0, -2.0];
-        assert_eq!(Guidance::Cfg(1.0).combine(1.0, &mut rows), [1.0, -2.0]);
-    }
-
-    #[test]
-    fn a_dynamic_scale_fades_in() {
-        let guidance = Guidance::DynamicCfg(4.0, Annealing::default());
-        for (t, expected) in [(0.95, 1.0), (0.9, 1.0), (0.75, 5.0), (0.6, 9.0), (0.1, 9.0)] {
-            let mut rows = [1.0, 3.0];
-            let guided = guidance.combine(t, &mut rows)[0];
-            assert!((guided - expected).abs() < 1e-5, "{t}: {guided}");
-        }
-    }
 
     #[test]
     fn annealing_keeps_mean_and_deviation_and_ends() {
@@ -220,14 +158,12 @@ mod tests {
                 rescaled,
                 ..Annealing::default()
             };
-            let guidance = Guidance::Cads(5.0, annealing);
             let mut values = whole.clone();
-            guidance.anneal(0.8, &mut values, &noise);
+            annealing.apply(annealing.share(0.8), &mut values, &noise);
             let after = Moments::of(&values);
             let same = (after.mean - before.mean).abs() < 1e-5
                 && (after.deviation - before.deviation).abs() < 1e-5;
             assert_eq!(same, kept);
-            assert!(guidance.anneals(0.8) && !guidance.anneals(0.6));
         }
         // A constant has no deviation to bring back, and no noise to drown in.
         let silent = Annealing {

@@ -3,7 +3,7 @@
 //!
 //! The algorithms are EISPACK's `tred2` and `tql2` (Bowdler, Martin, Reinsch and Wilkinson, 1968),
 //! in the public-domain form of NIST's JAMA. A linear-algebra crate would serve only the Fréchet
-//! distance, at many times the size of these two functions.
+//! distance and FairPCA, at many times the size of these two functions.
 
 /// Sweeps of QL after which an eigenvalue is given up. Two or three are usual.
 const MOST_SWEEPS: usize = 60;
@@ -52,6 +52,48 @@ pub fn multiply(a: &[f64], b: &[f64], n: usize) -> Vec<f64> {
         }
     }
     product
+}
+
+/// Solves `matrix` x = `right` for a positive definite matrix `[n, n]` and any number of right sides, the
+/// columns of `right` (Cholesky); row-major.
+///
+/// # Panics
+/// When `matrix` isn't positive definite, or the rows of `right` aren't `n`.
+pub fn solve(matrix: &[f64], n: usize, right: &[f64]) -> Vec<f64> {
+    let columns = right.len() / n.max(1);
+    assert_eq!((matrix.len(), right.len()), (n * n, n * columns));
+    let mut lower = matrix.to_vec();
+    for i in 0..n {
+        for j in 0..=i {
+            let known: f64 = (0..j).map(|k| lower[i * n + k] * lower[j * n + k]).sum();
+            let left = matrix[i * n + j] - known;
+            assert!(i != j || left > 0.0, "the matrix is positive definite");
+            lower[i * n + j] = if i == j {
+                left.sqrt()
+            } else {
+                left / lower[j * n + j]
+            };
+        }
+    }
+    let mut x = right.to_vec();
+    let mut eliminate =
+        |i: usize, others: std::ops::Range<usize>, factor: &dyn Fn(usize) -> f64| {
+            for column in 0..columns {
+                let known: f64 = others
+                    .clone()
+                    .map(|k| factor(k) * x[k * columns + column])
+                    .sum();
+                let own = &mut x[i * columns + column];
+                *own = (*own - known) / lower[i * n + i];
+            }
+        };
+    for i in 0..n {
+        eliminate(i, 0..i, &|k| lower[i * n + k]);
+    }
+    for i in (0..n).rev() {
+        eliminate(i, i + 1..n, &|k| lower[k * n + i]);
+    }
+    x
 }
 
 /// The symmetric root of a matrix without negative eigenvalues; those that rounding made
@@ -286,6 +328,19 @@ mod tests {
             .zip(b)
             .map(|(x, y)| (x - y).abs())
             .fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn a_positive_definite_system_is_solved() {
+        let matrix = [4.0, 2.0, 0.6, 2.0, 5.0, 1.0, 0.6, 1.0, 3.0];
+        let x = [1.0, -2.0, 3.0, 0.5, -1.0, 2.0];
+        let entry = |i: usize, c: usize| (0..3).map(|k| matrix[i * 3 + k] * x[k * 2 + c]).sum();
+        let right: Vec<f64> = (0..6).map(|place| entry(place / 2, place % 2)).collect();
+        let found = solve(&matrix, 3, &right);
+        assert!(
+            found.iter().zip(x).all(|(a, b)| (a - b).abs() < 1e-12),
+            "{found:?}"
+        );
     }
 
     #[test]

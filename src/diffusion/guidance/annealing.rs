@@ -11,7 +11,8 @@
 
 use std::str::FromStr;
 
-use super::Moment;
+use super::moment::Moment;
+use super::numbers::numbers;
 
 /// Whose annealing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
@@ -54,7 +55,7 @@ impl FromStr for Annealing {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parse = || {
-            let [whole, nothing, noise, rescaled] = super::numbers(text)?;
+            let [whole, nothing, noise, rescaled] = numbers(text)?;
             let unit = |x: f64| (0.0..=1.0).contains(&x);
             let times = unit(whole) && unit(nothing) && whole <= nothing;
             let rest = noise >= 0.0 && noise.is_finite() && unit(rescaled);

@@ -7,6 +7,8 @@
 
 use std::str::FromStr;
 
+use super::numbers::numbers;
+
 /// How edits act.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Edits {
@@ -42,7 +44,7 @@ impl FromStr for Edits {
         let parse = || {
             let (warmup, rest) = text.split_once(',')?;
             let warmup = warmup.trim().parse().ok()?;
-            let [scale, threshold, momentum, beta] = super::numbers(rest)?;
+            let [scale, threshold, momentum, beta] = numbers(rest)?;
             let known = [scale, momentum]
                 .into_iter()
                 .all(|x| x >= 0.0 && x.is_finite());

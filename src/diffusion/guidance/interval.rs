@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::numbers::numbers;
+
 /// From and to which share of the steps a drawing is guided (Kynkäänniemi et al., arXiv 2404.07724, by
 /// steps as diffusers' `ClassifierFreeGuidance(start, stop)`).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,7 +33,7 @@ impl FromStr for Interval {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let [start, stop] = super::numbers(text).unwrap_or([f64::NAN; 2]);
+        let [start, stop] = numbers(text).unwrap_or([f64::NAN; 2]);
         match 0.0 <= start && start < stop && stop <= 1.0 {
             true => Ok(Self { start, stop }),
             false => Err("expected LO,HI with 0 <= LO < HI <= 1, as 0,0.6".to_owned()),

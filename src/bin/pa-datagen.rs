@@ -11,7 +11,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use popalign::base::Stop;
 use popalign::cli::{self, Common, Outcome};
 use popalign::datagen::config::{BATCHES, FACTORS, PICTURES, SCALES, STEPS};
-use popalign::datagen::{Event, Finish, Format, Request, Shard, Size, UNIT, run};
+use popalign::bundle::Target;
+use popalign::datagen::{Event, Finish, Format, Request, Shard, Size, UNIT, run, write_graphs};
 use popalign::diffusion::guidance::{Annealing, GuidanceKind};
 use popalign::diffusion::samplers::SamplerKind;
 use popalign::runtime::SessionOptions;
@@ -49,8 +50,8 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     prompts: PathBuf,
     /// Folder to write, or to go on with
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "write_graph")]
+    out: Option<PathBuf>,
     /// Axes of the population and caption templates; without, prompts are captions as they stand
     #[arg(long, value_name = "FILE")]
     axes: Option<PathBuf>,
@@ -102,6 +103,12 @@ struct Args {
     /// How pictures are kept
     #[arg(long, value_enum, default_value_t = Format::Png)]
     format: Format,
+    /// Write graphs made for this run's sizes, as DIR/unet/model.onnx … with links to their weights, and end
+    #[arg(long, value_name = "DIR")]
+    write_graph: Option<PathBuf>,
+    /// Operators of the graphs of --write-graph [default: what --ep has]
+    #[arg(long, value_enum, requires = "write_graph")]
+    target: Option<Target>,
     #[command(flatten)]
     common: Common,
 }
@@ -111,7 +118,7 @@ impl Args {
         Request {
             model: self.model.clone(),
             prompts: self.prompts.clone(),
-            out: self.out.clone(),
+            out: self.out.clone().unwrap_or_default(),
             axes: self.axes.clone(),
             neutral: self.neutral,
             specific: self.specific.unwrap_or(10),
@@ -140,10 +147,16 @@ fn main() -> ExitCode {
 }
 
 fn generate(args: &Args, stop: &Stop) -> anyhow::Result<Outcome> {
+    let request = args.request();
+    if let Some(dir) = &args.write_graph {
+        let written = write_graphs(&request, args.target, dir)?;
+        cli::written(args.common.json, &written);
+        return Ok(Outcome::Done);
+    }
     let mut shown = Shown::new(args.common.json);
-    let finish = run(&args.request(), stop, &mut |event| shown.show(&event));
+    let finish = run(&request, stop, &mut |event| shown.show(&event));
     shown.bar.finish_and_clear();
-    Ok(shown.finish(&args.out, finish?))
+    Ok(shown.finish(&request.out, finish?))
 }
 
 /// Shows a run: a bar on a terminal, log lines otherwise, events for who asked for them.

@@ -99,6 +99,25 @@ pub struct Port {
     pub shape: Vec<serde_json::Value>,
 }
 
+impl Port {
+    /// Whether an array of this shape may be fed.
+    pub fn accepts(&self, shape: &[usize]) -> bool {
+        let fits = |(dim, &size): (&serde_json::Value, &usize)| {
+            dim.as_u64().is_none_or(|n| n == size as u64)
+        };
+        self.shape.len() == shape.len() && self.shape.iter().zip(shape).all(fits)
+    }
+
+    /// The dimensions as text: `[?, 4, ?, ?]`.
+    pub fn shape_text(&self) -> String {
+        let dim = |d: &serde_json::Value| d.as_u64().map_or("?".to_owned(), |n| n.to_string());
+        format!(
+            "[{}]",
+            self.shape.iter().map(dim).collect::<Vec<_>>().join(", ")
+        )
+    }
+}
+
 /// One weight file that graphs point into.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WeightFile {

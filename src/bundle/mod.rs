@@ -5,7 +5,7 @@
 //! with our `unet_grad/` and a `bundle.json` that says what is where, what it was made of, and
 //! which LoRA layers it takes. Weights are not copied: the checkpoint's files are hard-linked
 //! beside the graphs that point into them. [`Bundle::open`] therefore checks that nobody has
-//! changed them since.
+//! changed them since. [`Bundle::job`] makes graphs for one job of the same weights.
 
 mod build;
 mod error;
@@ -13,6 +13,7 @@ mod event;
 mod export;
 mod identity;
 mod inspect;
+mod job;
 mod link;
 mod manifest;
 mod merge;
@@ -31,6 +32,7 @@ pub use event::Event;
 pub use export::export;
 pub use identity::Identity;
 pub use inspect::Verified;
+pub use job::{Job, JobGraph, operators};
 pub use manifest::{
     BundleManifest, Converted, Link, LoraInfo, MANIFEST, Merged, PartInfo, Port, WeightFile,
 };

@@ -26,6 +26,7 @@
 pub mod config;
 mod error;
 mod filter;
+mod graphs;
 mod plan;
 mod run;
 pub(crate) mod setup;
@@ -33,6 +34,7 @@ mod worker;
 
 pub use config::{Format, Request, Shard, Size};
 pub use error::{Error, Result};
+pub use graphs::write_graphs;
 pub use plan::{Picture, Plan};
 pub use run::{Event, Finish, run};
 

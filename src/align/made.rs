@@ -2,36 +2,34 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::prepare::{Loaded, micro_batch};
-use super::ranks::Alone;
-use super::request::Request;
 use super::{Error, Result};
 use crate::bundle::{Bundle, Job, JobGraph, Part, Target, operators};
 use crate::graph::Operators;
-use crate::runtime::{self, Ep, Memory, Runtime, Session, SessionOptions};
+use crate::runtime::{Ep, Memory, Runtime, Session, SessionOptions};
 
 /// Parameters of a network from which on the CPU reads its weights in place: what copies of them, laid out for
 /// its kernels, cost in memory (half a GiB from here on) outweighs the few percent of time that they save.
-const LARGE_MODEL: u64 = 1 << 27;
+pub(super) const LARGE_MODEL: u64 = 1 << 27;
 /// The share of the free memory that a training graph may be estimated to take.
 const SHARE: f64 = 0.9;
 
-/// How a run's training graphs are made. Nothing of this is meant to change what they compute.
+/// How a run's training graphs are made. Nothing of this is meant to change what they compute. What isn't said is
+/// as the bundle was exported.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Making {
     /// Operators [default: what the provider has].
     pub target: Option<Target>,
-    /// Whether blocks are computed again for their gradient [default: where the memory that is free asks for it].
+    /// Whether blocks are computed again for their gradient [default: also where the memory that is free asks for
+    /// it].
     pub checkpointing: Option<bool>,
     /// Most bytes of a matrix of attention scores.
     pub score_limit: Option<u64>,
 }
 
 /// A micro-batch: pictures, and their latents' height and width.
-type Size = (usize, [usize; 2]);
+pub(super) type Size = (usize, [usize; 2]);
 
 /// Graphs made for a run, by the size of the micro-batch.
 #[derive(Debug)]
@@ -60,8 +58,9 @@ impl Made {
             return Err(Error::Option {
                 option: "target",
                 value: "cuda".into(),
-                problem: "this run is on the CPU; --ep cuda, or --write-graph to only write the graphs"
-                    .into(),
+                problem:
+                    "this run is on the CPU; --ep cuda, or --write-graph to only write the graphs"
+                        .into(),
             });
         }
         let large = bundle.part(Part::UnetGrad)?.parameters >= LARGE_MODEL;
@@ -104,13 +103,17 @@ impl Made {
 
 /// Makes a training graph, and says what it will take; whether it computes blocks again is chosen by the memory
 /// that is free, where nobody says.
-fn make(
+pub(super) fn make(
     bundle: &Bundle,
     operators: Operators,
     making: Making,
     ((batch, latent), tokens): (Size, usize),
     free: Option<u64>,
 ) -> Result<(JobGraph, bool)> {
+    let exported = bundle.config();
+    let asked = making
+        .checkpointing
+        .or(exported.checkpointing.then_some(true));
     let graph = |checkpointing| {
         let job = Job {
             operators,
@@ -119,14 +122,14 @@ fn make(
             tokens: tokens as u64,
             lora: true,
             checkpointing,
-            score_limit: making.score_limit,
+            score_limit: making.score_limit.or(exported.score_limit),
         };
         bundle.job(Part::UnetGrad, &job)
     };
     let takes = |graph: &JobGraph| graph.memory().map(|m| m.weights + m.activations);
-    let mut checkpointing = making.checkpointing.unwrap_or(false);
+    let mut checkpointing = asked.unwrap_or(false);
     let mut made = graph(checkpointing)?;
-    if let (None, Some(free), Some(needed)) = (making.checkpointing, free, takes(&made))
+    if let (None, Some(free), Some(needed)) = (asked, free, takes(&made))
         && needed as f64 > SHARE * free as f64
     {
         checkpointing = true;
@@ -139,60 +142,11 @@ fn make(
     tracing::info!(
         "training graph for {batch} pictures of {height}x{width}: {} operations{}{needed}{free}",
         made.graph().len(),
-        if checkpointing { ", blocks computed again" } else { "" },
+        if checkpointing {
+            ", blocks computed again"
+        } else {
+            ""
+        },
     );
     Ok((made, checkpointing))
-}
-
-/// Writes the training graphs that a run would make into `unet_grad/` in `dir`, with links to their weights:
-/// `model.onnx` for a whole micro-batch, others by their sizes. Needs no device: without one to look at, blocks
-/// are computed again only where that is asked for.
-///
-/// # Errors
-/// What a run refuses before its first step.
-pub fn write_graphs(request: &Request, dir: &Path) -> Result<Vec<PathBuf>> {
-    request.config.check()?;
-    let runtime = Runtime::load()?;
-    let Loaded {
-        bundle,
-        pool,
-        request,
-        ..
-    } = Loaded::read(request, &runtime)?;
-    let session = &request.environment.session;
-    let making = request.environment.making;
-    let ep = match (making.target, session.ep) {
-        (None, Ep::Auto) => runtime::resolve(&runtime, session)?,
-        (_, ep) => ep,
-    };
-    let free = match ep {
-        Ep::Cpu => Memory::of(ep, 0).free(),
-        _ => None,
-    };
-    let tokens = pool.sets()[0].manifest().layout.prompt_embeds[0];
-    let micro_batch = micro_batch(&request, &Alone)?;
-    let samples = request.config.paired_pictures() + request.config.preserved_per_step();
-    let mut sizes: Vec<Size> = Vec::new();
-    for set in pool.sets() {
-        let [_, height, width] = set.latent_shape();
-        let rest = samples % micro_batch;
-        for batch in [micro_batch.min(samples), rest] {
-            let size = (batch, [height, width]);
-            if batch > 0 && !sizes.contains(&size) {
-                sizes.push(size);
-            }
-        }
-    }
-    let mut written = Vec::new();
-    for size in sizes {
-        let operators = operators(making.target, ep);
-        let (graph, _) = make(&bundle, operators, making, (size, tokens), free)?;
-        let (batch, [height, width]) = size;
-        let name = match written.is_empty() {
-            true => "model.onnx".to_owned(),
-            false => format!("model-{batch}x{height}x{width}.onnx"),
-        };
-        written.push(graph.write(dir, &name)?);
-    }
-    Ok(written)
 }

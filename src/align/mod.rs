@@ -11,6 +11,7 @@ pub mod config;
 pub mod draws;
 mod error;
 pub mod factors;
+mod graphs;
 pub mod log;
 pub mod losses;
 mod made;
@@ -37,7 +38,8 @@ pub mod watch;
 
 pub use config::Config;
 pub use error::{Error, Result};
+pub use graphs::write_graphs;
 pub use losses::LossKind;
-pub use made::{Making, write_graphs};
+pub use made::Making;
 pub use request::{Environment, Event, Finish, PairSource, Request};
 pub use run::run;

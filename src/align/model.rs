@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::factors::FactorSet;
-use super::made::{Made, Making};
+use super::made::{LARGE_MODEL, Made, Making};
 use super::{Error, Result};
 use crate::bundle::{Bundle, Part, Port};
 use crate::data::dataset::Dataset;
@@ -89,7 +89,7 @@ pub struct UnetGrad {
 /// The graphs that a run takes.
 #[derive(Debug)]
 enum Graphs {
-    /// The exported one, of any size: TensorRT builds its engines of that.
+    /// The exported one, of any size: TensorRT builds its engines of that, and a small model's is as fast on a CPU.
     Exported(Box<Session>),
     /// Those made for its sizes.
     Made(Made),
@@ -109,12 +109,24 @@ impl UnetGrad {
         making: Making,
     ) -> Result<Self> {
         let info = bundle.part(Part::UnetGrad)?;
-        let graphs = match options.ep {
-            Ep::TensorRt => {
+        let said = making != Making::default();
+        if said && options.ep == Ep::TensorRt {
+            return Err(Error::Option {
+                option: "ep",
+                value: "tensorrt".into(),
+                problem: "its engines are built of the exported graph: give --checkpointing, \
+                          --attention-memory and --target to pa-export"
+                    .into(),
+            });
+        }
+        // A small model on a CPU gains nothing, and keeps the bits of the exported graph.
+        let small = options.ep == Ep::Cpu && info.parameters < LARGE_MODEL && !said;
+        let graphs = match small || options.ep == Ep::TensorRt {
+            true => {
                 let session = bundle.session(runtime, Part::UnetGrad, options)?;
                 Graphs::Exported(Box::new(session))
             }
-            _ => {
+            false => {
                 let [tokens, _] = dataset.manifest().layout.prompt_embeds;
                 Graphs::Made(Made::new(runtime, bundle, options, tokens, making)?)
             }

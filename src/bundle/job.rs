@@ -6,6 +6,7 @@
 //! exported graph says where each weight lies, also where one was merged or converted, or has another name in
 //! its file.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -116,10 +117,12 @@ impl Bundle {
         let model = fsio::read(self.path(part)?)?;
         let found = external_tensors(&model).map_err(|e| damaged(e.to_string()))?;
         let folder = self.dir().join(part.folder());
+        let weights = found.into_iter().filter(|t| t.file != ZEROS);
+        let mut found: BTreeMap<String, ExternalTensor> =
+            weights.map(|t| (t.name.clone(), t)).collect();
         let mut tensors = Vec::with_capacity(found.len());
-        let mut found = found.into_iter().filter(|t| t.file != ZEROS).peekable();
-        while let Some(first) = found.next() {
-            let second = found.next_if(|second| is_other_half(&first, second));
+        while let Some((name, first)) = found.pop_first() {
+            let second = other_half(&name).and_then(|name| found.remove(&name));
             tensors.push(tensor(&folder, first, second));
         }
         let mut files: Vec<Arc<Path>> = tensors.iter().map(|t| t.file.clone()).collect();
@@ -129,10 +132,9 @@ impl Bundle {
     }
 }
 
-/// Whether a tensor is the second half of one that a graph takes in two halves (`Params::linear_halves`).
-fn is_other_half(first: &ExternalTensor, second: &ExternalTensor) -> bool {
-    let base = first.name.strip_suffix(".0");
-    base.is_some() && base == second.name.strip_suffix(".1")
+/// The name of the second half of a tensor that a graph takes in two halves (`Params::linear_halves`).
+fn other_half(first: &str) -> Option<String> {
+    Some(format!("{}.1", first.strip_suffix(".0")?))
 }
 
 fn tensor(folder: &Path, first: ExternalTensor, second: Option<ExternalTensor>) -> Tensor {

@@ -52,6 +52,13 @@ pub struct BundleManifest {
     /// The weights that were written in another type.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub converted: Vec<Converted>,
+    /// Whether `unet_grad` computes its blocks again for their gradient; graphs made for a run do so too then,
+    /// unless that is said otherwise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub checkpointing: bool,
+    /// Most bytes of a matrix of attention scores, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score_limit: Option<u64>,
     /// Files copied from the checkpoint and their sha256, by path within the bundle.
     pub files: BTreeMap<String, String>,
 }

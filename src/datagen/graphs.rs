@@ -12,11 +12,7 @@ use crate::runtime::{Ep, SessionOptions};
 ///
 /// # Errors
 /// What a run refuses before its first picture.
-pub fn write_graphs(
-    request: &Request,
-    target: Option<Target>,
-    dir: &Path,
-) -> Result<Vec<PathBuf>> {
+pub fn write_graphs(request: &Request, target: Option<Target>, dir: &Path) -> Result<Vec<PathBuf>> {
     let ep = match (target, request.session.ep) {
         (_, Ep::Auto) => Ep::Cpu,
         (_, ep) => ep,

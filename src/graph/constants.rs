@@ -45,7 +45,8 @@ impl Graph {
                 let size: Option<Vec<u64>> = self.shape(output).iter().map(Dim::fixed).collect();
                 let count = size?.iter().product::<u64>();
                 let count = usize::try_from(count).ok()?;
-                (count <= FOLDED_ELEMENTS).then(|| encode(self.dtype(output), &vec![number; count]))?
+                (count <= FOLDED_ELEMENTS)
+                    .then(|| encode(self.dtype(output), &vec![number; count]))?
             }
             _ => None,
         }

@@ -87,7 +87,10 @@ impl Graph {
         let wide = w.times(&two);
         let pixels = self.reshape(x, &[b.clone(), c.clone(), h.clone(), w, one.clone()])?;
         let pixels = self.concat(&[pixels, pixels], 4)?;
-        let rows = self.reshape(pixels, &[b.clone(), c.clone(), h.clone(), one, wide.clone()])?;
+        let rows = self.reshape(
+            pixels,
+            &[b.clone(), c.clone(), h.clone(), one, wide.clone()],
+        )?;
         let rows = self.concat(&[rows, rows], 3)?;
         let shape = self.reshape_target(rows, &[b, c, h.times(&two), wide])?;
         Ok((Op::Reshape, vec![rows, shape]))
@@ -118,12 +121,11 @@ impl Graph {
                 let made = self.node_of(*v).is_some_and(|n| alone[n]);
                 made || weight(v)
             };
-            let constant = |v: &Value| {
-                matches!(self.tensors[v.index()].origin, Origin::Initializer { .. })
-            };
+            let constant =
+                |v: &Value| matches!(self.tensors[v.index()].origin, Origin::Initializer { .. });
             let mut inputs = node.inputs.iter();
-            alone[index] = inputs.clone().any(of_weights)
-                && inputs.all(|v| of_weights(v) || constant(v));
+            alone[index] =
+                inputs.clone().any(of_weights) && inputs.all(|v| of_weights(v) || constant(v));
         }
         let found = self.nodes.iter().zip(&alone).filter(|(_, alone)| **alone);
         found

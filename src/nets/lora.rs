@@ -47,12 +47,7 @@ impl Lora {
     ///
     /// # Errors
     /// A rank of 0, or a name that the graph has already.
-    pub fn new(
-        g: &mut Graph,
-        spec: LoraSpec,
-        compute: DType,
-        batch: Option<Dim>,
-    ) -> Result<Self> {
+    pub fn new(g: &mut Graph, spec: LoraSpec, compute: DType, batch: Option<Dim>) -> Result<Self> {
         if spec.rank == 0 {
             return Err(Error::LoraTarget {
                 target: spec.targets.join(","),

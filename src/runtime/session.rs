@@ -373,7 +373,9 @@ fn build(
     let (mut builder, ep) = providers::register(builder, options, engines.as_deref())?;
     if options.one_device && ep == Ep::Cuda {
         let key = "session.disable_cpu_ep_fallback";
-        builder = builder.with_config_entry(key, "1").map_err(|e| refused(&e))?;
+        builder = builder
+            .with_config_entry(key, "1")
+            .map_err(|e| refused(&e))?;
     }
     let loading = format!("loading {}", path.display());
     let session = match model {

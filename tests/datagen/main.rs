@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod events;
+mod graphs;
 mod mended;
 mod oracle;
 #[path = "../process/mod.rs"]

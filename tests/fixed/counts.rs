@@ -37,7 +37,11 @@ fn at_most(graph: &Graph, most: usize, what: &str) {
     for name in SIZES {
         assert!(!found.contains_key(name), "{what} has {name}");
     }
-    assert_eq!(graph.free_sizes(), 0, "{what} has sizes that aren't numbers");
+    assert_eq!(
+        graph.free_sizes(),
+        0,
+        "{what} has sizes that aren't numbers"
+    );
 }
 
 #[test]
@@ -55,13 +59,18 @@ fn sdxls_training_graph_is_small() {
         let mut options = options(Operators::Cuda);
         options.checkpointing = checkpointing;
         options.plan.batch = batch;
-        let graph = unet_grad(&config, &weights.scope(""), &options).unwrap().graph;
+        let graph = unet_grad(&config, &weights.scope(""), &options)
+            .unwrap()
+            .graph;
         let what = format!("unet_grad, batch {batch}, checkpointing {checkpointing}");
         at_most(&graph, most, &what);
         assert_eq!(graph.on_weights_alone(), Vec::<String>::new(), "{what}");
         // Checkpointing has one gate a block, and one an attention within.
         let gates = operations(&graph)["Where"];
-        assert!(!checkpointing || gates <= 17 + 70 + 140, "{what}: {gates} gates");
+        assert!(
+            !checkpointing || gates <= 17 + 70 + 140,
+            "{what}: {gates} gates"
+        );
     }
     assert!(weights.unused().is_empty(), "{:?}", weights.unused());
 }

@@ -94,7 +94,11 @@ fn gradients_off(case: &Path, options: Options, batch: usize, finished: bool) ->
     for (name, expected) in &part.outputs {
         let found = value(&outputs, name, scale);
         let each = expected.f32s.len() / part.batch();
-        for (i, (a, b)) in found.chunks(each).zip(expected.f32s.chunks(each)).enumerate() {
+        for (i, (a, b)) in found
+            .chunks(each)
+            .zip(expected.f32s.chunks(each))
+            .enumerate()
+        {
             let error = relative_error(a, b);
             if error > worst.0 {
                 worst = (error, format!("{name}, sample {i} of {batch}"));
@@ -109,8 +113,7 @@ fn gradients_equal_autograd_with_peft() {
     for case in cases() {
         let part = Part::open(&case, "unet_grad");
         for operators in ALL {
-            for (batch, checkpointing, finished) in
-                [(part.batch(), false, false), (1, true, true)]
+            for (batch, checkpointing, finished) in [(part.batch(), false, false), (1, true, true)]
             {
                 let options = Options {
                     checkpointing,
@@ -138,7 +141,10 @@ fn gradients_of_cut_attention_equal_autograd() {
             };
             let (error, name) = gradients_off(&case, options, 2, true);
             let case = case.display();
-            assert!(error <= FP32_NETWORK, "{case} {operators:?}: {name} is off by {error:e}");
+            assert!(
+                error <= FP32_NETWORK,
+                "{case} {operators:?}: {name} is off by {error:e}"
+            );
         }
     }
 }
@@ -201,7 +207,10 @@ fn fp16_gradients_are_near_autograd() {
                 let lengths = [&found, expected].map(|v| dot(v, v).sqrt());
                 let cosine = dot(&found, expected) / (lengths[0] * lengths[1]);
                 assert!(cosine >= FP16_COSINE, "{at}: {cosine}");
-                assert!((lengths[0] / lengths[1] - 1.0).abs() < 0.02, "{at}: {lengths:?}");
+                assert!(
+                    (lengths[0] / lengths[1] - 1.0).abs() < 0.02,
+                    "{at}: {lengths:?}"
+                );
             }
         }
     }
@@ -227,7 +236,10 @@ fn unets_equal_diffusers() {
                 let expected = &part.outputs["out_sample"].f32s[..found.len()];
                 let error = relative_error(&found, expected);
                 let case = case.display();
-                assert!(error <= FP32_NETWORK, "{case} {name} {operators:?}: {error:e}");
+                assert!(
+                    error <= FP32_NETWORK,
+                    "{case} {name} {operators:?}: {error:e}"
+                );
             }
         }
     }

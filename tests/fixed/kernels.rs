@@ -42,7 +42,12 @@ fn runs_on_cuda(graph: &Graph, what: &str) {
 fn network(case: &Path, folder: &str) -> Option<(std::path::PathBuf, Weights)> {
     let source = case.join(folder);
     let there = source.is_dir();
-    there.then(|| (source.join("config.json"), Weights::open_dir(&source).unwrap()))
+    there.then(|| {
+        (
+            source.join("config.json"),
+            Weights::open_dir(&source).unwrap(),
+        )
+    })
 }
 
 #[test]
@@ -109,7 +114,10 @@ fn the_other_networks_have_kernels() {
                 }
                 if let Some((config, weights)) = network(&case, "text_encoder_2") {
                     let (config, w) = (read_config(&config).unwrap(), weights.scope(""));
-                    runs_on_cuda(&graphs::text_encoder_2(&config, &w, &options).unwrap(), &what);
+                    runs_on_cuda(
+                        &graphs::text_encoder_2(&config, &w, &options).unwrap(),
+                        &what,
+                    );
                 }
             }
         }
@@ -130,8 +138,14 @@ fn classifiers_have_kernels() {
         let (config, weights) = network(&fixtures(), "clip").unwrap();
         let config: ClipConfig = read_config(&config).unwrap();
         let w = weights.scope("");
-        runs_on_cuda(&graphs::clip_vision(&config.vision(), &w, &options).unwrap(), "vision");
-        runs_on_cuda(&graphs::clip_text(&config.text(), &w, &options).unwrap(), "text");
+        runs_on_cuda(
+            &graphs::clip_vision(&config.vision(), &w, &options).unwrap(),
+            "vision",
+        );
+        runs_on_cuda(
+            &graphs::clip_text(&config.text(), &w, &options).unwrap(),
+            "text",
+        );
     }
 }
 

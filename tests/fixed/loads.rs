@@ -16,7 +16,12 @@ const LIMIT: f64 = 15.0;
 fn computed() -> f64 {
     let text = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
     // Behind the name, which may have blanks: the 12th and 13th are ticks as user and as system.
-    let fields: Vec<&str> = text.rsplit(')').next().unwrap().split_whitespace().collect();
+    let fields: Vec<&str> = text
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .collect();
     let ticks = |i: usize| fields[i].parse::<f64>().unwrap();
     (ticks(11) + ticks(12)) / 100.0
 }
@@ -33,7 +38,9 @@ fn sdxls_training_graph_loads_fast() {
         ..Options::default()
     };
     let start = computed();
-    let graph = unet_grad(&config, &weights.scope(""), &options).unwrap().graph;
+    let graph = unet_grad(&config, &weights.scope(""), &options)
+        .unwrap()
+        .graph;
     let built = computed() - start;
     let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
     let model = dir.path().join("model.onnx");

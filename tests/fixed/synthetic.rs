@@ -30,7 +30,8 @@ pub(crate) fn weights(config: &UnetConfig, folder: &Path) -> Weights {
     let header = serde_json::to_vec(&header).unwrap();
     let path = folder.join("diffusion_pytorch_model.safetensors");
     let mut file = File::create(&path).unwrap();
-    file.write_all(&(header.len() as u64).to_le_bytes()).unwrap();
+    file.write_all(&(header.len() as u64).to_le_bytes())
+        .unwrap();
     file.write_all(&header).unwrap();
     file.set_len(8 + header.len() as u64 + end).unwrap();
     Weights::open_files([path]).unwrap()

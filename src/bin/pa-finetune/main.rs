@@ -107,12 +107,12 @@ struct Args {
     /// batch, twice --batch]; the loss is that of the whole batch
     #[arg(long, value_name = "N", value_parser = config::MICRO_BATCHES)]
     micro_batch: Option<usize>,
-    /// Compute the network's blocks again for their gradient: much less memory, a third more time [default: where
-    /// what is free asks for it]
+    /// Compute the network's blocks again for their gradient: much less memory, a third more time [default: as the
+    /// bundle was exported, and where the memory that is free asks for it]
     #[arg(long, value_name = "on|off", value_parser = switch)]
     checkpointing: Option<bool>,
     /// Cut attention so that no matrix of its scores takes more MiB than this; on a CPU 8 is fastest for large
-    /// pictures
+    /// pictures [default: as the bundle was exported]
     #[arg(long, value_name = "MIB", value_parser = SCORES)]
     attention_memory: Option<u64>,
     /// Operators of the training graph, which is made for this run's sizes [default: what --ep has]

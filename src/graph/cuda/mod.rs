@@ -56,10 +56,7 @@ impl Graph {
     }
 
     /// Writes the graph anew, node by node.
-    fn rewrite(
-        &mut self,
-        write: impl Fn(&mut Lowering<'_>, &Node) -> Result<()>,
-    ) -> Result<()> {
+    fn rewrite(&mut self, write: impl Fn(&mut Lowering<'_>, &Node) -> Result<()>) -> Result<()> {
         let old = self.clone();
         let nodes = std::mem::take(&mut self.nodes);
         let scope = std::mem::take(&mut self.scope);

@@ -9,9 +9,7 @@ use std::path::Path;
 
 use crate::base::fsio;
 use crate::graph::builder::{Node, Origin};
-use crate::graph::{
-    Contrib, Conv, DType, Dim, Graph, Op, Operators, Result, Unary, Value, check,
-};
+use crate::graph::{Contrib, Conv, DType, Dim, Graph, Op, Operators, Result, Unary, Value, check};
 use crate::lora::LoraSpec;
 use crate::nets::graphs::{self, Options, PlannedSizes};
 use crate::nets::{Params, read_config};

@@ -51,7 +51,12 @@ pub fn unet_grad(config: &UnetConfig, w: &Scope, options: &Options) -> Result<Un
     });
 
     let spec = options.lora.clone().unwrap_or_default();
-    let lora = Rc::new(Lora::new(&mut g, spec, options.compute, Some(batch.clone()))?);
+    let lora = Rc::new(Lora::new(
+        &mut g,
+        spec,
+        options.compute,
+        Some(batch.clone()),
+    )?);
     let reference = unet::build(&mut g, config, &w, &inputs)?;
     let ref_square = squared_error(&mut g, reference, target)?;
     let ref_mse = g.reduce_mean(ref_square, &[1, 2, 3], false)?;

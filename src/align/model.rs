@@ -92,7 +92,7 @@ enum Graphs {
     /// The exported one, of any size: TensorRT builds its engines of that, and a small model's is as fast on a CPU.
     Exported(Box<Session>),
     /// Those made for its sizes.
-    Made(Made),
+    Made(Box<Made>),
 }
 
 impl UnetGrad {
@@ -128,7 +128,8 @@ impl UnetGrad {
             }
             false => {
                 let [tokens, _] = dataset.manifest().layout.prompt_embeds;
-                Graphs::Made(Made::new(runtime, bundle, options, tokens, making)?)
+                let made = Made::new(runtime, bundle, options, tokens, making)?;
+                Graphs::Made(Box::new(made))
             }
         };
         let outputs = factors.list().iter().map(|f| training::grad(&f.name));

@@ -34,6 +34,10 @@ impl Graph {
     ///
     /// # Errors
     /// A graph in bf16, for which most of these operators have no kernels.
+    #[expect(
+        clippy::redundant_closure_for_method_calls,
+        reason = "the method alone is of one lifetime, not of any"
+    )]
     pub fn lower_for_cuda(&mut self) -> Result<()> {
         let bf16 = self.values().find(|&v| self.dtype(v) == DType::BF16);
         if let Some(value) = bf16 {

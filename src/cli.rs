@@ -1,6 +1,7 @@
 //! What the four commands share: common options, logging, errors, exit codes, interruption.
 
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -235,6 +236,14 @@ pub fn progress(template: &str) -> ProgressBar {
     let style =
         ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::no_length().with_style(style)
+}
+
+/// Says which files were written.
+pub fn written(json: bool, files: &[PathBuf]) {
+    for file in files {
+        tracing::info!("{} written", file.display());
+        event(json, &serde_json::json!({"event": "written", "file": file}));
+    }
 }
 
 /// Prints one event as a JSON line on standard output when `--json` is on.

@@ -191,6 +191,7 @@ fn recomputed_gradients_have_the_same_bits() {
         plan: PlannedSizes {
             batch: 1,
             latent: [8, 8],
+            ..PlannedSizes::default()
         },
         ..options()
     };

@@ -8,20 +8,17 @@
 use std::time::Duration;
 
 use super::factors::FactorSet;
+use super::made::{LARGE_MODEL, Made, Making};
 use super::{Error, Result};
-use crate::bundle::{Bundle, Part};
+use crate::bundle::{Bundle, Part, Port};
 use crate::data::dataset::Dataset;
 use crate::device::{Device, Half};
 use crate::family::TIME_IDS;
 use crate::family::ports::{training, unet};
+use crate::graph::DType;
 use crate::nets::read_config;
 use crate::nets::unet::UnetConfig;
-use crate::runtime::{Bound, ElementType, Feed, Runtime, Session, SessionOptions};
-
-/// Parameters of a network from which on the CPU reads its weights in place. A training graph takes
-/// each weight twice, as it is and transposed: what copies of them cost in memory (more than a GiB
-/// from here on) outweighs the few percent of time that they save.
-const LARGE_MODEL: u64 = 1 << 27;
+use crate::runtime::{Bound, ElementType, Ep, Feed, Runtime, Session, SessionOptions};
 
 /// A (micro-)batch of diffused samples.
 #[derive(Debug)]
@@ -78,17 +75,28 @@ pub trait GradientModel<D: Device> {
 /// A bundle's `unet_grad` on ONNX Runtime, which reads and writes a device's buffers where they are.
 #[derive(Debug)]
 pub struct UnetGrad {
-    session: Session,
-    /// The type that it takes noisy latents in.
-    sample: ElementType,
+    graphs: Graphs,
+    /// What the graph takes.
+    inputs: Vec<Port>,
+    /// The type of its activations, and of the noisy latents that it takes.
+    dtype: DType,
     /// Whether it takes pooled embeddings and size conditions.
     added_conditioning: bool,
     /// `grad.<factor>` of every factor.
     outputs: Vec<String>,
 }
 
+/// The graphs that a run takes.
+#[derive(Debug)]
+enum Graphs {
+    /// The exported one, of any size: TensorRT builds its engines of that, and a small model's is as fast on a CPU.
+    Exported(Box<Session>),
+    /// Those made for its sizes.
+    Made(Box<Made>),
+}
+
 impl UnetGrad {
-    /// Loads the graph and checks that the data set is of the same model.
+    /// Checks that the data set is of the same model. Graphs are made when they are needed, or [`UnetGrad::load`]ed.
     ///
     /// # Errors
     /// A bundle without the graph, a data set of another model, what ONNX Runtime refuses.
@@ -98,17 +106,37 @@ impl UnetGrad {
         options: &SessionOptions,
         dataset: &Dataset,
         factors: &FactorSet,
+        making: Making,
     ) -> Result<Self> {
-        let options = SessionOptions {
-            weights_in_place: bundle.part(Part::UnetGrad)?.parameters >= LARGE_MODEL,
-            ..options.clone()
+        let info = bundle.part(Part::UnetGrad)?;
+        let said = making != Making::default();
+        if said && options.ep == Ep::TensorRt {
+            return Err(Error::Option {
+                option: "ep",
+                value: "tensorrt".into(),
+                problem: "its engines are built of the exported graph: give --checkpointing, \
+                          --attention-memory and --target to pa-export"
+                    .into(),
+            });
+        }
+        // A small model on a CPU gains nothing, and keeps the bits of the exported graph.
+        let small = options.ep == Ep::Cpu && info.parameters < LARGE_MODEL && !said;
+        let graphs = match small || options.ep == Ep::TensorRt {
+            true => {
+                let session = bundle.session(runtime, Part::UnetGrad, options)?;
+                Graphs::Exported(Box::new(session))
+            }
+            false => {
+                let [tokens, _] = dataset.manifest().layout.prompt_embeds;
+                let made = Made::new(runtime, bundle, options, tokens, making)?;
+                Graphs::Made(Box::new(made))
+            }
         };
-        let session = bundle.session(runtime, Part::UnetGrad, &options)?;
         let outputs = factors.list().iter().map(|f| training::grad(&f.name));
-        let sample = session.input(unet::SAMPLE).map(|spec| spec.dtype);
         let model = Self {
-            session,
-            sample: sample.unwrap_or(ElementType::Float32),
+            graphs,
+            inputs: info.inputs.clone(),
+            dtype: info.dtype,
             added_conditioning: bundle.family()?.descriptor().added_conditioning,
             outputs: outputs.collect(),
         };
@@ -116,12 +144,23 @@ impl UnetGrad {
         Ok(model)
     }
 
+    /// Makes and loads the graph for a micro-batch of a data set's pictures.
+    ///
+    /// # Errors
+    /// What ONNX Runtime refuses.
+    pub fn load(&mut self, micro_batch: usize, dataset: &Dataset) -> Result<()> {
+        let [_, height, width] = dataset.latent_shape();
+        match &mut self.graphs {
+            Graphs::Exported(_) => Ok(()),
+            Graphs::Made(made) => made.session((micro_batch, [height, width])).map(|_| ()),
+        }
+    }
+
     /// Checks that a data set is of the same model.
     ///
     /// # Errors
     /// [`Error::Mismatch`].
     pub fn check(&self, bundle: &Bundle, dataset: &Dataset) -> Result<()> {
-        let session = &self.session;
         let layout = &dataset.manifest().layout;
         let [c, h, w] = layout.latent;
         let [tokens, width] = layout.prompt_embeds;
@@ -142,11 +181,12 @@ impl UnetGrad {
             ));
         }
         for (name, what, shape) in expected {
-            if let Some(spec) = session.input(name).filter(|s| !s.accepts(&shape)) {
+            let mut ports = self.inputs.iter().filter(|port| port.name == name);
+            if let Some(port) = ports.find(|port| !port.accepts(&shape)) {
                 return Err(Error::Mismatch {
                     what,
                     data: format!("{:?}", &shape[1..]),
-                    graph: spec.shape_text(),
+                    graph: port.shape_text(),
                 });
             }
         }
@@ -187,11 +227,14 @@ fn unet_multiple(bundle: &Bundle) -> Result<usize> {
 
 impl<D: Device> GradientModel<D> for UnetGrad {
     fn is_fp16(&self) -> bool {
-        self.session.is_fp16()
+        self.dtype == DType::F16
     }
 
     fn busy(&self) -> Duration {
-        self.session.busy()
+        match &self.graphs {
+            Graphs::Exported(session) => session.busy(),
+            Graphs::Made(made) => made.busy(),
+        }
     }
 
     fn run(
@@ -201,20 +244,30 @@ impl<D: Device> GradientModel<D> for UnetGrad {
         factors: &FactorSet,
         p: &D::Buffer,
     ) -> Result<Gradients<D::Buffer>> {
-        let (own, computes) = (device.memory(), self.session.memory());
+        let conditions = self.conditions(batch);
+        let [n, _, height, width] = batch.shape;
+        let session = match &mut self.graphs {
+            Graphs::Exported(session) => session,
+            Graphs::Made(made) => made.session((n, [height, width]))?,
+        };
+        let (own, computes) = (device.memory(), session.memory());
         if own != computes {
             return Err(Error::Memory { own, computes });
         }
-        let (n, layout) = (batch.shape[0], factors.layout());
+        let layout = factors.layout();
         let mut grads = device.zeros(n * layout.total())?;
         let mut errors = device.zeros(2 * n)?;
 
-        let kind = half_of(self.sample);
+        let (kind, sample) = match self.dtype {
+            DType::F16 => (Some(Half::F16), ElementType::Float16),
+            DType::BF16 => (Some(Half::Bf16), ElementType::Bfloat16),
+            _ => (None, ElementType::Float32),
+        };
         let halves = kind.map(|kind| device.to_half(batch.sample, kind));
         let halves = halves.transpose()?;
         let mut inputs = vec![
             Bound {
-                dtype: self.sample,
+                dtype: sample,
                 ..Bound::f32(
                     unet::SAMPLE,
                     &batch.shape,
@@ -243,20 +296,8 @@ impl<D: Device> GradientModel<D> for UnetGrad {
         // SAFETY: the buffers lie in the session's memory, have the layout's sizes and live until
         // the end of this function, which is behind the run on the one stream that both use; the
         // outputs are this function's own.
-        unsafe {
-            self.session
-                .run_bound(&self.conditions(batch), &inputs, &outputs)
-        }?;
+        unsafe { session.run_bound(&conditions, &inputs, &outputs) }?;
         Ok(Gradients { errors, grads })
-    }
-}
-
-/// The 16-bit format that an input takes, if it does.
-fn half_of(dtype: ElementType) -> Option<Half> {
-    match dtype {
-        ElementType::Float16 => Some(Half::F16),
-        ElementType::Bfloat16 => Some(Half::Bf16),
-        _ => None,
     }
 }
 

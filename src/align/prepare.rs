@@ -6,6 +6,7 @@ use serde_json::json as object;
 
 use super::config::Config;
 use super::factors::FactorSet;
+use super::made::Making;
 use super::model::UnetGrad;
 use super::output::{self, RunManifest};
 use super::ranks::Ranks;
@@ -244,17 +245,20 @@ pub(super) fn empty_caption(
     Err(Error::EmptyCaption { data, encoded })
 }
 
-/// Loads the training graph, which must fit all data sets.
+/// Makes and loads the training graph for a micro-batch, which must fit all data sets.
 pub(super) fn open_model(
     bundle: &Bundle,
     pool: &Pool,
     factors: &FactorSet,
     runtime: &Runtime,
     options: &SessionOptions,
+    (making, micro_batch): (Making, usize),
 ) -> Result<UnetGrad> {
-    let model = UnetGrad::open(runtime, bundle, options, &pool.sets()[0], factors)?;
+    let first = &pool.sets()[0];
+    let mut model = UnetGrad::open(runtime, bundle, options, first, factors, making)?;
     for other in &pool.sets()[1..] {
         model.check(bundle, other)?;
     }
+    model.load(micro_batch, first)?;
     Ok(model)
 }

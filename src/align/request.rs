@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::checkpoint::{SavePlan, Skipped};
 use super::config::Config;
 use super::log::Line;
+use super::made::Making;
 use super::validation::{Record, Validation};
 use crate::base::LeftOut;
 use crate::diffusion::lost::Lost;
@@ -30,6 +31,8 @@ pub enum PairSource {
 pub struct Environment {
     /// Provider, device and threads.
     pub session: SessionOptions,
+    /// How training graphs are made.
+    pub making: Making,
     /// Samples the network takes at once; the whole batch by default.
     pub micro_batch: Option<usize>,
     /// Bytes of gradients kept until the errors of the whole batch are known; all by default.

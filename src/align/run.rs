@@ -74,9 +74,10 @@ fn run_on<D: Device>(
     } = Loaded::read(request, runtime)?;
     let (config, environment) = (&request.config, &request.environment);
     let empty = empty_caption(config, &bundle, &pool, &mut manifest, runtime, options)?;
-    let model = open_model(&bundle, &pool, &factors, runtime, options)?;
     can_trace(&request, &pool, ranks.as_ref())?;
     let micro_batch = micro_batch(&request, ranks.as_ref())?;
+    let making = (environment.making, micro_batch);
+    let model = open_model(&bundle, &pool, &factors, runtime, options, making)?;
     // Rank 0 alone draws, and writes.
     let first = ranks.rank() == 0;
     let inputs = Inputs {

@@ -104,6 +104,11 @@ impl DType {
         self.row().4
     }
 
+    /// The type of that number in ONNX files.
+    pub fn from_onnx(number: i32) -> Option<Self> {
+        TABLE.iter().find(|row| row.4 == number).map(|row| row.0)
+    }
+
     /// Whether it holds floating-point numbers to compute with. The 8-bit types only store: nothing
     /// here reads them as numbers.
     pub fn is_float(self) -> bool {

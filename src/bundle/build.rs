@@ -51,7 +51,7 @@ pub(super) fn part_graph(
 }
 
 /// Builds the graph of a part from its configuration and weights.
-fn build(
+pub(super) fn build(
     part: Part,
     config: &Json,
     weights: &Weights,

@@ -13,6 +13,14 @@ pub enum Error {
         /// The path given.
         path: PathBuf,
     },
+    /// A graph made for CUDA with an operation that its provider has no kernel for.
+    #[error("{part}: ONNX Runtime's CUDA provider has no kernel for {lack}")]
+    NoKernel {
+        /// The graph.
+        part: Part,
+        /// The operation.
+        lack: crate::graph::Lack,
+    },
     /// The checkpoint is not a folder in diffusers' layout.
     #[error(
         "{} is not a model in diffusers' layout: it has no model_index.json and none of the \

@@ -61,6 +61,8 @@ pub fn export(
         lora: writer.lora,
         merged: adapters.manifest(),
         converted: writer.converted,
+        checkpointing: options.checkpointing,
+        score_limit: options.score_limit,
     };
     manifest.write(staged.path())?;
     staged.commit()?;

@@ -53,6 +53,13 @@ pub struct BundleManifest {
     /// The weights that were written in another type.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub converted: Vec<Converted>,
+    /// Whether `unet_grad` computes its blocks again for their gradient; graphs made for a run do so too then,
+    /// unless that is said otherwise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub checkpointing: bool,
+    /// Most bytes of a matrix of attention scores, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score_limit: Option<u64>,
     /// Files copied from the checkpoint and their sha256, by path within the bundle.
     pub files: BTreeMap<String, String>,
 }
@@ -98,6 +105,25 @@ pub struct Port {
     pub dtype: DType,
     /// Dimensions: numbers, or products of names such as `"height/8"`.
     pub shape: Vec<serde_json::Value>,
+}
+
+impl Port {
+    /// Whether an array of this shape may be fed.
+    pub fn accepts(&self, shape: &[usize]) -> bool {
+        let fits = |(dim, &size): (&serde_json::Value, &usize)| {
+            dim.as_u64().is_none_or(|n| n == size as u64)
+        };
+        self.shape.len() == shape.len() && self.shape.iter().zip(shape).all(fits)
+    }
+
+    /// The dimensions as text: `[?, 4, ?, ?]`.
+    pub fn shape_text(&self) -> String {
+        let dim = |d: &serde_json::Value| d.as_u64().map_or("?".to_owned(), |n| n.to_string());
+        format!(
+            "[{}]",
+            self.shape.iter().map(dim).collect::<Vec<_>>().join(", ")
+        )
+    }
 }
 
 /// One weight file that graphs point into.

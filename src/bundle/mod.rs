@@ -8,6 +8,7 @@
 //! links. [`Bundle::open`] therefore checks that nobody has changed them since. `onnx` (not ONNX
 //! Runtime) takes several hard links for an attack and refuses the file; [`Options::copy`] is for those
 //! who need it.
+//! [`Bundle::job`] makes graphs for one job of the same weights.
 
 mod build;
 mod error;
@@ -15,6 +16,7 @@ mod event;
 mod export;
 mod identity;
 mod inspect;
+mod job;
 mod link;
 mod manifest;
 mod merge;
@@ -33,6 +35,7 @@ pub use event::{Event, Names};
 pub use export::export;
 pub use identity::Identity;
 pub use inspect::Verified;
+pub use job::{Job, JobGraph, operators};
 pub use manifest::{
     BundleManifest, Converted, Link, LoraInfo, MANIFEST, Merged, PartInfo, Port, WeightFile,
 };

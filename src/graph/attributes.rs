@@ -63,6 +63,10 @@ fn contrib_attributes(op: Contrib) -> Vec<AttributeProto> {
         Contrib::MultiHeadAttention { heads } => vec![int("num_heads", heads as i64)],
         Contrib::SkipLayerNormalization { epsilon } => vec![float("epsilon", epsilon)],
         Contrib::QuickGelu { alpha } => vec![float("alpha", alpha)],
+        Contrib::MatMul { transposed, alpha } => {
+            let [a, b] = transposed.map(i64::from);
+            vec![int("transA", a), int("transB", b), float("alpha", alpha)]
+        }
         Contrib::BiasAdd | Contrib::BiasSplitGelu | Contrib::BiasGelu => vec![],
     }
 }

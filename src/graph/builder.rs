@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::dim::{Dim, ShapeText, Symbol, SymbolInfo};
 use super::error::{Error, Result};
-use super::op::Op;
+use super::op::{Op, Operators};
 use super::recompute::Recompute;
 use crate::base::DType;
 
@@ -87,12 +87,33 @@ pub struct Graph {
     pub(super) recompute: Recompute,
     /// The input that keeps a second computation apart from the first; nothing where there is none.
     pub(super) gate: Option<Value>,
+    /// What a graph of fixed sizes is made for; nothing where anybody may run it.
+    pub(super) made_for: Option<Operators>,
 }
 
 impl Graph {
     /// An empty graph.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty graph that is made for one job: its sizes are numbers, nothing is left to a runtime's passes, and
+    /// nodes run in the order in which the file has them. What it is made of when [`Graph::specialise`]d.
+    pub fn made_for(operators: Operators) -> Self {
+        Self {
+            made_for: Some(operators),
+            ..Self::default()
+        }
+    }
+
+    /// Whether it is made for one job.
+    pub fn is_made_for_one(&self) -> bool {
+        self.made_for.is_some()
+    }
+
+    /// Whether products may take factors of their result, and operands transposed.
+    pub fn has_products(&self) -> bool {
+        self.made_for.is_some_and(|o| o != Operators::Standard)
     }
 
     /// Declares a size known only at run time, every value of which is a multiple of
@@ -236,6 +257,16 @@ impl Graph {
         self.dtype(value).bytes(&shape?)
     }
 
+    /// How often each value is read, by nodes and as an output.
+    pub(super) fn uses(&self) -> Vec<u32> {
+        let mut uses = vec![0; self.tensors.len()];
+        let inputs = self.nodes.iter().flat_map(|n| &n.inputs);
+        for value in inputs.chain(self.outputs.iter().map(|o| &o.1)) {
+            uses[value.index()] += 1;
+        }
+        uses
+    }
+
     /// All values, in the order they were made.
     pub(super) fn values(&self) -> impl Iterator<Item = Value> + use<> {
         (0..self.tensors.len() as u32).map(Value)
@@ -375,11 +406,16 @@ impl Graph {
         }
     }
 
-    /// The node that makes a value, if one does.
-    pub(super) fn producer(&self, value: Value) -> Option<&Node> {
+    /// The index of the node that makes a value, if one does.
+    pub(super) fn node_of(&self, value: Value) -> Option<usize> {
         match self.tensors[value.index()].origin {
-            Origin::Node(index) => Some(&self.nodes[index]),
+            Origin::Node(index) => Some(index),
             _ => None,
         }
+    }
+
+    /// The node that makes a value, if one does.
+    pub(super) fn producer(&self, value: Value) -> Option<&Node> {
+        self.node_of(value).map(|index| &self.nodes[index])
     }
 }

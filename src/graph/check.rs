@@ -355,6 +355,12 @@ const CONTRIB_OPERATORS: &[Operator] = &[
     ("BiasAdd", [3, 3], 1, &[]),
     ("BiasGelu", [2, 2], 1, &[]),
     ("BiasSplitGelu", [2, 2], 1, &[]),
+    (
+        "FusedMatMul",
+        [2, 2],
+        1,
+        &["alpha", "transA", "transB", "transBatchA", "transBatchB"],
+    ),
     ("GroupNorm", [3, 3], 1, GROUP_NORM),
     (
         "MultiHeadAttention",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::builder::{Node, Origin};
-use super::{Binary, DType, Data, Graph, Op, Value};
+use super::{Binary, DType, Data, Dim, Graph, Op, Value};
 
 /// Larger constants are left to the runtime's own folding.
 const FOLDED_ELEMENTS: usize = 64;
@@ -38,6 +38,16 @@ impl Graph {
                 encode(self.dtype(output), &parts?.concat())
             }
             Op::Reshape => encode(self.dtype(output), &self.numbers(node.inputs[0])?),
+            Op::Expand => {
+                let &[number] = self.numbers(node.inputs[0])?.as_slice() else {
+                    return None;
+                };
+                let size: Option<Vec<u64>> = self.shape(output).iter().map(Dim::fixed).collect();
+                let count = size?.iter().product::<u64>();
+                let count = usize::try_from(count).ok()?;
+                (count <= FOLDED_ELEMENTS)
+                    .then(|| encode(self.dtype(output), &vec![number; count]))?
+            }
             _ => None,
         }
     }

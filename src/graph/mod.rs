@@ -5,7 +5,8 @@
 //! network, what it expected and what it got. Weights are pointers into files ([`Data::External`]),
 //! so building even the largest network reads none of them. [`gradients`] differentiates a built
 //! graph, [`Graph::optimize`] removes what is dead, equal or constant, and [`Graph::to_onnx`]
-//! writes the file; [`Graph::lower_for_cuda`] puts ONNX Runtime's fused operators in before.
+//! writes the file; [`Graph::lower_for_cuda`] puts ONNX Runtime's fused operators in before, and
+//! [`Graph::specialise`] fits a graph of fixed sizes to the one job that it is made for.
 //!
 //! Values are small handles into the graph that made them. Shapes may hold symbols (batch size,
 //! height, width), see [`Dim`].
@@ -23,17 +24,21 @@ mod onnx;
 mod op;
 mod ops;
 mod passes;
+mod products;
 mod recompute;
+mod specialise;
 mod write;
 
 pub use crate::base::DType;
 pub use builder::{Data, Graph, Value};
 pub use check::{CheckError, check};
+pub use cuda::Lack;
 pub use dim::{Dim, Symbol};
 pub use error::{Error, Result};
 pub use grad::gradients;
 pub use memory::Memory;
-pub use onnx::external_files;
-pub use op::{Binary, Contrib, Conv, Op, Pool, Real, Reduction, Unary};
+pub use onnx::{ExternalTensor, external_files, external_tensors};
+pub use op::{Binary, Contrib, Conv, Op, Operators, Pool, Real, Reduction, Unary};
 pub use recompute::{Recompute, Segment};
+pub use specialise::Kind;
 pub use write::Onnx;

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 
 use prost::{Enumeration, Message};
 
+use crate::base::DType;
+
 /// The files beside a model that hold its initializers' bytes, as the model names them.
 ///
 /// # Errors
@@ -16,6 +18,50 @@ pub fn external_files(model: &[u8]) -> Result<BTreeSet<String>, prost::DecodeErr
         .filter(|entry| entry.key == "location")
         .map(|entry| entry.value)
         .collect())
+}
+
+/// An initializer whose bytes are in a file beside the model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExternalTensor {
+    /// Its name.
+    pub name: String,
+    /// Element type.
+    pub dtype: DType,
+    /// Dimensions.
+    pub shape: Vec<u64>,
+    /// The file, as the model names it.
+    pub file: String,
+    /// First byte.
+    pub offset: u64,
+    /// Number of bytes.
+    pub length: u64,
+}
+
+/// A model's initializers of known types whose bytes are in files beside it, in the model's order.
+///
+/// # Errors
+/// The bytes are no ONNX model.
+pub fn external_tensors(model: &[u8]) -> Result<Vec<ExternalTensor>, prost::DecodeError> {
+    let model = ModelProto::decode(model)?;
+    let tensors = model.graph.into_iter().flat_map(|g| g.initializer);
+    Ok(tensors.filter_map(external_tensor).collect())
+}
+
+fn external_tensor(proto: TensorProto) -> Option<ExternalTensor> {
+    let entry = |key: &str| {
+        let mut entries = proto.external_data.iter();
+        entries.find(|e| e.key == key).map(|e| e.value.as_str())
+    };
+    let number = |key: &str| entry(key).and_then(|text| text.parse().ok());
+    let shape = proto.dims.iter().map(|&n| u64::try_from(n).ok());
+    Some(ExternalTensor {
+        dtype: DType::from_onnx(proto.data_type)?,
+        shape: shape.collect::<Option<_>>()?,
+        file: entry("location")?.to_owned(),
+        offset: number("offset").unwrap_or(0),
+        length: number("length")?,
+        name: proto.name,
+    })
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -107,6 +107,17 @@ impl Reduction {
     }
 }
 
+/// What the runtime of a graph that is made for one job has kernels for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operators {
+    /// ONNX's own: TensorRT, and whoever else reads ONNX.
+    Standard,
+    /// And products of transposed operands: ONNX Runtime's CPU provider.
+    Products,
+    /// And its fused operators for CUDA.
+    Cuda,
+}
+
 /// Geometry of a two-dimensional convolution; pads are top, left, bottom, right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Conv {
@@ -186,7 +197,7 @@ pub enum Op {
     Where,
     Cast(DType),
     MatMul,
-    /// `a · bᵀ + c` of matrices.
+    /// `a · bᵀ` of matrices, and `+ c` where there is one.
     Gemm,
     Conv(Conv),
     ConvTranspose {
@@ -295,6 +306,12 @@ pub enum Contrib {
     QuickGelu {
         alpha: Real,
     },
+    /// FusedMatMul: `alpha · a · b`, each with its last two axes swapped or not. ONNX Runtime's CPU provider has
+    /// it too.
+    MatMul {
+        transposed: [bool; 2],
+        alpha: Real,
+    },
 }
 
 impl Contrib {
@@ -310,6 +327,7 @@ impl Contrib {
             Self::BiasSplitGelu => "BiasSplitGelu",
             Self::BiasGelu => "BiasGelu",
             Self::QuickGelu { .. } => "QuickGelu",
+            Self::MatMul { .. } => "FusedMatMul",
         }
     }
 }

@@ -13,6 +13,15 @@ use super::{Binary, DType, Data, Dim, Graph, Op, Unary, Value};
 /// A constant's type, shape and bytes.
 type Constant = (DType, Vec<u64>, Arc<[u8]>);
 
+/// What becomes of operations that follow each other and could be one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meeting {
+    /// They stay.
+    Kept,
+    /// They become one.
+    Composed,
+}
+
 /// What a sweep has come past.
 #[derive(Default)]
 struct Seen {
@@ -27,15 +36,23 @@ impl Graph {
     /// drops what no output needs. Values handed out before stay valid only if they are inputs or
     /// outputs.
     pub fn optimize(&mut self) {
-        self.merge_and_fold();
+        self.merge_and_fold(Meeting::Kept);
         self.lower_per_sample();
-        self.merge_and_fold();
+        self.merge_and_fold(Meeting::Kept);
+        self.drop_dead();
+    }
+
+    /// The same once more for a graph that is written as it is: transpositions and reshapes that follow each
+    /// other become one, and weights are declared in the shape that they are read in. Until then they stay
+    /// apart, for whoever looks for patterns.
+    pub(super) fn tidy(&mut self) {
+        self.merge_and_fold(Meeting::Composed);
         self.drop_dead();
     }
 
     /// One sweep in topological order: each node's operands are replaced by their canonical
     /// values, then the node is folded, or merged with an equal one, or kept.
-    fn merge_and_fold(&mut self) {
+    fn merge_and_fold(&mut self, meeting: Meeting) {
         let mut canonical: Vec<Value> = self.values().collect();
         self.merge_initializers(&mut canonical);
         let mut seen = Seen::default();
@@ -44,7 +61,19 @@ impl Graph {
                 let input = self.nodes[index].inputs[i];
                 self.nodes[index].inputs[i] = canonical[input.index()];
             }
+            if meeting == Meeting::Composed {
+                self.compose(index);
+            }
             let node = self.nodes[index].clone();
+            let redeclared = match meeting {
+                Meeting::Composed => self.redeclared(&node),
+                Meeting::Kept => None,
+            };
+            if let Some(value) = redeclared {
+                canonical.push(value);
+                canonical[node.outputs[0].index()] = value;
+                continue;
+            }
             if let Some(replacement) = self.simplified(&node, &mut seen, &mut canonical) {
                 canonical[node.outputs[0].index()] = replacement;
                 continue;
@@ -64,6 +93,49 @@ impl Graph {
         for (_, value) in &mut self.outputs {
             *value = canonical[value.index()];
         }
+    }
+
+    /// Lets a transposition or reshape read what the one before it reads.
+    fn compose(&mut self, index: usize) {
+        let node = &self.nodes[index];
+        let (x, y) = match node.inputs.first() {
+            Some(&x) => (x, node.outputs[0]),
+            None => return,
+        };
+        let Some(before) = self.producer(x) else {
+            return;
+        };
+        let source = before.inputs.first().copied();
+        let op = match (&before.op, &node.op) {
+            (Op::Transpose { perm: first }, Op::Transpose { perm }) => Op::Transpose {
+                perm: perm.iter().map(|&p| first[p]).collect(),
+            },
+            // A shape that isn't all numbers may copy sizes from what is reshaped.
+            (Op::Reshape, Op::Reshape) if self.is_fixed(y) => Op::Reshape,
+            _ => return,
+        };
+        let node = &mut self.nodes[index];
+        node.op = op;
+        if let Some(source) = source {
+            node.inputs[0] = source;
+        }
+    }
+
+    /// Whether all sizes of a value are numbers.
+    fn is_fixed(&self, v: Value) -> bool {
+        self.shape(v).iter().all(|d| d.fixed().is_some())
+    }
+
+    /// A weight, declared in another shape of as many elements.
+    fn redeclared(&mut self, node: &Node) -> Option<Value> {
+        let (x, y) = (*node.inputs.first()?, node.outputs[0]);
+        let Origin::Initializer { name, data } = &self.tensors[x.index()].origin else {
+            return None;
+        };
+        let shape: Vec<u64> = self.shape(y).iter().filter_map(Dim::fixed).collect();
+        let (name, data, dtype) = (name.clone(), data.clone(), self.dtype(x));
+        let fixed = self.is_fixed(y) && node.op == Op::Reshape;
+        fixed.then(|| self.initializer(&name, dtype, &shape, data))
     }
 
     /// Equal bytes of equal type are one initializer. Named weights keep their first name.
@@ -95,6 +167,21 @@ impl Graph {
                 if self.constant_f32(node.inputs[1]) == Some(1.0) =>
             {
                 return Some(node.inputs[0]).filter(|&v| same(self, v));
+            }
+            Op::Transpose { perm } if perm.is_sorted() => return Some(node.inputs[0]),
+            Op::Reshape if same(self, node.inputs[0]) => return Some(node.inputs[0]),
+            // Widening and narrowing again changes nothing.
+            Op::Cast(to) => {
+                if let Some(Node {
+                    op: Op::Cast(DType::F32),
+                    inputs,
+                    ..
+                }) = self.producer(node.inputs[0])
+                    && self.dtype(inputs[0]) == *to
+                    && to.is_float()
+                {
+                    return Some(inputs[0]);
+                }
             }
             Op::Transpose { perm } => {
                 if let Some(Node {
@@ -172,7 +259,7 @@ impl Graph {
     }
 
     /// Tells every value its node's index, after nodes have moved.
-    fn relink(&mut self) {
+    pub(super) fn relink(&mut self) {
         for (index, node) in self.nodes.iter().enumerate() {
             for output in &node.outputs {
                 self.tensors[output.index()].origin = Origin::Node(index);

@@ -98,6 +98,11 @@ impl Graph {
         }
     }
 
+    /// The version of ONNX's operators that it is written in.
+    pub(super) fn opset_version(&self) -> i64 {
+        self.opset().version
+    }
+
     /// The oldest operator set that has all it needs.
     fn opset(&self) -> Opset {
         let bf16 = |tensor: &Tensor| tensor.dtype == DType::BF16;

@@ -18,7 +18,7 @@ use crate::graph::{DType, Dim, Graph, Segment, Value};
 /// Without a mask, no matrix of scores takes more than `limit` bytes at the planned sizes.
 pub(super) fn attention(
     g: &mut Graph,
-    [q, k, v]: [Value; 3],
+    [mut q, k, v]: [Value; 3],
     heads: u64,
     mask: Option<Value>,
     limit: Option<u64>,
@@ -29,23 +29,35 @@ pub(super) fn attention(
         (Some(limit), None) => Cuts::within(g, limit, [q, k], heads),
         _ => Cuts::NONE,
     };
-    let q = g.scale(q, ((channels / heads) as f32).sqrt().recip())?;
+    let mut scale = Some(((channels / heads) as f32).sqrt().recip());
+    // A product multiplies its result in passing, where it can.
+    if let Some(scale) = scale.take_if(|_| !g.has_products()) {
+        q = g.scale(q, scale)?;
+    }
     let q = split_heads(g, q, heads)?;
     let k = split_heads(g, k, heads)?;
     let v = split_heads(g, v, heads)?;
     let k = g.transpose(k, &[0, 1, 3, 2])?;
     let mixed = in_groups(g, cuts.heads, 1, [q, k, v], |g, [q, k, v]| {
         in_query_parts(g, cuts.queries, q, |g, q| {
-            g.checkpointed(Segment::Scores, |g| mix(g, [q, k, v], mask))
+            g.checkpointed(Segment::Scores, |g| mix(g, [q, k, v], scale, mask))
         })
     })?;
     let joined = g.transpose(mixed, &[0, 2, 1, 3])?;
     Ok(g.reshape(joined, &shape)?)
 }
 
-/// `softmax(q k + mask) v` of [B, heads, N, d], [B, heads, d, M] and [B, heads, M, d].
-fn mix(g: &mut Graph, [q, k, v]: [Value; 3], mask: Option<Value>) -> Result<Value> {
+/// `softmax(scale · q k + mask) v` of [B, heads, N, d], [B, heads, d, M] and [B, heads, M, d].
+fn mix(
+    g: &mut Graph,
+    [q, k, v]: [Value; 3],
+    scale: Option<f32>,
+    mask: Option<Value>,
+) -> Result<Value> {
     let mut scores = g.matmul(q, k)?;
+    if let Some(scale) = scale {
+        scores = g.scale(scores, scale)?;
+    }
     if let Some(mask) = mask {
         scores = g.add(scores, mask)?;
     }

@@ -9,6 +9,7 @@
 //! with respect to them comes out per sample.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 
 use super::{Error, Result};
 use crate::family::ports::unet;
@@ -19,8 +20,12 @@ use crate::lora::{LoraModule, LoraSpec};
 #[derive(Debug)]
 pub struct Lora {
     spec: LoraSpec,
-    /// `lora_scale` [], 1 by default.
-    scale: Value,
+    /// `lora_scale` [], 1 by default; none in a graph that is made for one job.
+    scale: Option<Value>,
+    /// The type of the factors' inputs.
+    stored: DType,
+    /// Layers' inputs in the type that the factors are multiplied in: what several layers read changes type once.
+    inputs: RefCell<HashMap<Value, Value>>,
     /// The batch axis to give the factors, in a gradient graph.
     batch: Option<Dim>,
     sites: RefCell<Vec<Site>>,
@@ -37,22 +42,32 @@ pub(super) struct Site {
 
 impl Lora {
     /// Adds the input `lora_scale`; the factors' inputs follow as layers are built. With `batch`,
-    /// the factors get that leading axis.
+    /// the factors get that leading axis. A graph that is made for one job has no `lora_scale`, no default for
+    /// the factors, and takes them in `compute`'s type unless it trains them.
     ///
     /// # Errors
     /// A rank of 0, or a name that the graph has already.
-    pub fn new(g: &mut Graph, spec: LoraSpec, batch: Option<Dim>) -> Result<Self> {
+    pub fn new(g: &mut Graph, spec: LoraSpec, compute: DType, batch: Option<Dim>) -> Result<Self> {
         if spec.rank == 0 {
             return Err(Error::LoraTarget {
                 target: spec.targets.join(","),
                 problem: "the rank must be at least 1",
             });
         }
-        let one = Data::Inline(1_f32.to_le_bytes().into());
-        let scale = g.input_with_default(unet::LORA_SCALE, DType::F32, &[], one)?;
+        let job = g.is_made_for_one();
+        let one = || Data::Inline(1_f32.to_le_bytes().into());
+        let scale = match job {
+            true => None,
+            false => Some(g.input_with_default(unet::LORA_SCALE, DType::F32, &[], one())?),
+        };
         Ok(Self {
             spec,
             scale,
+            stored: match job && batch.is_none() {
+                true => compute,
+                false => DType::F32,
+            },
+            inputs: RefCell::default(),
             batch,
             sites: RefCell::default(),
         })
@@ -118,7 +133,7 @@ impl Lora {
             Some(_) => DType::F32,
             None => compute,
         };
-        let x = g.cast(x, dtype)?;
+        let x = self.input(g, x, dtype)?;
         let mut y_shape = g.shape(x).to_vec();
         if let Some(width) = y_shape.last_mut() {
             *width = out.into();
@@ -126,12 +141,28 @@ impl Lora {
         // A factor per sample needs an axis between batch and features.
         let lift = self.batch.is_some() && g.rank(x) == 2;
         let x = if lift { with_middle_axis(g, x)? } else { x };
-        let down = product(g, x, a, dtype)?;
-        let scale = g.cast(self.scale, dtype)?;
-        let scaled = g.mul(down, scale)?;
-        let up = product(g, scaled, b, dtype)?;
+        let mut down = product(g, x, a, dtype)?;
+        if let Some(scale) = self.scale {
+            let scale = g.cast(scale, dtype)?;
+            down = g.mul(down, scale)?;
+        }
+        let up = product(g, down, b, dtype)?;
         let up = g.cast(up, compute)?;
         Ok(Some(g.reshape(up, &y_shape)?))
+    }
+
+    /// A layer's input in another type. A gradient then comes back through one change of type; a graph that
+    /// anybody may run has one for each layer, until equal ones are merged.
+    fn input(&self, g: &mut Graph, x: Value, dtype: DType) -> Result<Value> {
+        if !g.is_made_for_one() {
+            return Ok(g.cast(x, dtype)?);
+        }
+        if let Some(&known) = self.inputs.borrow().get(&x) {
+            return Ok(known);
+        }
+        let made = g.cast(x, dtype)?;
+        self.inputs.borrow_mut().insert(x, made);
+        Ok(made)
     }
 
     fn factors(
@@ -161,8 +192,11 @@ impl Lora {
         ];
         let mut factors = Vec::with_capacity(2);
         for (name, shape) in [module.input_a(), module.input_b()].into_iter().zip(shapes) {
-            let value =
-                g.input_with_default(&name, DType::F32, &shape.map(Dim::from), Data::Zeros)?;
+            let shape = shape.map(Dim::from);
+            let value = match g.is_made_for_one() {
+                true => g.input(&name, self.stored, &shape)?,
+                false => g.input_with_default(&name, self.stored, &shape, Data::Zeros)?,
+            };
             factors.push(match &self.batch {
                 Some(batch) => g.per_sample(value, batch)?,
                 None => value,

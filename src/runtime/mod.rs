@@ -25,4 +25,4 @@ pub use library::Runtime;
 pub use memory::Memory;
 pub use options::{ComputeStream, SessionOptions, TensorRt};
 pub use ort::value::TensorElementType as ElementType;
-pub use session::{Session, TensorSpec, resolve};
+pub use session::{InMemory, Session, TensorSpec, resolve};

@@ -27,6 +27,10 @@ pub struct SessionOptions {
     /// percent faster, but a training graph, which has most weights twice, then takes more than
     /// twice their memory.
     pub weights_in_place: bool,
+    /// Whether the graph is as it should run, so that ONNX Runtime's passes would find nothing.
+    pub finished: bool,
+    /// Whether CUDA must run every node: one on the CPU is then an error instead of a slow surprise.
+    pub one_device: bool,
     /// What identifies the weights behind the graph, if the caller knows (a bundle does). Without
     /// it TensorRT's engine cache hashes the weight files.
     pub weights_hash: Option<String>,
@@ -72,6 +76,8 @@ impl SessionOptions {
             spin: true,
             optimize: true,
             weights_in_place: false,
+            finished: false,
+            one_device: false,
             weights_hash: None,
             stream: None,
             tensorrt: TensorRt::default(),

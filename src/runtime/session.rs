@@ -13,7 +13,7 @@ use ort::value::{TensorElementType, ValueType};
 use super::feed::OutputNames;
 use super::options::{ComputeStream, SessionOptions};
 use super::{Ep, Error, Feed, Memory, Outputs, Result, Runtime, engine_cache, library, providers};
-use crate::base::slow;
+use crate::base::{fsio, slow};
 
 /// An input or output as the graph declares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,8 +85,24 @@ impl Session {
         path: impl AsRef<Path>,
         options: &SessionOptions,
     ) -> Result<Self> {
-        let path = path.as_ref();
-        let (inner, ep) = build(runtime, path, options)?;
+        Self::load(runtime, &Model::File(path.as_ref()), options)
+    }
+
+    /// Loads a model that no file holds.
+    ///
+    /// # Errors
+    /// As [`Session::open`]; [`Error::Load`] for TensorRT, which keeps its engines by model file.
+    pub fn in_memory(
+        runtime: &Runtime,
+        model: &InMemory<'_>,
+        options: &SessionOptions,
+    ) -> Result<Self> {
+        Self::load(runtime, &Model::Memory(model), options)
+    }
+
+    fn load(runtime: &Runtime, model: &Model<'_>, options: &SessionOptions) -> Result<Self> {
+        let path = model.path();
+        let (inner, ep) = build(runtime, model, options)?;
         let specs = |outlets: &[ort::value::Outlet]| -> Vec<TensorSpec> {
             let spec = |o: &ort::value::Outlet| TensorSpec::new(o.name(), o.dtype());
             outlets.iter().map(spec).collect()
@@ -274,14 +290,49 @@ pub fn resolve(runtime: &Runtime, options: &SessionOptions) -> Result<Ep> {
     Ok(providers::register(builder, options, None)?.1)
 }
 
-/// Sets everything up and loads the file.
-fn build(runtime: &Runtime, path: &Path, options: &SessionOptions) -> Result<(OrtSession, Ep)> {
+/// A model as bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct InMemory<'a> {
+    /// The file that it would be, for messages.
+    pub path: &'a Path,
+    /// An ONNX file's bytes.
+    pub bytes: &'a [u8],
+    /// Where its external data lies.
+    pub folder: &'a Path,
+}
+
+/// Where a model is.
+enum Model<'a> {
+    File(&'a Path),
+    Memory(&'a InMemory<'a>),
+}
+
+impl Model<'_> {
+    fn path(&self) -> &Path {
+        match self {
+            Self::File(path) => path,
+            Self::Memory(model) => model.path,
+        }
+    }
+}
+
+/// Sets everything up and loads the model.
+fn build(
+    runtime: &Runtime,
+    model: &Model<'_>,
+    options: &SessionOptions,
+) -> Result<(OrtSession, Ep)> {
+    let path = model.path();
     let refused = |e: &dyn std::fmt::Display| Error::Load {
         path: path.to_path_buf(),
         reason: e.to_string(),
     };
-    if !path.is_file() {
-        return Err(refused(&"there is no such file"));
+    match (model, options.ep) {
+        (Model::File(path), _) if !path.is_file() => {
+            return Err(refused(&"there is no such file"));
+        }
+        (Model::Memory(_), Ep::TensorRt) => return Err(refused(&"it is in no file")),
+        _ => {}
     }
     // TensorRT does its own optimisation; ONNX Runtime's own tools turn the graph passes off
     // before it, so that it sees the operators it knows.
@@ -291,6 +342,7 @@ fn build(runtime: &Runtime, path: &Path, options: &SessionOptions) -> Result<(Or
             let folder = engine_cache::folder(runtime, path, options)?;
             (GraphOptimizationLevel::Disable, Some(folder))
         }
+        _ if options.finished => (GraphOptimizationLevel::Disable, None),
         // The last level is the one that lays weights out anew.
         _ if in_place => (GraphOptimizationLevel::Level2, None),
         _ if options.optimize => (GraphOptimizationLevel::All, None),
@@ -319,8 +371,23 @@ fn build(runtime: &Runtime, path: &Path, options: &SessionOptions) -> Result<(Or
             .map_err(|e| refused(&e))?;
     }
     let (mut builder, ep) = providers::register(builder, options, engines.as_deref())?;
+    if options.one_device && ep == Ep::Cuda {
+        let key = "session.disable_cpu_ep_fallback";
+        builder = builder
+            .with_config_entry(key, "1")
+            .map_err(|e| refused(&e))?;
+    }
     let loading = format!("loading {}", path.display());
-    let session = slow::call(&loading, || builder.commit_from_file(path));
+    let session = match model {
+        Model::File(path) => slow::call(&loading, || builder.commit_from_file(path)),
+        Model::Memory(InMemory { bytes, folder, .. }) => {
+            let folder = std::path::absolute(folder).map_err(fsio::at("read", folder))?;
+            let key = "session.model_external_initializers_file_folder_path";
+            let named = builder.with_config_entry(key, folder.to_string_lossy());
+            let mut builder = named.map_err(|e| refused(&e))?;
+            slow::call(&loading, || builder.commit_from_memory(bytes))
+        }
+    };
     let session = session.map_err(|e| refused(&e))?;
     Ok((session, ep))
 }

@@ -6,6 +6,7 @@ mod baselines;
 mod disk;
 mod events;
 mod foreseen;
+mod graphs;
 mod kills;
 mod long;
 mod mended;

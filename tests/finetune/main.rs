@@ -4,6 +4,7 @@
 
 mod accuracy;
 mod dropout;
+mod graphs;
 mod half;
 mod left_out;
 mod missing;

@@ -8,7 +8,7 @@ use popalign::align::model::UnetGrad;
 use popalign::align::ranks::Ranks;
 use popalign::align::source::Source;
 use popalign::align::trainer::{Settings, Trainer};
-use popalign::align::{Config, Result};
+use popalign::align::{Config, Making, Result};
 use popalign::bundle::Bundle;
 use popalign::data::pairs;
 use popalign::data::pool::Pool;
@@ -103,7 +103,8 @@ pub(crate) fn trainer<D: Device>(
         ..SessionOptions::default()
     };
     let runtime = Runtime::load().unwrap();
-    let model = UnetGrad::open(&runtime, &bundle, &options, &pool.sets()[0], &factors).unwrap();
+    let (set, making) = (&pool.sets()[0], Making::default());
+    let model = UnetGrad::open(&runtime, &bundle, &options, set, &factors, making).unwrap();
     let scheduler = bundle.dir().join("scheduler/scheduler_config.json");
     let scheduler = SchedulerConfig::read(&scheduler).unwrap();
     let source = Source::new(pool, pairs, &scheduler, &config, None).unwrap();

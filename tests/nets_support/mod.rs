@@ -10,6 +10,7 @@ use popalign::runtime::{Ep, Feed, Outputs, Runtime, Session, SessionOptions};
 use popalign::tensors::{DType, Weights};
 
 /// A stored array; integers are in `i64s`, other numbers in `f32s`.
+#[derive(Clone)]
 pub(crate) struct Array {
     pub(crate) shape: Vec<usize>,
     pub(crate) f32s: Vec<f32>,

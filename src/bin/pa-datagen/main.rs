@@ -9,12 +9,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use popalign::base::Stop;
+use popalign::bundle::Target;
 use popalign::cli::{self, Common, Outcome};
 use popalign::datagen::config::{BATCHES, FACTORS, LIMITS, PICTURES, SCALES, STEPS};
 use popalign::datagen::steering::RESCALES;
 use popalign::datagen::{
     Crop, Format, GuidanceKind, Rejected, Request, Sharing, Size, Steering, UNIT, Until, estimate,
-    run,
+    run, write_graphs,
 };
 use popalign::diffusion::fair_pca::FairPcaNumbers;
 use popalign::diffusion::guidance::{Annealing, Compat, Edits, Interval};
@@ -63,8 +64,8 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     prompts: PathBuf,
     /// Folder to write, or to go on with
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "write_graph")]
+    out: Option<PathBuf>,
     /// Axes of the population and caption templates; without, prompts are captions as they stand
     #[arg(long, value_name = "FILE")]
     axes: Option<PathBuf>,
@@ -127,6 +128,12 @@ struct Args {
     /// How pictures are kept
     #[arg(long, value_enum, default_value_t = Format::Png)]
     format: Format,
+    /// Write graphs made for this run's sizes, as DIR/unet/model.onnx … with links to their weights, and end
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["dry_run", "metrics_file"])]
+    write_graph: Option<PathBuf>,
+    /// Operators of the graphs of --write-graph [default: what --ep has]
+    #[arg(long, value_enum, requires = "write_graph")]
+    target: Option<Target>,
     /// Say what it would take (pictures, steps, bytes, hours, by a few steps that are measured), and
     /// write nothing
     #[arg(long, conflicts_with = "metrics_file")]
@@ -194,7 +201,7 @@ impl Args {
         Request {
             model: self.model.clone(),
             prompts: self.prompts.clone(),
-            out: self.out.clone(),
+            out: self.out.clone().unwrap_or_default(),
             axes: self.axes.clone(),
             neutral: self.neutral,
             specific: self.specific.unwrap_or(10),
@@ -233,6 +240,11 @@ fn main() -> ExitCode {
 
 fn generate(args: &Args, stop: &Stop) -> anyhow::Result<Outcome> {
     let request = args.request();
+    if let Some(dir) = &args.write_graph {
+        let written = write_graphs(&request, args.target, dir)?;
+        cli::written(args.common.json, &written);
+        return Ok(Outcome::Done);
+    }
     if args.dry_run {
         return foreseen(&estimate(&request)?, args.common.json);
     }
@@ -240,5 +252,5 @@ fn generate(args: &Args, stop: &Stop) -> anyhow::Result<Outcome> {
     let mut shown = Shown::new(args.common.json, metrics, request.shard)?;
     let finish = run(&request, stop, &mut |event| shown.show(&event));
     shown.clear();
-    Ok(shown.finish(&args.out, finish?))
+    Ok(shown.finish(&request.out, finish?))
 }

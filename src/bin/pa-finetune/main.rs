@@ -14,8 +14,12 @@ use popalign::align::ranks::{Alone, Ranks};
 use popalign::align::schedule::LrSchedule;
 use popalign::align::timesteps::{self, Sampling, Timesteps};
 use popalign::align::validation::Validation;
-use popalign::align::{Config, Environment, Event, Finish, LossKind, PairSource, Request, run};
+use popalign::align::{
+    self, Config, Environment, Event, Finish, LossKind, Making, PairSource, Request, run,
+};
 use popalign::base::{Stop, launcher};
+use popalign::bundle::Target;
+use popalign::bundle::options::SCORES;
 use popalign::cli::{self, Common, Outcome};
 use popalign::runtime::SessionOptions;
 use popalign::validate::request::{self, Request as ValidationRequest};
@@ -45,8 +49,8 @@ struct Args {
     #[arg(long, value_name = "DIR", required = true)]
     data: Vec<PathBuf>,
     /// Folder to write
-    #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "write_graph")]
+    out: Option<PathBuf>,
     /// Rank of the LoRA, up to the bundle's
     #[arg(long, value_name = "RANK", default_value_t = Config::default().rank, value_parser = config::RANKS)]
     lora: usize,
@@ -107,6 +111,20 @@ struct Args {
     /// batch, twice --batch]; the loss is that of the whole batch
     #[arg(long, value_name = "N", value_parser = config::MICRO_BATCHES)]
     micro_batch: Option<usize>,
+    /// Compute the network's blocks again for their gradient: much less memory, a third more time [default: as the
+    /// bundle was exported, and where the memory that is free asks for it]
+    #[arg(long, value_name = "on|off", value_parser = switch)]
+    checkpointing: Option<bool>,
+    /// Cut attention so that no matrix of its scores takes more MiB than this; on a CPU 8 is fastest for large
+    /// pictures [default: as the bundle was exported]
+    #[arg(long, value_name = "MIB", value_parser = SCORES)]
+    attention_memory: Option<u64>,
+    /// Operators of the training graph, which is made for this run's sizes [default: what --ep has]
+    #[arg(long, value_enum)]
+    target: Option<Target>,
+    /// Write the training graphs that would run, as DIR/unet_grad/model.onnx with links to their weights, and end
+    #[arg(long, value_name = "DIR")]
+    write_graph: Option<PathBuf>,
     /// Memory for gradients that wait for the errors of the whole batch, in MiB [default: as much as
     /// it takes]; the network runs twice for micro-batches whose gradients don't fit
     #[arg(long, value_name = "MIB", value_parser = mebibytes)]
@@ -225,6 +243,15 @@ fn mebibytes(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "expected a number of MiB from 0".to_owned())
 }
 
+/// `on` or `off`.
+fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("expected on or off".to_owned()),
+    }
+}
+
 impl Args {
     fn session(&self) -> SessionOptions {
         let mut session = SessionOptions::from(&self.common);
@@ -251,7 +278,7 @@ impl Args {
         Request {
             model: self.model.clone(),
             data: self.data.clone(),
-            out: self.out.clone(),
+            out: self.out.clone().unwrap_or_default(),
             pairs: match &self.pairs {
                 Some(file) => PairSource::File(file.clone()),
                 None => PairSource::Drawn {
@@ -298,6 +325,11 @@ impl Args {
             },
             environment: Environment {
                 session: self.session(),
+                making: Making {
+                    target: self.target,
+                    checkpointing: self.checkpointing,
+                    score_limit: self.attention_memory.map(|mib| mib << 20),
+                },
                 micro_batch: self.micro_batch,
                 grad_memory: self.grad_memory,
                 save_every: self.save_every,
@@ -319,6 +351,11 @@ fn finetune(args: &Args, stop: &Stop) -> anyhow::Result<Outcome> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build_global()?;
+    if let Some(dir) = &args.write_graph {
+        let written = align::write_graphs(&args.request(), dir)?;
+        cli::written(args.common.json, &written);
+        return Ok(Outcome::Done);
+    }
     if args.mpi {
         shared(args, stop)
     } else {
@@ -348,8 +385,8 @@ fn train(args: &Args, ranks: Box<dyn Ranks>, stop: &Stop) -> anyhow::Result<Outc
     let finish = run(&args.request(), ranks, stop, &mut observe);
     shown.clear();
     let finish = finish?;
-    if first {
-        shown.finish(finish, &args.out);
+    if let (true, Some(out)) = (first, &args.out) {
+        shown.finish(finish, out);
     }
     Ok(match finish {
         Finish::Done | Finish::Reached(_) => Outcome::Done,

@@ -146,7 +146,7 @@ impl Lowering<'_> {
         Ok(true)
     }
 
-    fn attention(&mut self, y: Value) -> Result<bool> {
+    pub(super) fn attention(&mut self, y: Value) -> Result<bool> {
         let Some(found) = self.patterns.attention(y) else {
             return Ok(false);
         };

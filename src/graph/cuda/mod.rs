@@ -14,6 +14,7 @@
 
 mod channels_last;
 mod fused;
+mod kernels;
 mod layout;
 mod lowering;
 mod patterns;
@@ -21,7 +22,8 @@ mod patterns;
 mod tests;
 
 use super::builder::Node;
-use super::{DType, Graph, Result};
+use super::{DType, Graph, Op, Result};
+pub use kernels::Lack;
 use layout::Layouts;
 use lowering::Lowering;
 use patterns::Patterns;
@@ -32,12 +34,33 @@ impl Graph {
     ///
     /// # Errors
     /// A graph in bf16, for which most of these operators have no kernels.
+    #[expect(
+        clippy::redundant_closure_for_method_calls,
+        reason = "the method alone is of one lifetime, not of any"
+    )]
     pub fn lower_for_cuda(&mut self) -> Result<()> {
         let bf16 = self.values().find(|&v| self.dtype(v) == DType::BF16);
         if let Some(value) = bf16 {
             let expected = "f32 or f16, which CUDA has fused kernels for";
             return Err(self.mismatch("GroupNorm", expected, &[value]));
         }
+        self.rewrite(|lowering, node| lowering.node(node))
+    }
+
+    /// Replaces attention alone, in forward and training graphs of any type: its scores are then never written. A
+    /// backward pass that reads them computes them from what the operator takes.
+    pub(super) fn fuse_attention(&mut self) -> Result<()> {
+        self.rewrite(|lowering, node| {
+            let y = node.outputs[0];
+            match node.op == Op::Reshape && lowering.attention(y)? {
+                true => Ok(()),
+                false => lowering.as_it_is(node),
+            }
+        })
+    }
+
+    /// Writes the graph anew, node by node.
+    fn rewrite(&mut self, write: impl Fn(&mut Lowering<'_>, &Node) -> Result<()>) -> Result<()> {
         let old = self.clone();
         let nodes = std::mem::take(&mut self.nodes);
         let scope = std::mem::take(&mut self.scope);
@@ -49,7 +72,7 @@ impl Graph {
         };
         for node in &nodes {
             lowering.g.scope = vec![node.scope.to_string()];
-            lowering.node(node)?;
+            write(&mut lowering, node)?;
         }
         for index in 0..old.outputs.len() {
             let value = lowering.at.plain(lowering.g, old.outputs[index].1)?;
@@ -64,9 +87,14 @@ impl Graph {
 impl Lowering<'_> {
     /// Writes a node anew.
     fn node(&mut self, node: &Node) -> Result<()> {
-        if self.fused(node)? || self.channels_last(node)? {
-            return Ok(());
+        match self.fused(node)? || self.channels_last(node)? {
+            true => Ok(()),
+            false => self.as_it_is(node),
         }
+    }
+
+    /// Writes a node as it stood.
+    fn as_it_is(&mut self, node: &Node) -> Result<()> {
         let inputs = self.plain_all(&node.inputs)?;
         let shapes = node.outputs.iter().map(|&v| {
             let shape = self.old.shape(v).to_vec();

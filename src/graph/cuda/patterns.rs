@@ -4,7 +4,7 @@
 //! each follows the function it names. What it returns are values of that graph.
 
 use crate::graph::builder::{Node, Origin};
-use crate::graph::{Binary, DType, Data, Dim, Graph, Op, Real, Unary, Value};
+use crate::graph::{Binary, Data, Dim, Graph, Op, Real, Unary, Value};
 
 /// Half widths that CUDA's BiasSplitGelu has kernels for: Stable Diffusion's.
 const SPLIT_GELU: [u64; 3] = [1280, 2560, 5120];
@@ -28,7 +28,7 @@ pub(super) struct GroupNorm {
     pub(super) epsilon: Real,
 }
 
-/// Multi-head attention (`nets::attention`).
+/// Multi-head attention (`nets::attention`); either the queries or the scores are scaled.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Attention {
     pub(super) qkv: [Value; 3],
@@ -63,12 +63,7 @@ pub(super) struct Patterns<'a> {
 
 impl<'a> Patterns<'a> {
     pub(super) fn new(g: &'a Graph) -> Self {
-        let mut uses = vec![0; g.tensors.len()];
-        let inputs = g.nodes.iter().flat_map(|n| &n.inputs);
-        for value in inputs.chain(g.outputs.iter().map(|o| &o.1)) {
-            uses[value.index()] += 1;
-        }
-        Self { g, uses }
+        Self { g, uses: g.uses() }
     }
 
     /// The node that makes a value, if it is of this kind.
@@ -294,6 +289,15 @@ impl<'a> Patterns<'a> {
         Some(found(a, b).or_else(|| found(b, a)).unwrap_or(plain))
     }
 
+    /// What a value is a multiple of, and the factor.
+    fn scaled(&self, v: Value) -> (Value, f32) {
+        let found = self.binary(v, Binary::Mul).and_then(|[x, factor]| {
+            let same = self.g.shape(x) == self.g.shape(v);
+            Some((x, self.g.constant_f32(factor)?)).filter(|_| same)
+        });
+        found.unwrap_or((v, 1.0))
+    }
+
     pub(super) fn attention(&self, y: Value) -> Option<Attention> {
         let mixed = self.transposed(self.reshaped(y)?, &[0, 2, 1, 3])?;
         let product = self.made_by(mixed, &Op::MatMul)?;
@@ -305,6 +309,7 @@ impl<'a> Patterns<'a> {
             Some(_) => return None,
             None => (scores, None),
         };
+        let (scores, of_scores) = self.scaled(scores);
         let scores = self.made_by(scores, &Op::MatMul)?;
         let keys = self.transposed(scores.inputs[1], &[0, 1, 3, 2])?;
         let heads = |v: Value| {
@@ -313,12 +318,11 @@ impl<'a> Patterns<'a> {
         };
         let (q, count) = heads(scores.inputs[0])?;
         let ((k, of_k), (v, of_v)) = (heads(keys)?, heads(product.inputs[1])?);
-        let [q, factor] = self.binary(q, Binary::Mul)?;
+        let (q, of_q) = self.scaled(q);
         let width = self.g.shape(q).last().and_then(Dim::fixed)? / count;
-        let standard = (self.g.constant_f32(factor)? * (width as f32).sqrt() - 1.0).abs();
+        let standard = (of_q * of_scores * (width as f32).sqrt() - 1.0).abs();
         let same = count == of_k && count == of_v && standard < ATTENTION_SCALE;
-        let half = |v: Value| matches!(self.g.dtype(v), DType::F32 | DType::F16);
-        (same && half(q)).then_some(Attention {
+        same.then_some(Attention {
             qkv: [q, k, v],
             mask,
             heads: count,

@@ -9,8 +9,9 @@ use std::path::Path;
 
 use crate::base::fsio;
 use crate::graph::builder::{Node, Origin};
-use crate::graph::{Contrib, Conv, DType, Dim, Graph, Op, Result, Unary, Value, check};
-use crate::nets::graphs::{self, Options};
+use crate::graph::{Contrib, Conv, DType, Dim, Graph, Op, Operators, Result, Unary, Value, check};
+use crate::lora::LoraSpec;
+use crate::nets::graphs::{self, Options, PlannedSizes};
 use crate::nets::{Params, read_config};
 use crate::runtime::{Feed, Runtime, Session, SessionOptions};
 use crate::tensors::{NewTensor, Weights, write_safetensors};
@@ -156,6 +157,9 @@ fn run(graph: &Graph, files: &[std::sync::Arc<Path>]) -> Vec<(String, Vec<f32>)>
             None if spec.dims.len() == 3 => 5,
             None => 16,
         };
+        if spec.name == "lora_scale" {
+            continue;
+        }
         let shape: Vec<usize> = spec.dims.iter().enumerate().map(dim).collect();
         let count: usize = shape.iter().product();
         if spec.name == "input_ids" {
@@ -188,6 +192,24 @@ fn run(graph: &Graph, files: &[std::sync::Arc<Path>]) -> Vec<(String, Vec<f32>)>
 fn lowered(plain: &Graph, weights: &Weights, limit: f32) -> BTreeMap<&'static str, usize> {
     let mut fused = plain.clone();
     fused.lower_for_cuda().unwrap();
+    let names = |g: &Graph| -> Vec<String> {
+        let inputs = g.inputs().map(|(name, ..)| name.to_owned());
+        inputs
+            .chain(g.outputs.iter().map(|o| o.0.clone()))
+            .collect()
+    };
+    assert_eq!(names(plain), names(&fused));
+    same(plain, &fused, weights, limit)
+}
+
+/// Compares a lowered graph, and gives how often each fused operator is in it.
+#[track_caller]
+fn same(
+    plain: &Graph,
+    fused: &Graph,
+    weights: &Weights,
+    limit: f32,
+) -> BTreeMap<&'static str, usize> {
     let mut counts = BTreeMap::new();
     for node in fused
         .nodes
@@ -196,15 +218,8 @@ fn lowered(plain: &Graph, weights: &Weights, limit: f32) -> BTreeMap<&'static st
     {
         *counts.entry(node.op.name()).or_default() += 1;
     }
-    let names = |g: &Graph| -> Vec<String> {
-        let inputs = g.inputs().map(|(name, ..)| name.to_owned());
-        inputs
-            .chain(g.outputs.iter().map(|o| o.0.clone()))
-            .collect()
-    };
-    assert_eq!(names(plain), names(&fused));
     let expected = run(plain, weights.files());
-    let found = run(&written_out(&fused), weights.files());
+    let found = run(&written_out(fused), weights.files());
     for ((name, a), (_, b)) in expected.iter().zip(&found) {
         let size = a.iter().fold(0_f32, |m, v| m.max(v.abs()));
         let far = a
@@ -251,6 +266,38 @@ fn lowered_unets_compute_what_plain_ones_do() {
         "QuickGelu",
     ] {
         assert!(seen.contains(op), "no {op} in {seen:?}");
+    }
+}
+
+/// With a LoRA and without, at the sizes that [`run`] gives graphs that take any.
+#[test]
+fn unets_made_for_cuda_compute_what_plain_ones_do() {
+    for model in ["sdxl_1", "sdxl_6", "sd15_11"] {
+        let (config, weights) = fixture(model, "unet");
+        let config = read_config(&config).unwrap();
+        let build = |compute, lora: Option<LoraSpec>, made_for| {
+            let options = Options {
+                compute,
+                lora,
+                made_for,
+                plan: PlannedSizes {
+                    batch: 2,
+                    latent: [16, 16],
+                    tokens: 5,
+                },
+                ..Options::default()
+            };
+            let built = graphs::unet(&config, &weights.scope(""), &options);
+            built.unwrap().graph
+        };
+        for (compute, limit) in [(DType::F32, FP32), (DType::F16, FP16)] {
+            for lora in [None, Some(LoraSpec::default())] {
+                let plain = build(compute, lora.clone(), None);
+                let fused = build(compute, lora, Some(Operators::Cuda));
+                let counts = same(&plain, &fused, &weights, limit);
+                assert!(counts.contains_key("FusedMatMul"), "{counts:?}");
+            }
+        }
     }
 }
 

@@ -10,11 +10,16 @@
 //! computation. Without the second summand a runtime that goes depth first, as ONNX Runtime does,
 //! follows the gradient of the picture through the whole network and leaves those of the factors,
 //! and all that they are made of, for the end.
+//!
+//! A graph that is made for one job ([`Graph::made_for`]) is run in its file's order, which computes those first
+//! ([`Graph::specialise`]). There one input of a part is gated, by the gradient itself where it has that
+//! input's shape: whatever depends on the input waits with it.
 
 use std::collections::{HashMap, HashSet};
 
 use super::adjoints::Backward;
 use super::segments::{Step, flatten};
+use crate::graph::builder::Node;
 use crate::graph::{DType, Data, Dim, Graph, Op, Result, Value};
 
 /// A recomputation under way.
@@ -27,7 +32,7 @@ pub(super) struct Replay {
     inside: HashSet<Value>,
     /// What stands for which value.
     copies: HashMap<Value, Value>,
-    /// A scalar that is known when the part's turn has come.
+    /// What is known when the part's turn has come: a scalar, or in a graph made for one job the gradient.
     due: Value,
 }
 
@@ -50,7 +55,11 @@ impl Backward<'_> {
         let Some(gradient) = gradient else {
             return Ok(None);
         };
-        let mut due = self.graph.first_element(gradient)?;
+        let ordered = self.graph.made_for.is_some();
+        let mut due = match ordered {
+            true => gradient,
+            false => self.graph.first_element(gradient)?,
+        };
         if let Some(before) = self.done {
             due = self.graph.add(due, before)?;
         }
@@ -71,7 +80,8 @@ impl Backward<'_> {
         let within: HashSet<Value> = replay.copies.values().copied().collect();
         let mut out = self.flowed.split_off(start);
         out.retain(|(to, _)| !within.contains(to));
-        for &(_, contribution) in &out {
+        let ordered = self.graph.made_for.is_some();
+        for &(_, contribution) in out.iter().filter(|_| !ordered) {
             let element = self.graph.first_element(contribution)?;
             self.done = Some(match self.done {
                 Some(done) => self.graph.add(done, element)?,
@@ -107,8 +117,16 @@ impl Backward<'_> {
     fn copy_node(&mut self, index: usize, replay: &mut Replay) -> Result<Option<usize>> {
         let node = self.graph.nodes[index].clone();
         let mut inputs = Vec::with_capacity(node.inputs.len());
+        let copied = |v: &Value| replay.copies.contains_key(v);
+        let mut waits = self.graph.made_for.is_some() && node.inputs.iter().any(copied);
         for &input in &node.inputs {
-            inputs.push(self.stand_in(input, replay)?);
+            let stands_in = match (waits, replay.copies.get(&input)) {
+                (_, Some(&copy)) => copy,
+                (true, None) => input,
+                (false, None) => self.stand_in(input, replay)?,
+            };
+            waits |= self.graph.made_for.is_some() && stands_in != input;
+            inputs.push(stands_in);
         }
         if inputs == node.inputs {
             return Ok(None);
@@ -134,9 +152,6 @@ impl Backward<'_> {
 
     /// What stands for an operand in the second computation.
     fn stand_in(&mut self, value: Value, replay: &mut Replay) -> Result<Value> {
-        if let Some(&copy) = replay.copies.get(&value) {
-            return Ok(copy);
-        }
         if replay.inside.contains(&value) || !self.graph.is_activation(value) {
             return Ok(value);
         }
@@ -144,6 +159,10 @@ impl Backward<'_> {
             return Ok(value);
         };
         let due = self.graph.cast(replay.due, self.graph.dtype(value))?;
+        let due = match self.graph.broadcasts(due, value) {
+            true => due,
+            false => self.graph.one_number(due)?,
+        };
         let gated = self.graph.select(gate, value, due)?;
         self.want_like(gated, value);
         self.gated.insert(gated, value);
@@ -153,8 +172,28 @@ impl Backward<'_> {
 }
 
 impl Graph {
-    /// Whether a value is large and computed: not a weight, an input, or a vector per sample.
+    /// Whether a value broadcasts to another's shape.
+    fn broadcasts(&self, v: Value, to: Value) -> bool {
+        self.rank(v) == 0 || self.shape(v) == self.shape(to)
+    }
+
+    /// A number that is known when a value is, as a scalar.
+    fn one_number(&mut self, value: Value) -> Result<Value> {
+        let all: Vec<usize> = (0..self.rank(value)).collect();
+        self.reduce_sum(value, &all, false)
+    }
+
+    /// Whether a value is large and computed: not a weight, an input or what is made of one by changing its type,
+    /// or a vector per sample.
     fn is_activation(&self, value: Value) -> bool {
+        if let Some(Node {
+            op: Op::Cast(_),
+            inputs,
+            ..
+        }) = self.producer(value)
+        {
+            return self.is_activation(inputs[0]);
+        }
         let computed = self.producer(value).is_some_and(|n| n.op != Op::PerSample);
         computed && self.rank(value) >= 3 && self.dtype(value).is_float()
     }

@@ -5,7 +5,7 @@
 
 use crate::graph::builder::Node;
 use crate::graph::{
-    Binary, Conv, DType, Dim, Error, Graph, Op, Pool, Reduction, Result, Unary, Value,
+    Binary, Conv, DType, Dim, Error, Graph, Op, Operators, Pool, Reduction, Result, Unary, Value,
 };
 
 /// What a rule gets to see.
@@ -249,7 +249,7 @@ impl Graph {
     }
 
     /// The value whose last two axes were swapped to give `v`.
-    fn transposed_from(&self, v: Value) -> Option<Value> {
+    pub(in crate::graph) fn transposed_from(&self, v: Value) -> Option<Value> {
         let node = self.producer(v)?;
         let Op::Transpose { perm } = &node.op else {
             return None;
@@ -266,8 +266,8 @@ impl Graph {
 
     /// A convolution's input gradient. With stride 1 it is a convolution again, of the flipped
     /// and transposed weight (which the runtime folds at load): convolutions are the best-tuned
-    /// kernels of every execution provider, ConvTranspose the worst. Other strides keep
-    /// ConvTranspose, and so do weights too large to be held twice.
+    /// kernels of the CPU provider, ConvTranspose the worst. Other strides keep ConvTranspose, and so do
+    /// weights too large to be held twice, and graphs made for CUDA, where it is cuDNN's own input gradient.
     fn conv_gradient(&mut self, o: &Operands, conv: Conv) -> Result<Value> {
         let (x, weight) = (o.input(0), o.input(1));
         let x_shape = self.shape(x).to_vec();
@@ -277,11 +277,12 @@ impl Graph {
             .collect();
         let elements = self.shape(weight).iter().filter_map(Dim::fixed);
         let large = elements.product::<u64>() >= LARGE_WEIGHT;
+        let cuda = self.made_for == Some(Operators::Cuda);
         let full = |i: usize| (kernel[i % 2] - 1).checked_sub(conv.pads[i]);
         let pads = [full(0), full(1), full(2), full(3)];
         match pads {
             [Some(top), Some(left), Some(bottom), Some(right)]
-                if conv.strides == [1, 1] && conv.group == 1 && !large =>
+                if conv.strides == [1, 1] && conv.group == 1 && !large && !cuda =>
             {
                 let swapped = self.transpose(weight, &[1, 0, 2, 3])?;
                 let flipped = if kernel == [1, 1] {

@@ -15,6 +15,12 @@ impl Graph {
             let expected = format!("as many elements as {}", ShapeText(shape, &self.symbols));
             return Err(self.mismatch("Reshape", expected, &[x]));
         }
+        let target = self.reshape_target(x, shape)?;
+        Ok(self.push(Op::Reshape, &[x, target], self.dtype(x), shape.to_vec()))
+    }
+
+    /// The shape operand that reshapes `x` to `shape`.
+    pub(in crate::graph) fn reshape_target(&mut self, x: Value, shape: &[Dim]) -> Result<Value> {
         let dims = self.shape(x).to_vec();
         let mut inferred = false;
         let mut parts = Vec::with_capacity(shape.len());
@@ -31,8 +37,7 @@ impl Graph {
                 Part::Computed(dim.clone())
             });
         }
-        let target = self.shape_vector(parts)?;
-        Ok(self.push(Op::Reshape, &[x, target], self.dtype(x), shape.to_vec()))
+        self.shape_vector(parts)
     }
 
     /// Repeats `x` to a larger shape it broadcasts to.

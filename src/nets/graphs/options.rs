@@ -2,9 +2,9 @@
 
 use crate::family::TIME_IDS;
 use crate::family::ports::axes;
-use crate::graph::{DType, Dim, Graph};
+use crate::graph::{DType, Dim, Graph, Kind, Operators};
 use crate::lora::LoraSpec;
-use crate::nets::Params;
+use crate::nets::{Params, Result};
 use crate::tensors::Scope;
 
 /// How graphs are built.
@@ -27,15 +27,21 @@ pub struct Options {
     pub score_limit: Option<u64>,
     /// The sizes to lay graphs out for.
     pub plan: PlannedSizes,
+    /// Makes graphs for one job: at the planned sizes only, of these operators, as a runtime runs them without
+    /// passes of its own. LoRA inputs then have no default and no `lora_scale` beside them (whoever feeds B
+    /// multiplies it), and are of the type that they are computed in.
+    pub made_for: Option<Operators>,
 }
 
-/// The sizes that graphs are laid out for. They run at any others too.
+/// The sizes that graphs are laid out for. They run at any others too, unless they are made for one job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlannedSizes {
     /// Samples at once.
     pub batch: u64,
     /// Height and width of the latents.
     pub latent: [u64; 2],
+    /// Tokens of a caption.
+    pub tokens: u64,
 }
 
 impl Default for PlannedSizes {
@@ -44,6 +50,7 @@ impl Default for PlannedSizes {
         Self {
             batch: 1,
             latent: [128, 128],
+            tokens: 77,
         }
     }
 }
@@ -57,6 +64,7 @@ impl Default for Options {
             checkpointing: false,
             score_limit: None,
             plan: PlannedSizes::default(),
+            made_for: None,
         }
     }
 }
@@ -75,10 +83,38 @@ impl Options {
             (axes::HEIGHT, multiple_of, factor * height),
             (axes::WIDTH, multiple_of, factor * width),
         ];
-        sizes.map(|(name, multiple_of, planned)| {
-            let symbol = g.symbol(name, multiple_of);
-            g.plan(symbol, planned);
-            symbol.into()
-        })
+        sizes.map(|(name, multiple_of, planned)| self.size(g, name, multiple_of, planned))
+    }
+
+    /// Samples at once.
+    pub(super) fn batch(&self, g: &mut Graph) -> Dim {
+        self.size(g, axes::BATCH, 1, self.plan.batch)
+    }
+
+    /// Tokens of a caption.
+    pub(super) fn tokens(&self, g: &mut Graph) -> Dim {
+        self.size(g, axes::SEQUENCE, 1, self.plan.tokens)
+    }
+
+    /// A size: a number in a graph that is made for one job, else a symbol with a plan.
+    fn size(&self, g: &mut Graph, name: &str, multiple_of: u64, planned: u64) -> Dim {
+        if self.made_for.is_some() {
+            return planned.into();
+        }
+        let symbol = g.symbol(name, multiple_of);
+        g.plan(symbol, planned);
+        symbol.into()
+    }
+
+    /// An empty graph.
+    pub(super) fn graph(&self) -> Graph {
+        self.made_for.map_or_else(Graph::new, Graph::made_for)
+    }
+
+    /// What is done to every graph at its end.
+    pub(super) fn finish(&self, g: &mut Graph, kind: Kind) -> Result<()> {
+        g.optimize();
+        g.without_bf16_gaps()?;
+        Ok(g.specialise(kind)?)
     }
 }

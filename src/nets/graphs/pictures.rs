@@ -2,7 +2,7 @@
 
 use super::options::Options;
 use crate::family::ports;
-use crate::graph::{Dim, Graph, Value};
+use crate::graph::{Dim, Graph, Kind, Value};
 use crate::nets::Result;
 use crate::nets::clip::{self, ClipVisionConfig};
 use crate::nets::resnet::{self, ResnetConfig};
@@ -15,7 +15,7 @@ use crate::tensors::Scope;
 /// # Errors
 /// As [`vae::encode`].
 pub fn vae_encoder(config: &VaeConfig, w: &Scope, options: &Options) -> Result<Graph> {
-    let mut g = Graph::new();
+    let mut g = options.graph();
     let w = options.params(w);
     let sample = picture(
         &mut g,
@@ -26,7 +26,7 @@ pub fn vae_encoder(config: &VaeConfig, w: &Scope, options: &Options) -> Result<G
     )?;
     let moments = vae::encode(&mut g, config, &w, sample)?;
     g.output(ports::vae::LATENT_PARAMETERS, moments)?;
-    g.optimize();
+    options.finish(&mut g, Kind::Forward)?;
     Ok(g)
 }
 
@@ -36,7 +36,7 @@ pub fn vae_encoder(config: &VaeConfig, w: &Scope, options: &Options) -> Result<G
 /// # Errors
 /// As [`vae::decode`].
 pub fn vae_decoder(config: &VaeConfig, w: &Scope, options: &Options) -> Result<Graph> {
-    let mut g = Graph::new();
+    let mut g = options.graph();
     let w = options.params(w);
     let latent = picture(
         &mut g,
@@ -47,7 +47,7 @@ pub fn vae_decoder(config: &VaeConfig, w: &Scope, options: &Options) -> Result<G
     )?;
     let sample = vae::decode(&mut g, config, &w, latent)?;
     g.output(ports::vae::SAMPLE, sample)?;
-    g.optimize();
+    options.finish(&mut g, Kind::Forward)?;
     Ok(g)
 }
 
@@ -56,7 +56,7 @@ pub fn vae_decoder(config: &VaeConfig, w: &Scope, options: &Options) -> Result<G
 /// # Errors
 /// As [`resnet::build`].
 pub fn classifier(config: &ResnetConfig, w: &Scope, options: &Options) -> Result<Graph> {
-    let mut g = Graph::new();
+    let mut g = options.graph();
     let w = options.params(w);
     let channels = config.num_channels;
     let pixels = picture(
@@ -69,7 +69,7 @@ pub fn classifier(config: &ResnetConfig, w: &Scope, options: &Options) -> Result
     for (name, logits) in resnet::build(&mut g, config, &w, pixels)? {
         g.output(&name, logits)?;
     }
-    g.optimize();
+    options.finish(&mut g, Kind::Forward)?;
     Ok(g)
 }
 
@@ -79,15 +79,15 @@ pub fn classifier(config: &ResnetConfig, w: &Scope, options: &Options) -> Result
 /// # Errors
 /// As [`clip::image_embeds`].
 pub fn clip_vision(config: &ClipVisionConfig, w: &Scope, options: &Options) -> Result<Graph> {
-    let mut g = Graph::new();
+    let mut g = options.graph();
     let w = options.params(w);
-    let batch = g.symbol(ports::axes::BATCH, 1);
+    let batch = options.batch(&mut g);
     let size = Dim::from(config.image_size);
-    let shape = [batch.into(), config.num_channels.into(), size.clone(), size];
+    let shape = [batch, config.num_channels.into(), size.clone(), size];
     let pixels = g.input(ports::vision::PIXEL_VALUES, options.compute, &shape)?;
     let embeds = clip::image_embeds(&mut g, config, &w, pixels)?;
     g.output(ports::vision::IMAGE_EMBEDS, embeds)?;
-    g.optimize();
+    options.finish(&mut g, Kind::Forward)?;
     Ok(g)
 }
 

@@ -1,8 +1,8 @@
 //! Text encoders, and CLIP's text tower.
 
 use super::options::Options;
-use crate::family::ports::{axes, text as ports};
-use crate::graph::{DType, Graph};
+use crate::family::ports::text as ports;
+use crate::graph::{DType, Graph, Kind};
 use crate::nets::clip::{self, ClipTextConfig};
 use crate::nets::{Params, Result};
 use crate::tensors::Scope;
@@ -51,14 +51,13 @@ fn text(
     options: &Options,
     outputs: impl FnOnce(&mut Graph, &clip::TextOutputs, &Params) -> Result<()>,
 ) -> Result<Graph> {
-    let mut g = Graph::new();
+    let mut g = options.graph();
     let w = options.params(w);
-    let batch = g.symbol(axes::BATCH, 1);
-    let shape = [batch.into(), config.max_position_embeddings.into()];
+    let shape = [options.batch(&mut g), config.max_position_embeddings.into()];
     let ids = g.input(ports::INPUT_IDS, DType::I64, &shape)?;
     let result = clip::text_model(&mut g, config, &w, ids)?;
     outputs(&mut g, &result, &w)?;
-    g.optimize();
+    options.finish(&mut g, Kind::Forward)?;
     Ok(g)
 }
 

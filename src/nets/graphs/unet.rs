@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use super::options::Options;
-use crate::family::ports::{axes, unet as ports};
-use crate::graph::{DType, Dim, Graph, Value};
+use crate::family::ports::unet as ports;
+use crate::graph::{DType, Dim, Graph, Kind, Value};
 use crate::lora::LoraModule;
 use crate::nets::unet::{self, TextTime, UnetConfig, UnetInputs};
 use crate::nets::{Lora, Result};
@@ -26,16 +26,18 @@ pub struct UnetGraph {
 /// # Errors
 /// As [`unet::build`]; a LoRA target that names no linear layer.
 pub fn unet(config: &UnetConfig, w: &Scope, options: &Options) -> Result<UnetGraph> {
-    let mut g = Graph::new();
+    let mut g = options.graph();
     let w = options.params(w);
     let inputs = unet_inputs(&mut g, config, options, Timestep::Shared)?;
     let Some(spec) = &options.lora else {
-        return finish(g, |g| unet::build(g, config, &w, &inputs), Vec::new);
+        let build = |g: &mut Graph| unet::build(g, config, &w, &inputs);
+        return finish(g, options, build, Vec::new);
     };
-    let lora = Rc::new(Lora::new(&mut g, spec.clone(), None)?);
+    let lora = Rc::new(Lora::new(&mut g, spec.clone(), options.compute, None)?);
     let w = w.with_lora(lora.clone());
     let built = finish(
         g,
+        options,
         |g| unet::build(g, config, &w, &inputs),
         || lora.modules(),
     )?;
@@ -45,12 +47,13 @@ pub fn unet(config: &UnetConfig, w: &Scope, options: &Options) -> Result<UnetGra
 
 fn finish(
     mut g: Graph,
+    options: &Options,
     build: impl FnOnce(&mut Graph) -> Result<Value>,
     modules: impl FnOnce() -> Vec<LoraModule>,
 ) -> Result<UnetGraph> {
     let prediction = build(&mut g)?;
     g.output(ports::OUT_SAMPLE, prediction)?;
-    g.optimize();
+    options.finish(&mut g, Kind::Forward)?;
     Ok(UnetGraph {
         graph: g,
         lora: modules(),
@@ -74,7 +77,7 @@ pub(super) fn unet_inputs(
     timestep: Timestep,
 ) -> Result<UnetInputs> {
     let [batch, height, width] = options.batch_and_size(g, config.size_multiple(), 1);
-    let length = Dim::from(g.symbol(axes::SEQUENCE, 1));
+    let length = options.tokens(g);
     let compute = options.compute;
     let latent = [batch.clone(), config.in_channels.into(), height, width];
     let sample = g.input(ports::SAMPLE, compute, &latent)?;

@@ -19,7 +19,7 @@ use std::rc::Rc;
 use super::options::Options;
 use super::unet::{Timestep, UnetGraph, unet_inputs};
 use crate::family::ports::training;
-use crate::graph::{DType, Data, Dim, Graph, Recompute, Value, gradients};
+use crate::graph::{DType, Data, Dim, Graph, Kind, Recompute, Value, gradients};
 use crate::nets::unet::{self, UnetConfig};
 use crate::nets::{Lora, Result};
 use crate::tensors::Scope;
@@ -37,7 +37,7 @@ const CHECKPOINT_GATE: &str = "checkpoint_gate";
 /// # Errors
 /// As [`unet::build`]; a LoRA target that names no linear layer.
 pub fn unet_grad(config: &UnetConfig, w: &Scope, options: &Options) -> Result<UnetGraph> {
-    let mut g = Graph::new();
+    let mut g = options.graph();
     let w = options.params(w);
     let inputs = unet_inputs(&mut g, config, options, Timestep::PerSample)?;
     let mut shape = g.shape(inputs.sample).to_vec();
@@ -51,7 +51,12 @@ pub fn unet_grad(config: &UnetConfig, w: &Scope, options: &Options) -> Result<Un
     });
 
     let spec = options.lora.clone().unwrap_or_default();
-    let lora = Rc::new(Lora::new(&mut g, spec, Some(batch.clone()))?);
+    let lora = Rc::new(Lora::new(
+        &mut g,
+        spec,
+        options.compute,
+        Some(batch.clone()),
+    )?);
     let reference = unet::build(&mut g, config, &w, &inputs)?;
     let ref_square = squared_error(&mut g, reference, target)?;
     let ref_mse = g.reduce_mean(ref_square, &[1, 2, 3], false)?;
@@ -81,7 +86,7 @@ pub fn unet_grad(config: &UnetConfig, w: &Scope, options: &Options) -> Result<Un
         let gradient = loss.unscaled(&mut g, gradient, factor)?;
         g.output(&training::grad(&name), gradient)?;
     }
-    g.optimize();
+    options.finish(&mut g, Kind::Training)?;
     Ok(UnetGraph {
         graph: g,
         lora: lora.modules(),

@@ -94,7 +94,7 @@ struct Sample {
 /// Says what a request would take, and writes nothing.
 ///
 /// # Errors
-/// As [`run`](super::run), for all that it finds before it draws.
+/// As [`run`](fn@super::run), for all that it finds before it draws.
 pub fn estimate(request: &Request) -> Result<Estimate> {
     let setup = setup::prepare(request)?;
     refuse_other_folders(&request.out)?;

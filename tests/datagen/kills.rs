@@ -21,7 +21,10 @@ fn number(name: &str, default: u32) -> u32 {
 #[test]
 fn killed_shards_end_with_the_bytes_of_one_unbroken_run() {
     let (kills, pictures) = (number("POPALIGN_KILLS", 6), number("POPALIGN_PICTURES", 96));
-    let axes = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo/axes.toml");
+    let axes = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/pipeline/axes.toml"
+    );
     let chain = SDXL.bundle.join("chain.toml").display().to_string();
     let neutral = (pictures / 4).to_string();
     let options = format!("--specific 0 --steps 4 --threads 1 --axes {axes} --filter {chain}");

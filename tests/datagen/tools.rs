@@ -73,7 +73,10 @@ fn shards_with_folders_of_their_own_are_merged_to_the_bytes_of_one_run() {
 #[test]
 fn captions_with_enough_are_merged_too() {
     let world = world();
-    let axes = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo/axes.toml");
+    let axes = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/pipeline/axes.toml"
+    );
     let chain = SDXL.bundle.join("chain.toml").display().to_string();
     let options = format!("--steps 2 --seed 3 --axes {axes} --filter {chain} --until 2");
     let options: Vec<&str> = options.split(' ').collect();

@@ -22,7 +22,10 @@ fn world() -> World {
 
 /// Two prompts of a neutral and 12 specific captions; the random model's pictures are dropped often.
 fn options(more: &[&str]) -> Vec<String> {
-    let axes = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo/axes.toml");
+    let axes = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/pipeline/axes.toml"
+    );
     let chain = SDXL.bundle.join("chain.toml").display().to_string();
     let options = format!("--steps 2 --seed 3 --axes {axes} --filter {chain}");
     let options = options.split(' ').chain(more.iter().copied());
@@ -206,7 +209,10 @@ fn what_is_missing_is_made_again() {
 #[test]
 fn combinations_that_make_no_sense_are_refused() {
     let world = world();
-    let axes = concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo/axes.toml");
+    let axes = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/fixtures/pipeline/axes.toml"
+    );
     let chain = SDXL.bundle.join("chain.toml").display().to_string();
     let goal = ["--until", "3", "--filter", &chain];
     for (options, code, expected) in [

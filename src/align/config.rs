@@ -235,6 +235,13 @@ impl Config {
         }
     }
 
+    /// Sizes of a step's micro-batches where all pictures are of one size: whole ones, and what is left over.
+    pub fn micro_batches(&self, most: usize) -> impl Iterator<Item = usize> + use<> {
+        let samples = self.paired_pictures() + self.preserved_per_step();
+        let most = most.clamp(1, samples.max(1));
+        [most, samples % most].into_iter().filter(|&n| n > 0)
+    }
+
     /// Pairs that stay together in a batch.
     pub fn together(&self) -> usize {
         match self.loss.takes {

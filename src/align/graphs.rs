@@ -54,13 +54,12 @@ pub fn write_graphs(request: &Request, dir: &Path) -> Result<Vec<PathBuf>> {
 /// A whole micro-batch of each size of pictures, and what is left over at a step's end.
 fn sizes(request: &Request, pool: &Pool) -> Result<Vec<Size>> {
     let micro_batch = micro_batch(request, &Alone)?;
-    let samples = request.config.paired_pictures() + request.config.preserved_per_step();
     let mut sizes: Vec<Size> = Vec::new();
     for set in pool.sets() {
         let [_, height, width] = set.latent_shape();
-        for batch in [micro_batch.min(samples), samples % micro_batch] {
+        for batch in request.config.micro_batches(micro_batch) {
             let size = (batch, [height, width]);
-            if batch > 0 && !sizes.contains(&size) {
+            if !sizes.contains(&size) {
                 sizes.push(size);
             }
         }

@@ -245,20 +245,19 @@ pub(super) fn empty_caption(
     Err(Error::EmptyCaption { data, encoded })
 }
 
-/// Makes and loads the training graph for a micro-batch, which must fit all data sets.
+/// The training graph, which must fit all data sets.
 pub(super) fn open_model(
     bundle: &Bundle,
     pool: &Pool,
     factors: &FactorSet,
     runtime: &Runtime,
     options: &SessionOptions,
-    (making, micro_batch): (Making, usize),
+    making: Making,
 ) -> Result<UnetGrad> {
     let first = &pool.sets()[0];
-    let mut model = UnetGrad::open(runtime, bundle, options, first, factors, making)?;
+    let model = UnetGrad::open(runtime, bundle, options, first, factors, making)?;
     for other in &pool.sets()[1..] {
         model.check(bundle, other)?;
     }
-    model.load(micro_batch, first)?;
     Ok(model)
 }

@@ -76,8 +76,22 @@ fn run_on<D: Device>(
     let empty = empty_caption(config, &bundle, &pool, &mut manifest, runtime, options)?;
     can_trace(&request, &pool, ranks.as_ref())?;
     let micro_batch = micro_batch(&request, ranks.as_ref())?;
-    let making = (environment.making, micro_batch);
-    let model = open_model(&bundle, &pool, &factors, runtime, options, making)?;
+    let mut model = open_model(
+        &bundle,
+        &pool,
+        &factors,
+        runtime,
+        options,
+        environment.making,
+    )?;
+    // Now, while a signal still ends it at once; what a rank never sees is not loaded.
+    let alone = ranks.size() == 1;
+    for size in config
+        .micro_batches(micro_batch)
+        .take(if alone { 2 } else { 1 })
+    {
+        model.load(size, &pool.sets()[0])?;
+    }
     // Rank 0 alone draws, and writes.
     let first = ranks.rank() == 0;
     let inputs = Inputs {

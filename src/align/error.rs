@@ -22,8 +22,8 @@ pub enum Error {
     LoraFrom {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
-        source: crate::lora::Error,
+        /// What is wrong with it (boxed, because it is large and rare).
+        source: Box<crate::lora::Error>,
     },
     /// The bundle.
     #[error(transparent)]

@@ -161,7 +161,7 @@ fn find_factors(request: &Request, bundle: &Bundle) -> Result<FactorSet> {
     let read = lora::read(path).and_then(|adapter| factors.going_on_from(adapter));
     read.map_err(|source| Error::LoraFrom {
         path: path.clone(),
-        source,
+        source: Box::new(source),
     })
 }
 

@@ -100,15 +100,14 @@ def scored(args, name, folder, plain):
 def figures(scores):
     """Discrepancy by axis, agreement, recall; each a number and half the width of its interval."""
     value = lambda sided: (sided["scored"]["value"], halved(sided["scored"]))
-    found = {axis["axis"]: value(axis["discrepancy"]["hard"]) for axis in scores["axes"]}
+    found = {axis["axis"]: value(axis["discrepancy"]) for axis in scores["axes"]}
     quality = [value(q["all"]) for q in scores["quality"] if q["metric"] == "clip"]
-    recall = scores["named"].get("recall")
+    recall = scores.get("recall")
     return found, quality[0] if quality else None, value(recall["all"]) if recall else None
 
 
 def halved(estimate):
-    low, high = estimate.get("ci95") or (None, None)
-    return (high - low) / 2 if low is not None else None
+    return (estimate["high"] - estimate["low"]) / 2 if "low" in estimate else None
 
 
 def shown(number):

@@ -20,6 +20,15 @@ impl Prediction {
         }
     }
 
+    /// The clean sample x₀ that an output means for the sample √ᾱ·x₀ + √(1−ᾱ)·ε; `parts` are √ᾱ and √(1−ᾱ).
+    pub fn clean(self, output: f32, sample: f32, parts: (f32, f32)) -> f32 {
+        let (signal, noise) = parts;
+        match self {
+            Prediction::Epsilon => (sample - noise * output) / signal,
+            Prediction::VPrediction => signal * sample - noise * output,
+        }
+    }
+
     /// The one of that name.
     pub fn named(name: &str) -> Option<Self> {
         let all = [Prediction::Epsilon, Prediction::VPrediction];

@@ -76,12 +76,10 @@ impl Sampler for Ddim {
         let (root_alpha, root_beta) = (alpha.sqrt(), (1.0 - alpha).sqrt());
         let (root_next, direction) = (next.sqrt(), (1.0 - next).sqrt());
         for (x, &out) in sample.iter_mut().zip(output) {
-            let (mut x0, noise) = match self.prediction {
-                Prediction::Epsilon => ((*x - root_beta * out) / root_alpha, out),
-                Prediction::VPrediction => (
-                    root_alpha * *x - root_beta * out,
-                    root_alpha * out + root_beta * *x,
-                ),
+            let mut x0 = self.prediction.clean(out, *x, (root_alpha, root_beta));
+            let noise = match self.prediction {
+                Prediction::Epsilon => out,
+                Prediction::VPrediction => root_alpha * out + root_beta * *x,
             };
             if let Some(range) = self.clip {
                 x0 = x0.clamp(-range, range);

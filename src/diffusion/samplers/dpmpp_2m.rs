@@ -113,15 +113,12 @@ impl Sampler for Dpmpp2m {
         history: &mut History,
     ) {
         assert_eq!(output.len(), sample.len());
-        let (alpha_s, sigma_s) = alpha_sigma(self.sigmas[i]);
+        let parts @ (alpha_s, sigma_s) = alpha_sigma(self.sigmas[i]);
         let (alpha_t, sigma_t) = alpha_sigma(self.sigmas[i + 1]);
         let x0: Vec<f32> = sample
             .iter()
             .zip(output)
-            .map(|(&x, &out)| match self.prediction {
-                Prediction::Epsilon => (x - sigma_s * out) / alpha_s,
-                Prediction::VPrediction => alpha_s * x - sigma_s * out,
-            })
+            .map(|(&x, &out)| self.prediction.clean(out, x, parts))
             .collect();
         let lambda = |(alpha, sigma): (f32, f32)| alpha.ln() - sigma.ln();
         let h = lambda((alpha_t, sigma_t)) - lambda((alpha_s, sigma_s));

@@ -96,15 +96,12 @@ impl Sampler for Lcm {
         assert_eq!(output.len(), sample.len());
         assert_eq!(noise.len(), sample.len());
         let alpha = self.alphas[i];
-        let (root_alpha, root_beta) = (alpha.sqrt(), (1.0 - alpha).sqrt());
+        let parts = (alpha.sqrt(), (1.0 - alpha).sqrt());
         let (skip, out) = self.boundary(i);
         let next = self.alphas.get(i + 1);
         let next = next.map(|next| (next.sqrt(), (1.0 - next).sqrt()));
         for ((x, &o), &n) in sample.iter_mut().zip(output).zip(noise) {
-            let mut x0 = match self.prediction {
-                Prediction::Epsilon => (*x - root_beta * o) / root_alpha,
-                Prediction::VPrediction => root_alpha * *x - root_beta * o,
-            };
+            let mut x0 = self.prediction.clean(o, *x, parts);
             if let Some(range) = self.clip {
                 x0 = x0.clamp(-range, range);
             }

@@ -98,7 +98,7 @@ pub fn main(body: impl FnOnce(&Stop) -> anyhow::Result<Outcome>) -> ExitCode {
 
 /// Logs to standard error, as much as `POPALIGN_LOG` says (`debug`, `warn,ort=debug` …).
 fn log() {
-    let default = || EnvFilter::new("info,ort=error");
+    let default = || EnvFilter::new("info,ort=error,object_store=warn");
     let (filter, problem) = match std::env::var("POPALIGN_LOG") {
         Ok(text) => match EnvFilter::try_new(&text) {
             Ok(filter) => (filter, None),
@@ -222,10 +222,11 @@ fn hint(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
     let align = || cause.downcast_ref::<crate::align::Error>()?.hint();
     let generate = || cause.downcast_ref::<crate::datagen::Error>()?.hint();
     let score = || cause.downcast_ref::<crate::score::Error>()?.hint();
+    let store = || cause.downcast_ref::<crate::store::Error>()?.hint();
     let data = || cause.downcast_ref::<crate::data::dataset::Error>()?.hint();
     let made = runtime().or_else(bundle).or_else(align);
     let made = made.or_else(generate).or_else(score);
-    made.or_else(data).map(str::to_owned)
+    made.or_else(data).or_else(store).map(str::to_owned)
 }
 
 /// A progress bar of an indicatif template, on a terminal; hidden otherwise, where log lines serve.

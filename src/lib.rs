@@ -25,5 +25,6 @@ pub mod prompts;
 pub mod random;
 pub mod runtime;
 pub mod score;
+pub mod store;
 pub mod tensors;
 pub mod validate;

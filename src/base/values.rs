@@ -100,7 +100,11 @@ impl<T: Number> Values<T> {
         (self.low, self.high).contains(&value)
     }
 
-    fn parse(&self, text: &str) -> Result<T, String> {
+    /// A value of the range; else what was expected.
+    ///
+    /// # Errors
+    /// For other texts.
+    pub fn parse(&self, text: &str) -> Result<T, String> {
         let value = text.parse().ok().filter(|&value| self.contains(value));
         value.ok_or_else(|| format!("expected {self}"))
     }

@@ -2,16 +2,17 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
-use std::path::Path;
 
 use serde_json::Value;
 
+use super::claim::LOCK;
 use super::dataset::{AXES, Error, METADATA, PictureRow, REJECTED, TEXT};
 use super::manifest::{self, DatasetManifest, Outcome};
 use super::on_disk::{self, PARTS, latents_name};
-use super::writer::{IMAGES, LOCK};
+use super::writer::IMAGES;
 use crate::base::fsio;
 use crate::base::slow::Slow;
+use crate::store::{Compared, Store};
 
 /// Something that is not as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,27 +95,29 @@ pub struct Checked {
     pub problems: Vec<Problem>,
 }
 
-/// Looks at every file of the data set `dir`, finished or not, and changes nothing. Hashes are compared
+/// Pictures that are compared in one go.
+const TOGETHER: usize = 64;
+
+/// Looks at every file of a data set, finished or not, and changes nothing. Hashes are compared
 /// where they are known, pictures of each caption counted, and files looked for that don't belong there.
 ///
 /// # Errors
-/// A folder that is no data set, or can't be read.
-pub fn check(dir: &Path) -> Result<Checked, Error> {
-    if !dir.join(manifest::FILE).is_file() {
-        let dir = dir.to_path_buf();
+/// A place that has no data set, or can't be read.
+pub fn check(store: &Store) -> Result<Checked, Error> {
+    let Some(manifest) = DatasetManifest::find(store)? else {
+        let dir = store.name();
         return Err(Error::NotADataset { dir });
-    }
-    let manifest = DatasetManifest::read(dir)?;
+    };
     let mut look = Look {
-        dir,
+        store,
         manifest: &manifest,
         found: Checked::default(),
     };
     let rows = match &manifest.outcome {
-        Some(outcome) => look.finished(outcome),
-        None => look.unfinished(),
+        Some(outcome) => look.finished(outcome)?,
+        None => look.unfinished()?,
     };
-    look.axes();
+    look.axes()?;
     look.numbers(&rows);
     look.alike(&rows);
     look.strangers(&rows)?;
@@ -123,54 +126,59 @@ pub fn check(dir: &Path) -> Result<Checked, Error> {
 }
 
 struct Look<'a> {
-    dir: &'a Path,
+    store: &'a Store,
     manifest: &'a DatasetManifest,
     found: Checked,
 }
 
 impl Look<'_> {
-    /// Compares a file with its hash.
-    fn file(&mut self, name: &str, hash: &str) {
-        self.found.files += 1;
-        let path = self.dir.join(name);
-        if !path.is_file() {
-            self.found.problems.push(Problem::Missing(name.to_owned()));
-        } else if !on_disk::has_hash(&path, hash) {
-            self.found.problems.push(Problem::Changed(name.to_owned()));
+    /// Compares files with their hashes.
+    fn files(&mut self, files: &[(&str, &str)]) -> Result<(), Error> {
+        self.found.files += files.len();
+        for ((name, _), compared) in files.iter().zip(self.store.compare(files)?) {
+            self.found.problems.extend(match compared {
+                Compared::Same => None,
+                Compared::Other => Some(Problem::Changed((*name).to_owned())),
+                Compared::Absent => Some(Problem::Missing((*name).to_owned())),
+            });
         }
+        Ok(())
     }
 
     /// The files of a finished set; gives its rows.
-    fn finished(&mut self, outcome: &Outcome) -> Vec<PictureRow> {
-        for (name, hash) in &outcome.sha256 {
-            self.file(name, hash);
-        }
-        let rows = on_disk::rows(self.dir, self.manifest);
-        let doing = format!("checking the pictures of {}", self.dir.display());
+    fn finished(&mut self, outcome: &Outcome) -> Result<Vec<PictureRow>, Error> {
+        let hashes = outcome.sha256.iter();
+        let files: Vec<(&str, &str)> = hashes.map(|(name, hash)| (&**name, &**hash)).collect();
+        self.files(&files)?;
+        let rows = on_disk::rows(self.store, self.manifest)?;
+        let doing = format!("checking the pictures of {}", self.store.name().display());
         let mut slow = Slow::pieces(doing, rows.len() as u64);
-        for row in &rows {
-            slow.add(1);
-            if let (Some(name), Some(hash)) = (&row.file_name, &row.sha256) {
-                self.file(name, hash);
-            }
+        for rows in rows.chunks(TOGETHER) {
+            let pictures = rows.iter().filter_map(|row| {
+                let (name, hash) = (row.file_name.as_deref()?, row.sha256.as_deref()?);
+                Some((name, hash))
+            });
+            self.files(&pictures.collect::<Vec<_>>())?;
+            slow.add(rows.len() as u64);
         }
-        rows
+        Ok(rows)
     }
 
     /// The files of the units that are there; gives their rows.
-    fn unfinished(&mut self) -> Vec<PictureRow> {
+    fn unfinished(&mut self) -> Result<Vec<PictureRow>, Error> {
         let layout = &self.manifest.layout;
         let mut all = Vec::new();
         let mut left = 0;
         for unit in 0..layout.units() {
-            match on_disk::part(self.dir, unit, layout) {
+            match on_disk::part(self.store, unit, layout)? {
                 Some((rows, damaged)) => {
                     self.found.files += rows.iter().filter(|row| row.sha256.is_some()).count();
-                    let named = |name: String| match self.dir.join(&name).is_file() {
-                        true => Problem::Changed(name),
-                        false => Problem::Missing(name),
-                    };
-                    self.found.problems.extend(damaged.into_iter().map(named));
+                    for name in damaged {
+                        self.found.problems.push(match self.store.size(&name)? {
+                            Some(_) => Problem::Changed(name),
+                            None => Problem::Missing(name),
+                        });
+                    }
                     all.extend(rows);
                 }
                 None => left += 1,
@@ -178,18 +186,19 @@ impl Look<'_> {
         }
         // With none left it only has to be joined; the same command does.
         self.found.problems.push(Problem::Unfinished(left));
-        all
+        Ok(all)
     }
 
     /// The axes file, by the hash in the configuration.
-    fn axes(&mut self) {
+    fn axes(&mut self) -> Result<(), Error> {
         let hash = self
             .manifest
             .config
             .get("axes")
             .and_then(|axes| axes.get("sha256"));
-        if let Some(hash) = hash.and_then(Value::as_str) {
-            self.file(AXES, hash);
+        match hash.and_then(Value::as_str) {
+            Some(hash) => self.files(&[(AXES, hash)]),
+            None => Ok(()),
         }
     }
 
@@ -257,10 +266,7 @@ impl Look<'_> {
         if !finished {
             known.extend((0..self.manifest.layout.units()).map(latents_name));
         }
-        let mut names = Vec::new();
-        list(self.dir, "", &mut names)?;
-        names.sort();
-        for name in names {
+        for (name, _) in self.store.list("")? {
             let folder = name.split('/').next().unwrap_or_default();
             let last = name.rsplit('/').next().unwrap_or_default();
             let under_way = [IMAGES, PARTS].contains(&folder) || last.starts_with(fsio::PARTIAL);
@@ -270,17 +276,4 @@ impl Look<'_> {
         }
         Ok(())
     }
-}
-
-/// The files below a folder, by their names from the data set's.
-fn list(dir: &Path, prefix: &str, names: &mut Vec<String>) -> Result<(), Error> {
-    for entry in dir.read_dir().map_err(fsio::at("read", dir))? {
-        let entry = entry.map_err(fsio::at("read", dir))?;
-        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
-        match entry.path().is_dir() {
-            true => list(&entry.path(), &format!("{name}/"), names)?,
-            false => names.push(name),
-        }
-    }
-    Ok(())
 }

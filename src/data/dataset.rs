@@ -12,17 +12,19 @@
 //! With the pictures it is a Hugging Face `imagefolder`.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
-pub use super::error::Error;
+pub use super::error::{Error, FETCH};
 use super::manifest::{self, DatasetManifest};
 use crate::base::{fsio, json};
 use crate::family::{SizeConditions, TIME_IDS};
 use crate::judge::reading::Readings;
 use crate::prompts::caption_id;
+use crate::store::Store;
 use crate::tensors::mapped::TensorFile;
 
 /// The rows' file.
@@ -140,10 +142,13 @@ impl Dataset {
     /// gone: nothing here reads them.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self, Error> {
         let dir = dir.as_ref().to_path_buf();
+        if fsio::is_url(&dir) {
+            return Err(Error::Remote { url: dir });
+        }
         if !dir.join(manifest::FILE).is_file() {
             return Err(Error::NotADataset { dir });
         }
-        let manifest = DatasetManifest::read(&dir)?;
+        let manifest = DatasetManifest::read(&Store::Folder(dir.clone()))?;
         if manifest.outcome.is_none() {
             return Err(Error::Unfinished { dir });
         }
@@ -374,14 +379,26 @@ pub(super) fn in_order(rows: &mut [PictureRow]) {
 }
 
 /// Reads rows from a file of JSON lines.
-pub(super) fn read_rows(path: &Path) -> Result<Vec<PictureRow>, Error> {
+fn read_rows(path: &Path) -> Result<Vec<PictureRow>, Error> {
+    parse_rows(path, &fsio::read_to_string(path)?)
+}
+
+/// A file's text; messages call it `path`.
+pub(super) fn utf8(path: &Path, bytes: Vec<u8>) -> Result<String, fsio::Error> {
+    String::from_utf8(bytes).map_err(|error| {
+        let problem = io::Error::new(io::ErrorKind::InvalidData, error);
+        fsio::at("read", path)(problem)
+    })
+}
+
+/// The rows of a text of JSON lines.
+pub(super) fn parse_rows(path: &Path, text: &str) -> Result<Vec<PictureRow>, Error> {
     let bad = |line, source| Error::Json {
         path: path.to_path_buf(),
         line,
         source,
     };
-    let text = fsio::read_to_string(path)?;
-    let values = json::values(&text).map_err(|(line, source)| bad(line, source))?;
+    let values = json::values(text).map_err(|(line, source)| bad(line, source))?;
     let row = |(line, value)| serde_json::from_value(value).map_err(|source| bad(line, source));
     values.into_iter().map(row).collect()
 }

@@ -4,7 +4,12 @@ use std::path::PathBuf;
 
 use super::manifest;
 use crate::base::fsio;
+use crate::store;
 use crate::tensors;
+
+/// What to do with the URL of a data set where a folder is expected.
+pub const FETCH: &str =
+    "fetch it first: pa-datagen merge URL --out DIR looks at every byte as it copies it";
 
 /// Why a data set cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +17,9 @@ pub enum Error {
     /// A file can't be read.
     #[error(transparent)]
     File(#[from] fsio::Error),
+    /// A file of a folder or an object store can't be read or written.
+    #[error(transparent)]
+    Store(#[from] store::Error),
     /// The manifest.
     #[error(transparent)]
     Manifest(#[from] manifest::Error),
@@ -23,6 +31,12 @@ pub enum Error {
     NotADataset {
         /// The folder.
         dir: PathBuf,
+    },
+    /// A data set to be read in place that is in an object store.
+    #[error("{} is a URL, and data sets are read from folders", url.display())]
+    Remote {
+        /// The URL.
+        url: PathBuf,
     },
     /// Generation was interrupted or other shards are still to come.
     #[error("the data set {} is unfinished", dir.display())]
@@ -98,7 +112,13 @@ impl Error {
     /// Advice for the person at the keyboard, where there is any.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
+            Error::Store(error) | Error::Manifest(manifest::Error::File(error))
+                if error.hint().is_some() =>
+            {
+                error.hint()
+            }
             Error::File(_)
+            | Error::Store(_)
             | Error::Tensors(_)
             | Error::Json { .. }
             | Error::Row { .. }
@@ -107,6 +127,7 @@ impl Error {
                 "run pa-datagen with the same options again: it makes what is missing or damaged, \
                  and leaves the rest",
             ),
+            Error::Remote { .. } => Some(FETCH),
             Error::Unfinished { .. } => {
                 Some("run the same pa-datagen command again; it goes on where it stopped")
             }

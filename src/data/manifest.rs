@@ -5,14 +5,14 @@
 //! made in one go and one made in pieces have the same manifest.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::base::facts::{Difference, Facts, difference};
-use crate::base::fsio;
 use crate::family::SizeConditions;
+use crate::store::{self, Store};
 
 /// The manifest's file name.
 pub const FILE: &str = "manifest.json";
@@ -25,7 +25,7 @@ pub const FORMAT: &str = "popalign-dataset-1";
 pub enum Error {
     /// The file can't be read or written.
     #[error(transparent)]
-    File(#[from] fsio::Error),
+    File(#[from] store::Error),
     /// Not JSON, or not a manifest.
     #[error("{} is not a data set's manifest", path.display())]
     Json {
@@ -161,10 +161,10 @@ impl DatasetManifest {
         }
     }
 
-    /// Reads the manifest of `dir`.
-    pub fn read(dir: &Path) -> Result<Self, Error> {
-        let path = dir.join(FILE);
-        let bytes = fsio::read(&path)?;
+    /// Reads the manifest of a data set.
+    pub fn read(store: &Store) -> Result<Self, Error> {
+        let path = store.path(FILE);
+        let bytes = store.read(FILE)?;
         let json = |source| Error::Json {
             path: path.clone(),
             source,
@@ -179,15 +179,22 @@ impl DatasetManifest {
         }
     }
 
-    /// Writes the manifest of `dir`.
-    pub fn write(&self, dir: &Path) -> Result<(), Error> {
-        let path = dir.join(FILE);
+    /// Reads the manifest, if there is one.
+    pub fn find(store: &Store) -> Result<Option<Self>, Error> {
+        match store.size(FILE)? {
+            Some(_) => Self::read(store).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Writes the manifest of a data set.
+    pub fn write(&self, store: &Store) -> Result<(), Error> {
         let mut text = serde_json::to_string_pretty(self).map_err(|source| Error::Json {
-            path: path.clone(),
+            path: store.path(FILE),
             source,
         })?;
         text.push('\n');
-        Ok(fsio::write(path, text)?)
+        Ok(store.write(FILE, text.as_bytes())?)
     }
 
     /// How many pictures a finished data set has rows of.
@@ -203,8 +210,8 @@ impl DatasetManifest {
             .is_some_and(|value| value == "delete")
     }
 
-    /// Checks that `now`, a run about to go on in `dir`, would make the same bytes.
-    pub fn same_run(&self, now: &Self, dir: &Path) -> Result<(), Error> {
+    /// Checks that `now`, a run about to go on with the data set, would make the same bytes.
+    pub fn same_run(&self, now: &Self, store: &Store) -> Result<(), Error> {
         let facts = |m: &Self| -> Facts {
             let config = m
                 .config
@@ -220,7 +227,7 @@ impl DatasetManifest {
         match difference(&facts(self), &facts(now)) {
             None => Ok(()),
             Some(Difference { key, was, now }) => Err(Error::Changed {
-                path: dir.join(FILE),
+                path: store.path(FILE),
                 key: key.strip_prefix("config.").unwrap_or(&key).to_owned(),
                 was,
                 now,

@@ -6,6 +6,7 @@
 //! draws preferences from them; [`noise`] tells which pictures two sets share.
 
 pub mod check;
+mod claim;
 pub mod dataset;
 mod error;
 pub mod manifest;

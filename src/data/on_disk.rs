@@ -1,15 +1,17 @@
-//! What of a data set is on the disk: completeness is what is there, not what a manifest says.
+//! What of a data set is on the disk, or in the store: completeness is what is there, not what a manifest
+//! says.
 //!
 //! A file counts if it is the one that was written: by its SHA-256 where that is known (pictures' stand
-//! in their rows, those of a finished set's other files in its manifest), otherwise by its form.
+//! in their rows, those of a finished set's other files in its manifest), otherwise by its form. One that
+//! can't be read is not whole either: what is written in its place will say why.
 
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::dataset::{self, LATENTS, METADATA, PictureRow, REJECTED, TEXT};
+use super::dataset::{self, Error, LATENTS, METADATA, PictureRow, REJECTED, TEXT};
 use super::manifest::{DatasetManifest, Layout, Outcome};
-use crate::base::{fsio, slow::Slow, text};
-use crate::tensors::mapped::TensorFile;
+use crate::base::{slow::Slow, text};
+use crate::store::{self, Compared, Store};
+use crate::tensors::{self, mapped};
 
 /// The folder of units' rows while a data set is unfinished.
 pub(super) const PARTS: &str = "parts";
@@ -41,24 +43,30 @@ pub(super) struct Survey {
 }
 
 /// Looks at every file of a finished data set.
-pub(super) fn survey(dir: &Path, manifest: &DatasetManifest, outcome: &Outcome) -> Survey {
+pub(super) fn survey(
+    store: &Store,
+    manifest: &DatasetManifest,
+    outcome: &Outcome,
+) -> Result<Survey, Error> {
     let mut found = Survey::default();
     let hash = |name: &str| outcome.sha256.get(name).map(String::as_str);
     let layout = &manifest.layout;
-    if !is_text(&dir.join(TEXT), hash(TEXT)) {
+    if !is_text(store, hash(TEXT))? {
         found.damaged.push(TEXT.to_owned());
     }
-    let rows = rows(dir, manifest);
+    let rows = rows(store, manifest)?;
     if rows.len() != outcome.rows(layout) {
         found.damaged.push(METADATA.to_owned());
-    } else if !hash(METADATA).is_none_or(|hash| has_hash(&dir.join(METADATA), hash)) {
+    } else if let Some(hash) = hash(METADATA)
+        && !has_hash(store, METADATA, hash)?
+    {
         tracing::warn!(
             "{}: changed since it was written; its rows count as they stand now",
-            dir.join(METADATA).display()
+            store.path(METADATA).display()
         );
     }
     let mut slow = Slow::pieces(
-        format!("checking the pictures of {}", dir.display()),
+        format!("checking the pictures of {}", store.name().display()),
         layout.images as u64,
     );
     let mut rest = rows.as_slice();
@@ -72,12 +80,12 @@ pub(super) fn survey(dir: &Path, manifest: &DatasetManifest, outcome: &Outcome) 
             continue;
         }
         let latents = latents_name(unit);
-        let damaged = damaged(dir, unit, rows, layout, hash(&latents));
+        let damaged = damaged(store, unit, rows, layout, hash(&latents))?;
         // Rows may be missing, and a ragged unit is any number of pictures: its latents tell it.
         let all = match (layout.ragged, rows.is_empty()) {
             (false, _) => true,
             (true, true) => hash(&latents).is_none(),
-            (true, false) => holds_latents(&dir.join(&latents), rows.len(), layout),
+            (true, false) => holds_latents(store, &latents, rows.len(), layout)?,
         };
         if !damaged.is_empty() {
             found.damaged.extend(damaged);
@@ -90,17 +98,17 @@ pub(super) fn survey(dir: &Path, manifest: &DatasetManifest, outcome: &Outcome) 
     if rows_are_bad {
         found.damaged.push(METADATA.to_owned());
     }
-    found
+    Ok(found)
 }
 
 /// The rows of a finished data set, as far as they can be read.
-pub(super) fn rows(dir: &Path, manifest: &DatasetManifest) -> Vec<PictureRow> {
-    let mut rows = leading_rows(&dir.join(METADATA));
+pub(super) fn rows(store: &Store, manifest: &DatasetManifest) -> Result<Vec<PictureRow>, Error> {
+    let mut rows = leading_rows(store, METADATA)?;
     if manifest.deletes_dropped() {
-        rows.extend(leading_rows(&dir.join(REJECTED)));
+        rows.extend(leading_rows(store, REJECTED)?);
         dataset::in_order(&mut rows);
     }
-    rows
+    Ok(rows)
 }
 
 /// Takes the rows of a unit off the front.
@@ -116,35 +124,52 @@ fn leading_unit<'a>(rest: &mut &'a [PictureRow], unit: usize) -> &'a [PictureRow
 }
 
 /// The rows of a unit of an unfinished data set, if it is there and whole.
-pub(super) fn done(dir: &Path, unit: usize, layout: &Layout) -> Option<Vec<PictureRow>> {
-    let (rows, damaged) = part(dir, unit, layout)?;
-    damaged.is_empty().then_some(rows)
+pub(super) fn done(
+    store: &Store,
+    unit: usize,
+    layout: &Layout,
+) -> Result<Option<Vec<PictureRow>>, Error> {
+    let part = part(store, unit, layout)?;
+    Ok(part.and_then(|(rows, damaged)| damaged.is_empty().then_some(rows)))
 }
 
 /// The rows of a unit of an unfinished data set, if they are there, and its files that are missing or not
 /// what was written.
 pub(super) fn part(
-    dir: &Path,
+    store: &Store,
     unit: usize,
     layout: &Layout,
-) -> Option<(Vec<PictureRow>, Vec<String>)> {
-    let rows = dataset::read_rows(&dir.join(part_name(unit))).ok()?;
-    let damaged = damaged(dir, unit, &rows, layout, None);
-    fit(&rows, unit, layout).then_some((rows, damaged))
+) -> Result<Option<(Vec<PictureRow>, Vec<String>)>, Error> {
+    let name = part_name(unit);
+    let Some(bytes) = store.peek(&name)? else {
+        return Ok(None);
+    };
+    let text = String::from_utf8(bytes).unwrap_or_default();
+    let rows = dataset::parse_rows(&store.path(&name), &text).ok();
+    let Some(rows) = rows.filter(|rows| fit(rows, unit, layout)) else {
+        return Ok(None);
+    };
+    let damaged = damaged(store, unit, &rows, layout, None)?;
+    Ok(Some((rows, damaged)))
 }
 
-/// The pictures among some rows that are no files, or empty ones.
-pub(super) fn lost<'a>(dir: &Path, rows: &'a [PictureRow]) -> Vec<&'a str> {
-    let names = rows.iter().filter_map(|row| row.file_name.as_deref());
-    let there = |name: &&str| dir.join(name).metadata().is_ok_and(|file| file.len() > 0);
-    names.filter(|name| !there(name)).collect()
+/// The files of a unit that are none, or empty ones, among all that are there with their sizes.
+pub(super) fn lost(
+    there: &BTreeMap<String, u64>,
+    unit: usize,
+    rows: &[PictureRow],
+) -> Option<String> {
+    let latents = (!rows.is_empty()).then(|| latents_name(unit));
+    let pictures = rows.iter().filter_map(|row| row.file_name.clone());
+    let mut names = latents.into_iter().chain(pictures);
+    names.find(|name| there.get(name).is_none_or(|&size| size == 0))
 }
 
 /// Whether the file of embeddings is whole: the one of that hash, where it is known.
-pub(super) fn is_text(path: &Path, hash: Option<&str>) -> bool {
+pub(super) fn is_text(store: &Store, hash: Option<&str>) -> Result<bool, Error> {
     match hash {
-        Some(hash) => has_hash(path, hash),
-        None => TensorFile::open(path).is_ok(),
+        Some(hash) => has_hash(store, TEXT, hash),
+        None => Ok(shapes(store, TEXT)?.is_some()),
     }
 }
 
@@ -158,49 +183,69 @@ fn fit(rows: &[PictureRow], unit: usize, layout: &Layout) -> bool {
 
 /// The files of a unit that are missing or not what was written.
 fn damaged(
-    dir: &Path,
+    store: &Store,
     unit: usize,
     rows: &[PictureRow],
     layout: &Layout,
     hash: Option<&str>,
-) -> Vec<String> {
+) -> Result<Vec<String>, Error> {
+    let mut damaged = Vec::new();
     let name = latents_name(unit);
     let latents = match hash {
         // None are drawn of a caption that has enough.
         _ if rows.is_empty() => true,
-        Some(hash) => has_hash(&dir.join(&name), hash),
-        None => holds_latents(&dir.join(&name), rows.len(), layout),
+        Some(hash) => has_hash(store, &name, hash)?,
+        None => holds_latents(store, &name, rows.len(), layout)?,
     };
-    let lost = lost(dir, rows);
-    let whole = |name: &str, row: &PictureRow| match &row.sha256 {
-        Some(hash) => has_hash(&dir.join(name), hash),
-        None => !lost.contains(&name),
-    };
-    let pictures = rows.iter().filter_map(|row| {
-        let name = row.file_name.as_deref()?;
-        (!whole(name, row)).then(|| name.to_owned())
-    });
-    let latents = (!latents).then_some(name);
-    latents.into_iter().chain(pictures).collect()
+    damaged.extend((!latents).then_some(name));
+    let mut hashed = Vec::new();
+    for row in rows {
+        match (&row.file_name, &row.sha256) {
+            (Some(name), Some(hash)) => hashed.push((name.as_str(), hash.as_str())),
+            (Some(name), None) if store.size(name)?.is_none_or(|size| size == 0) => {
+                damaged.push(name.clone());
+            }
+            _ => {}
+        }
+    }
+    for ((name, _), compared) in hashed.iter().zip(store.compare(&hashed)?) {
+        damaged.extend((compared != Compared::Same).then(|| (*name).to_owned()));
+    }
+    Ok(damaged)
 }
 
-fn holds_latents(path: &Path, count: usize, layout: &Layout) -> bool {
+fn holds_latents(store: &Store, name: &str, count: usize, layout: &Layout) -> Result<bool, Error> {
     let [c, h, w] = layout.latent;
-    TensorFile::open(path)
-        .is_ok_and(|file| file.shape(LATENTS) == Some([count, c, h, w].as_slice()))
+    let expected = [count, c, h, w].map(|n| n as u64);
+    let found = shapes(store, name)?;
+    Ok(found.is_some_and(|found| found.get(LATENTS).is_some_and(|shape| *shape == expected)))
 }
 
-/// Whether a file is there and has that SHA-256. One that can't be read is not whole either: what is
-/// written in its place will say why.
-pub(super) fn has_hash(path: &Path, hash: &str) -> bool {
-    fsio::sha256(path).is_ok_and(|found| found == hash)
+/// The shapes in a tensor file, if it is there and whole.
+fn shapes(place: &Store, name: &str) -> Result<Option<BTreeMap<String, Vec<u64>>>, Error> {
+    let Some(mut file) = place.opened(name)? else {
+        return Ok(None);
+    };
+    match mapped::shapes(&place.path(name), &mut file.bytes, file.size) {
+        Ok(shapes) => Ok(Some(shapes)),
+        // It may be whole.
+        Err(tensors::Error::Io(error)) if matches!(place, Store::Bucket(_)) => {
+            Err(store::Error::from(error).into())
+        }
+        Err(_) => Ok(None),
+    }
+}
+
+/// Whether a file is there and has that SHA-256.
+fn has_hash(store: &Store, name: &str, hash: &str) -> Result<bool, Error> {
+    Ok(store.compare(&[(name, hash)])? == [Compared::Same])
 }
 
 /// The rows of a file up to the first that is none.
-fn leading_rows(path: &Path) -> Vec<PictureRow> {
-    let bytes = fsio::read(path).unwrap_or_default();
+fn leading_rows(store: &Store, name: &str) -> Result<Vec<PictureRow>, Error> {
+    let bytes = store.peek(name)?.unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     let text = text::unix_lines(text::without_bom(&text));
     let rows = text.lines().map(serde_json::from_str);
-    rows.map_while(Result::ok).collect()
+    Ok(rows.map_while(Result::ok).collect())
 }

@@ -12,25 +12,28 @@
 //! data set are missing or damaged, it is unfinished again but for its whole units.
 //!
 //! Writers of one folder hold a shared lock on `.lock`; the one that cleans up or joins needs it
-//! alone.
+//! alone. In an object store nobody can lock, and nobody has to: an object is put whole, and two writers of
+//! one put the same bytes. Two that join do so with the same result; one that finds parts gone while it
+//! joins, or its units gone at the start, looks whether the manifest says now that the set is whole. Where
+//! several shards mend a finished set at the same time, one that comes late may make a whole set unfinished
+//! again: then some units are drawn twice, to the same bytes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io;
-use std::path::{Path, PathBuf};
+use std::fs;
 
+use super::claim::Claim;
 use super::dataset::{self, Embeddings, LATENTS, METADATA, PictureRow, REJECTED, TEXT};
 use super::manifest::{self, DatasetManifest, Layout, Outcome};
 use super::on_disk;
 use super::on_disk::{PARTS, part_name};
 pub use super::on_disk::{latents_name, unit_of};
+use crate::base::fsio;
 use crate::base::slow::Slow;
-use crate::base::{fsio, lock};
+use crate::store::{self, Store, Writing};
 use crate::tensors;
 use crate::tensors::mapped::{TensorFile, TensorWriter};
 
 pub(super) const IMAGES: &str = "images";
-pub(super) const LOCK: &str = ".lock";
 
 /// What is left after a writer did its share.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,9 +49,9 @@ pub enum Finish {
 /// A data set being written.
 #[derive(Debug)]
 pub struct DatasetWriter {
-    dir: PathBuf,
+    store: Store,
     manifest: DatasetManifest,
-    lock: File,
+    claim: Claim,
     /// Files of a finished data set that are to be made again.
     damaged: Vec<String>,
     /// Units that were found whole.
@@ -56,41 +59,45 @@ pub struct DatasetWriter {
 }
 
 impl DatasetWriter {
-    /// Starts `dir`, or goes on where an earlier run of the same configuration stopped.
+    /// Starts a data set, or goes on where an earlier run of the same configuration stopped.
     ///
-    /// A folder begun with another configuration is refused, naming the key that differs. A finished
-    /// one of which files are missing or damaged is unfinished again.
-    pub fn open(dir: &Path, manifest: DatasetManifest) -> Result<Self, dataset::Error> {
+    /// A place begun with another configuration is refused, naming the key that differs. A finished
+    /// set of which files are missing or damaged is unfinished again.
+    pub fn open(store: Store, manifest: DatasetManifest) -> Result<Self, dataset::Error> {
         // Refused before anything is touched; what counts is the second look, under the lock.
-        begun(dir, &manifest)?;
-        fsio::create_dir_all(dir)?;
-        let path = dir.join(LOCK);
-        let lock = lock::open(&path)?;
+        begun(&store, &manifest)?;
+        store.make_folder("")?;
+        let claim = Claim::open(&store)?;
         let mut survey = on_disk::Survey::default();
-        if lock::take_file(&lock, &path)? {
-            remove_partial_files(dir)?;
-            survey = reopen(dir)?;
-            lock.unlock().map_err(at(dir))?;
+        if claim.alone()? {
+            remove_partial_files(&store)?;
+            survey = reopen(&store)?;
+            claim.release()?;
         }
-        lock.lock_shared().map_err(at(dir))?;
-        let manifest = match begun(dir, &manifest)? {
+        claim.share()?;
+        let manifest = match begun(&store, &manifest)? {
             Some(found) => found,
             None => {
-                manifest.write(dir)?;
+                manifest.write(&store)?;
                 manifest
             }
         };
         if manifest.outcome.is_none() {
-            fsio::create_dir_all(dir.join(PARTS))?;
-            fsio::create_dir_all(dir.join(IMAGES))?;
+            store.make_folder(PARTS)?;
+            store.make_folder(IMAGES)?;
         }
         Ok(Self {
-            dir: dir.to_path_buf(),
+            store,
             manifest,
-            lock,
+            claim,
             damaged: survey.damaged,
             whole: survey.whole.into_iter().map(|(unit, _)| unit).collect(),
         })
+    }
+
+    /// Where it is written.
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     /// Files of a data set that was finished which are missing or damaged and to be made again, by
@@ -110,8 +117,8 @@ impl DatasetWriter {
     }
 
     /// Whether the embeddings are written.
-    pub fn has_text(&self) -> bool {
-        on_disk::is_text(&self.dir.join(TEXT), None)
+    pub fn has_text(&self) -> Result<bool, dataset::Error> {
+        on_disk::is_text(&self.store, None)
     }
 
     /// Writes the embeddings of all captions, in a fixed order; `embed` gives each when its turn
@@ -131,7 +138,7 @@ impl DatasetWriter {
             })
             .collect();
         let file = |e: tensors::Error| E::from(e.into());
-        let mut writer = TensorWriter::create(&self.dir.join(TEXT), tensors).map_err(file)?;
+        let mut writer = self.tensors(TEXT, tensors)?;
         for (index, &id) in prompt_ids.iter().enumerate() {
             let (prompt_embeds, pooled) = embed(index)?;
             let name = dataset::embeds_name(id);
@@ -142,42 +149,64 @@ impl DatasetWriter {
                     .map_err(file)?;
             }
         }
-        writer.commit().map_err(file)
+        writer.end().commit().map_err(|e| E::from(e.into()))
+    }
+
+    /// Starts a file of tensors.
+    fn tensors(
+        &self,
+        name: &str,
+        tensors: Vec<(String, Vec<usize>)>,
+    ) -> Result<TensorWriter<Writing>, dataset::Error> {
+        let (file, path) = (self.store.create(name)?, self.store.path(name));
+        Ok(TensorWriter::new(file, &path, tensors)?)
     }
 
     /// Reads the embeddings of one caption back.
     pub fn text(&self) -> Result<TextFile, dataset::Error> {
         Ok(TextFile {
-            file: TensorFile::open(&self.dir.join(TEXT))?,
+            file: TensorFile::of(&self.store.file(TEXT)?, &self.store.path(TEXT))?,
             layout: self.layout().clone(),
         })
     }
 
     /// Whether a unit is done, and its files are whole.
-    pub fn unit_done(&self, unit: usize) -> bool {
-        self.whole.contains(&unit) || on_disk::done(&self.dir, unit, self.layout()).is_some()
+    pub fn unit_done(&self, unit: usize) -> Result<bool, dataset::Error> {
+        Ok(self.whole.contains(&unit) || self.unit_rows(unit)?.is_some())
     }
 
     /// The rows of a unit, if it is done.
-    pub fn unit_rows(&self, unit: usize) -> Option<Vec<PictureRow>> {
-        on_disk::done(&self.dir, unit, self.layout())
+    pub fn unit_rows(&self, unit: usize) -> Result<Option<Vec<PictureRow>>, dataset::Error> {
+        on_disk::done(&self.store, unit, self.layout())
     }
 
     /// Of some units those that are not done.
-    pub fn units_left(&self, units: impl Iterator<Item = usize>) -> Vec<usize> {
+    pub fn units_left(
+        &self,
+        units: impl Iterator<Item = usize>,
+    ) -> Result<Vec<usize>, dataset::Error> {
         let units: Vec<usize> = units.collect();
-        let doing = format!("checking the files of {}", self.dir.display());
+        let doing = format!("checking the files of {}", self.store.name().display());
         let mut slow = Slow::pieces(doing, units.len() as u64);
-        let left = units.into_iter().filter(|&unit| {
+        let parts = self.store.list(PARTS)?;
+        let mut left = Vec::new();
+        for unit in units {
             slow.add(1);
-            !self.unit_done(unit)
-        });
-        left.collect()
+            let seems_done = self.whole.contains(&unit) || parts.contains_key(&part_name(unit));
+            if !seems_done || !self.unit_done(unit)? {
+                left.push(unit);
+            }
+        }
+        // Where nobody is kept out, others may have joined the parts just now, and so removed them.
+        if !left.is_empty() && DatasetManifest::read(&self.store)?.outcome.is_some() {
+            left.clear();
+        }
+        Ok(left)
     }
 
     /// Writes one picture; `name` is relative to the folder and stands under `images/`.
     pub fn write_image(&self, name: &str, bytes: &[u8]) -> Result<(), dataset::Error> {
-        Ok(fsio::write(self.dir.join(name), bytes)?)
+        Ok(self.store.write(name, bytes)?)
     }
 
     /// Finishes a unit whose pictures are written: `latents` is `[rows, C, h, w]`. In a ragged layout
@@ -195,12 +224,12 @@ impl DatasetWriter {
         if !rows.is_empty() {
             let [c, h, w] = self.layout().latent;
             let shape = vec![rows.len(), c, h, w];
-            let path = self.dir.join(latents_name(unit));
-            let mut writer = TensorWriter::create(&path, vec![(LATENTS.to_owned(), shape)])?;
+            let tensors = vec![(LATENTS.to_owned(), shape)];
+            let mut writer = self.tensors(&latents_name(unit), tensors)?;
             writer.push(LATENTS, latents)?;
-            writer.commit()?;
+            writer.end().commit()?;
         }
-        write_part(&self.dir, unit, rows)
+        write_part(&self.store, unit, rows)
     }
 
     /// Finishes a unit whose files are all there.
@@ -209,176 +238,208 @@ impl DatasetWriter {
         unit: usize,
         rows: &[PictureRow],
     ) -> Result<(), dataset::Error> {
-        write_part(&self.dir, unit, rows)
+        write_part(&self.store, unit, rows)
     }
 
     /// Joins the parts when all are there and nobody else is writing.
     pub fn finish(mut self) -> Result<Finish, dataset::Error> {
-        self.lock.unlock().map_err(at(&self.dir))?;
+        self.claim.release()?;
         if self.outcome().is_none() {
+            let parts = self.store.list(PARTS)?;
             let units = 0..self.layout().units();
-            let left = units.filter(|&unit| !self.seems_done(unit)).count();
+            let left = units.filter(|&unit| !parts.contains_key(&part_name(unit)));
+            let left = left.count();
             // Another writer may have joined, and so removed, the parts just now.
-            let joined = DatasetManifest::read(&self.dir)?;
+            let joined = DatasetManifest::read(&self.store)?;
             if joined.outcome.is_some() {
                 self.manifest = joined;
             } else if left > 0 {
                 return Ok(Finish::UnitsLeft(left));
             }
         }
-        if !lock::take_file(&self.lock, &self.dir.join(LOCK))? {
+        if !self.claim.alone()? {
             return Ok(self
                 .outcome()
                 .map_or(Finish::LeftToOthers, |o| Finish::Complete(o.clone())));
         }
-        self.manifest = DatasetManifest::read(&self.dir)?;
+        self.manifest = DatasetManifest::read(&self.store)?;
         let outcome = match self.outcome() {
             Some(outcome) => outcome.clone(),
-            None => match self.lost()? {
-                0 => self.join()?,
-                units => return Ok(Finish::UnitsLeft(units)),
+            None => match self.join() {
+                Ok(Finish::Complete(outcome)) => outcome,
+                Ok(other) => return Ok(other),
+                // As above, where nobody is kept out.
+                Err(error) => {
+                    self.manifest = DatasetManifest::read(&self.store)?;
+                    self.outcome().cloned().ok_or(error)?
+                }
             },
         };
-        remove_partial_files(&self.dir)?;
-        remove_parts(&self.dir)?;
+        remove_partial_files(&self.store)?;
+        remove_parts(&self.store)?;
         Ok(Finish::Complete(outcome))
     }
 
-    /// Whether a unit's part and latents are there; what they hold is looked at when they are joined.
-    fn seems_done(&self, unit: usize) -> bool {
-        let Ok(part) = self.dir.join(part_name(unit)).metadata() else {
-            return false;
-        };
-        let empty = self.layout().ragged && part.len() == 0;
-        empty || self.dir.join(latents_name(unit)).is_file()
-    }
-
-    /// The units whose pictures went while others were drawn; they are not done any more.
-    fn lost(&self) -> Result<usize, dataset::Error> {
-        let mut units = 0;
-        for unit in 0..self.layout().units() {
-            let part = self.dir.join(part_name(unit));
-            let rows = dataset::read_rows(&part)?;
-            if let Some(name) = on_disk::lost(&self.dir, &rows).first() {
-                tracing::warn!("{}: gone since it was drawn", self.dir.join(name).display());
-                fsio::remove_if_present(&part)?;
-                units += 1;
+    /// Joins the parts, unless files went while others were drawn: their units are not done any more.
+    fn join(&mut self) -> Result<Finish, dataset::Error> {
+        let names: Vec<String> = (0..self.layout().units()).map(part_name).collect();
+        let mut parts = Vec::with_capacity(names.len());
+        for (name, bytes) in names.iter().zip(self.store.read_all(&names)?) {
+            let path = self.store.path(name);
+            let text = dataset::utf8(&path, bytes)?;
+            let rows = dataset::parse_rows(&path, &text)?;
+            parts.push((text, rows));
+        }
+        let there = self.store.list("")?;
+        let mut lost = 0;
+        for (unit, (_, rows)) in parts.iter().enumerate() {
+            if let Some(name) = on_disk::lost(&there, unit, rows) {
+                let path = self.store.path(&name);
+                tracing::warn!("{}: gone since it was drawn", path.display());
+                self.store.remove(&part_name(unit))?;
+                lost += 1;
             }
         }
-        Ok(units)
+        match lost {
+            0 => self.complete(&parts).map(Finish::Complete),
+            units => Ok(Finish::UnitsLeft(units)),
+        }
     }
 
-    fn join(&mut self) -> Result<Outcome, dataset::Error> {
+    /// Writes the rows of all units, and what came out.
+    fn complete(&mut self, parts: &[(String, Vec<PictureRow>)]) -> Result<Outcome, dataset::Error> {
         let (mut text, mut deleted) = (String::new(), String::new());
         let (mut kept, mut dropped) = (0, BTreeMap::new());
         let mut names = vec![METADATA.to_owned(), TEXT.to_owned()];
-        for unit in 0..self.layout().units() {
-            let path = self.dir.join(part_name(unit));
-            let rows = dataset::read_rows(&path)?;
+        for (unit, (lines, rows)) in parts.iter().enumerate() {
             names.extend((!rows.is_empty()).then(|| latents_name(unit)));
-            for (line, row) in fsio::read_to_string(&path)?.lines().zip(rows) {
+            for (line, row) in lines.lines().zip(rows) {
                 let gone = row.dropped.is_some() && self.manifest.deletes_dropped();
                 let file = if gone { &mut deleted } else { &mut text };
                 file.push_str(line);
                 file.push('\n');
-                match row.dropped {
+                match &row.dropped {
                     None => kept += 1,
-                    Some(reason) => *dropped.entry(reason).or_default() += 1,
+                    Some(reason) => *dropped.entry(reason.clone()).or_default() += 1,
                 }
             }
         }
-        fsio::write(self.dir.join(METADATA), text)?;
+        self.store.write(METADATA, text.as_bytes())?;
         if self.manifest.deletes_dropped() {
-            fsio::write(self.dir.join(REJECTED), deleted)?;
+            self.store.write(REJECTED, deleted.as_bytes())?;
             names.push(REJECTED.to_owned());
         }
-        let mut sha256 = BTreeMap::new();
-        for name in names {
-            let hash = fsio::sha256(&self.dir.join(&name))?;
-            sha256.insert(name, hash);
-        }
+        let hashes = self.store.sha256(&names)?;
         let outcome = Outcome {
             kept,
             dropped,
-            sha256,
+            sha256: names.into_iter().zip(hashes).collect(),
         };
         self.manifest.outcome = Some(outcome.clone());
-        self.manifest.write(&self.dir)?;
+        self.manifest.write(&self.store)?;
         Ok(outcome)
     }
 }
 
-/// The units that the folder `dir` lacks of the data set of `manifest`; nothing is touched.
+/// The units that a place lacks of the data set of `manifest`; nothing is touched.
 ///
 /// # Errors
-/// As [`DatasetWriter::open`], for a folder of another configuration.
-pub fn units_lacking(dir: &Path, manifest: &DatasetManifest) -> Result<Vec<usize>, dataset::Error> {
+/// As [`DatasetWriter::open`], for a place of another configuration.
+pub fn units_lacking(
+    store: &Store,
+    manifest: &DatasetManifest,
+) -> Result<Vec<usize>, dataset::Error> {
     let units = 0..manifest.layout.units();
-    let Some(found) = begun(dir, manifest)? else {
+    let Some(found) = begun(store, manifest)? else {
         return Ok(units.collect());
     };
     let whole: BTreeSet<usize> = match &found.outcome {
         None => BTreeSet::new(),
         Some(outcome) => {
-            let survey = on_disk::survey(dir, &found, outcome);
+            let survey = on_disk::survey(store, &found, outcome)?;
             survey.whole.into_iter().map(|(unit, _)| unit).collect()
         }
     };
-    let layout = &manifest.layout;
-    let done = |unit: usize| on_disk::done(dir, unit, layout).is_some();
-    let lacking = |unit: &usize| !whole.contains(unit) && !done(*unit);
-    Ok(units.filter(lacking).collect())
+    let mut lacking = Vec::new();
+    for unit in units {
+        if !whole.contains(&unit) && on_disk::done(store, unit, &manifest.layout)?.is_none() {
+            lacking.push(unit);
+        }
+    }
+    Ok(lacking)
 }
 
-/// The manifest that is in `dir` already, if it has the configuration of `now`.
-fn begun(dir: &Path, now: &DatasetManifest) -> Result<Option<DatasetManifest>, manifest::Error> {
-    if !dir.join(manifest::FILE).exists() {
-        return Ok(None);
+/// Every row of a finished data set, of dropped pictures too.
+pub fn rows(store: &Store) -> Result<Vec<PictureRow>, dataset::Error> {
+    on_disk::rows(store, &DatasetManifest::read(store)?)
+}
+
+/// The manifest that is there already, if it has the configuration of `now`.
+fn begun(store: &Store, now: &DatasetManifest) -> Result<Option<DatasetManifest>, manifest::Error> {
+    let found = DatasetManifest::find(store)?;
+    if let Some(found) = &found {
+        found.same_run(now, store)?;
     }
-    let found = DatasetManifest::read(dir)?;
-    found.same_run(now, dir)?;
-    Ok(Some(found))
+    Ok(found)
 }
 
 /// Makes a finished data set unfinished again if files of it are missing or damaged. Nobody else may
 /// be working on it.
-fn reopen(dir: &Path) -> Result<on_disk::Survey, dataset::Error> {
-    if !dir.join(manifest::FILE).exists() {
+fn reopen(store: &Store) -> Result<on_disk::Survey, dataset::Error> {
+    let Some(mut manifest) = DatasetManifest::find(store)? else {
         return Ok(on_disk::Survey::default());
-    }
-    let mut manifest = DatasetManifest::read(dir)?;
+    };
     let Some(outcome) = manifest.outcome.take() else {
         return Ok(on_disk::Survey::default());
     };
-    let survey = on_disk::survey(dir, &manifest, &outcome);
+    let survey = on_disk::survey(store, &manifest, &outcome)?;
     if survey.damaged.is_empty() {
         return Ok(survey);
     }
-    fsio::create_dir_all(dir.join(PARTS))?;
+    store.make_folder(PARTS)?;
     for (unit, rows) in &survey.whole {
-        write_part(dir, *unit, rows)?;
+        write_part(store, *unit, rows)?;
     }
     if survey.damaged.iter().any(|name| name == TEXT) {
-        fsio::remove_if_present(dir.join(TEXT))?;
+        store.remove(TEXT)?;
     }
-    manifest.write(dir)?;
+    manifest.write(store)?;
     Ok(survey)
 }
 
 /// Writes the rows of a unit, whose other files are there.
-fn write_part(dir: &Path, unit: usize, rows: &[PictureRow]) -> Result<(), dataset::Error> {
-    let path = dir.join(part_name(unit));
+fn write_part(store: &Store, unit: usize, rows: &[PictureRow]) -> Result<(), dataset::Error> {
+    let name = part_name(unit);
     let mut text = String::new();
     for row in rows {
         let line = serde_json::to_string(row).map_err(|source| dataset::Error::Json {
-            path: path.clone(),
+            path: store.path(&name),
             line: 0,
             source,
         })?;
         text.push_str(&line);
         text.push('\n');
     }
-    Ok(fsio::write(path, text)?)
+    Ok(store.write(&name, text.as_bytes())?)
+}
+
+/// Removes what killed writes left. In a store they leave nothing that has a name.
+fn remove_partial_files(store: &Store) -> Result<(), fsio::Error> {
+    if let Store::Folder(dir) = store {
+        fsio::remove_partial(dir)?;
+        fsio::remove_partial(&dir.join(PARTS))?;
+        fsio::remove_partial(&dir.join(IMAGES))?;
+    }
+    Ok(())
+}
+
+fn remove_parts(store: &Store) -> Result<(), store::Error> {
+    let removed = store.remove_folder(PARTS);
+    if let Store::Folder(dir) = store {
+        // A run without pictures leaves an empty folder behind; `remove_dir` keeps one that is not.
+        let _ = fs::remove_dir(dir.join(IMAGES));
+    }
+    removed
 }
 
 /// The embeddings' file of a data set being written.
@@ -401,30 +462,5 @@ impl TextFile {
             prompt_embeds,
             pooled,
         })
-    }
-}
-
-fn at(dir: &Path) -> impl Fn(io::Error) -> fsio::Error {
-    let path = dir.join(LOCK);
-    move |source| fsio::at("lock", &path)(source)
-}
-
-/// Removes what killed writes left.
-fn remove_partial_files(dir: &Path) -> Result<(), fsio::Error> {
-    fsio::remove_partial(dir)?;
-    fsio::remove_partial(&dir.join(PARTS))?;
-    fsio::remove_partial(&dir.join(IMAGES))
-}
-
-fn remove_parts(dir: &Path) -> Result<(), fsio::Error> {
-    let parts = dir.join(PARTS);
-    let removed = fs::remove_dir_all(&parts);
-    // A run without pictures leaves an empty folder behind; `remove_dir` keeps one that is not.
-    let _ = fs::remove_dir(dir.join(IMAGES));
-    match removed {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(fsio::at("remove", &parts)(source))
-        }
-        _ => Ok(()),
     }
 }

@@ -13,6 +13,7 @@ use crate::bundle::{Bundle, Part};
 use crate::diffusion::samplers::SamplerKind;
 use crate::family::schedule::MOST_TIMESTEPS;
 use crate::runtime::{Ep, SessionOptions};
+use crate::store::Place;
 
 /// What `--cfg` can be.
 pub const SCALES: Values<f32> = Values::from("a number", 0.0);
@@ -39,8 +40,8 @@ pub struct Request {
     pub model: PathBuf,
     /// The prompt list.
     pub prompts: PathBuf,
-    /// The data set's folder.
-    pub out: PathBuf,
+    /// Where the data set is to be.
+    pub out: Place,
     /// Axes and caption templates; without, prompts are captions as they stand.
     pub axes: Option<PathBuf>,
     /// Pictures of each neutral caption.

@@ -26,6 +26,9 @@ pub enum Error {
     /// The data set's folder.
     #[error(transparent)]
     Data(#[from] crate::data::dataset::Error),
+    /// Where it is to be.
+    #[error(transparent)]
+    Store(#[from] crate::store::Error),
     /// The noise schedule.
     #[error(transparent)]
     Schedule(#[from] crate::diffusion::schedule::Error),
@@ -157,6 +160,9 @@ impl Error {
             Error::Runtime(error) => error.hint(),
             Error::Text(crate::diffusion::text::Error::Bundle(error)) => error.hint(),
             Error::Decode(crate::diffusion::decode::Error::Bundle(error)) => error.hint(),
+            Error::Store(error) | Error::Data(crate::data::dataset::Error::Store(error)) => {
+                error.hint()
+            }
             // Others come from the disk that is being written to.
             Error::Data(error @ crate::data::dataset::Error::Manifest(_)) => error.hint(),
             Error::Lora { source, .. } => source.hint(),

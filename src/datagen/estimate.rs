@@ -24,6 +24,7 @@ use crate::diffusion::share;
 use crate::diffusion::text::{Embedding, TextEncoders};
 use crate::prompts::caption_id;
 use crate::runtime::{Ep, SessionOptions};
+use crate::store::{Place, Store};
 
 /// Steps of the pictures that are drawn to measure. The first is not counted where there are others: the
 /// runtime gets its memory there.
@@ -97,9 +98,10 @@ struct Sample {
 /// As [`run`](fn@super::run), for all that it finds before it draws.
 pub fn estimate(request: &Request) -> Result<Estimate> {
     let setup = setup::prepare(request)?;
-    refuse_other_folders(&request.out)?;
+    let store = Store::open(&request.out)?;
+    refuse_other_folders(&store)?;
     let layout = &setup.manifest.layout;
-    let units = units_lacking(&request.out, &setup.manifest)?;
+    let units = units_lacking(&store, &setup.manifest)?;
     let units: HashSet<usize> = units.into_iter().collect();
     let mut work = setup.plan.work();
     work.retain(|work| setup.shard.has(work.key));
@@ -157,7 +159,10 @@ pub fn estimate(request: &Request) -> Result<Estimate> {
             text: (captions * numbers * size_of::<f32>()) as u64,
             rows: per_picture(samples.iter().map(|sample| sample.rows).sum()),
         },
-        free: fsio::free(&request.out),
+        free: match &request.out {
+            Place::Folder(dir) => fsio::free(dir),
+            Place::Remote(_) => None,
+        },
         each,
         time: drawing + embedding * captions as u32,
         measured: [settings.sampler.timesteps().len(), drawn as usize],

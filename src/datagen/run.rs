@@ -1,7 +1,6 @@
 //! A run: checks, embeddings, then units until all are there or the user stops it.
 
 use std::collections::HashSet;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::mpsc;
 
@@ -13,14 +12,15 @@ use super::setup::{self, Setup};
 use super::shared::{Message, Shared};
 use super::worker::Worker;
 use super::{Error, Request, Result};
-use crate::base::{Stop, fsio};
-use crate::data::dataset::{AXES, Dataset};
+use crate::base::Stop;
+use crate::data::dataset::AXES;
 use crate::data::writer;
 use crate::data::writer::DatasetWriter;
 use crate::diffusion::share;
 use crate::diffusion::text::{Embedding, TextEncoders};
 use crate::prompts::caption_id;
 use crate::runtime::SessionOptions;
+use crate::store::Store;
 
 /// Generates a data set, or goes on with one. `report` is called in order, from this thread; once
 /// `stop` was asked, the run ends when the units under way are done.
@@ -35,14 +35,15 @@ pub fn run(request: &Request, stop: &Stop, report: &mut dyn FnMut(Event<'_>)) ->
     if setup.lost.captions > 0 {
         report(Event::Truncated(&setup.lost));
     }
-    refuse_other_folders(&request.out)?;
+    let store = Store::open(&request.out)?;
+    refuse_other_folders(&store)?;
     if let Some(pictures) = setup.shared.filter(|&n| n > 0) {
         let of = setup.plan.len();
         report(Event::Shared { pictures, of });
     }
-    let writer = DatasetWriter::open(&request.out, setup.manifest.clone())?;
+    let writer = DatasetWriter::open(store.clone(), setup.manifest.clone())?;
     let mut damaged = writer.damaged().to_vec();
-    damaged.extend(keep_axes(&setup, &writer, &request.out)?);
+    damaged.extend(keep_axes(&setup, &writer)?);
     if !damaged.is_empty() {
         report(Event::Damaged(&damaged));
     }
@@ -53,15 +54,15 @@ pub fn run(request: &Request, stop: &Stop, report: &mut dyn FnMut(Event<'_>)) ->
     }
     let negative = match encode(&setup, &writer, stop, report) {
         Err(Error::Interrupted) => {
-            let todo = Todo::of(&setup, &writer);
+            let todo = Todo::of(&setup, &writer)?;
             return Ok(Finish::Interrupted(todo.units));
         }
         encoded => encoded?,
     };
     let finish = draw(request, &setup, writer, &negative, stop, report)?;
     if matches!(finish, Finish::Complete(_)) && setup.plan.ragged() {
-        let set = Dataset::open(&request.out)?;
-        let short = setup.plan.short(set.rows());
+        let rows = writer::rows(&store)?;
+        let short = setup.plan.short(&rows);
         if !short.is_empty() {
             report(Event::Short(&short));
         }
@@ -71,12 +72,12 @@ pub fn run(request: &Request, stop: &Stop, report: &mut dyn FnMut(Event<'_>)) ->
 
 /// Writes the axes file, unless it is there; gives its name if a finished data set lacked it or a part
 /// of it. One that says something else is somebody's own.
-fn keep_axes(setup: &Setup, writer: &DatasetWriter, out: &Path) -> Result<Option<String>> {
+fn keep_axes(setup: &Setup, writer: &DatasetWriter) -> Result<Option<String>> {
     let Some((_, bytes)) = &setup.axes else {
         return Ok(None);
     };
-    let path = out.join(AXES);
-    let found = std::fs::read(&path).ok();
+    let store = writer.store();
+    let found = store.peek(AXES)?;
     let whole = found.as_ref().is_some_and(|found| found == bytes);
     let finished = writer.outcome().is_some() || !writer.damaged().is_empty();
     let own = found
@@ -85,25 +86,17 @@ fn keep_axes(setup: &Setup, writer: &DatasetWriter, out: &Path) -> Result<Option
     if whole || finished && own {
         return Ok(None);
     }
-    fsio::write(&path, bytes)?;
+    store.write(AXES, bytes)?;
     Ok(finished.then(|| AXES.to_owned()))
 }
 
-/// Only an empty folder or a data set may become this data set. (A killed first run leaves hidden
+/// Only an empty place or a data set may become this data set. (A killed first run leaves hidden
 /// files.)
-pub(super) fn refuse_other_folders(out: &Path) -> Result<()> {
-    if out.join(crate::data::manifest::FILE).is_file() {
-        return Ok(());
-    }
-    let Ok(entries) = out.read_dir() else {
-        return Ok(());
-    };
-    let hidden = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with('.');
-    match entries.flatten().all(|entry| hidden(&entry.file_name())) {
+pub(super) fn refuse_other_folders(out: &Store) -> Result<()> {
+    let named = out.size(crate::data::manifest::FILE)?.is_some();
+    match named || out.entries()?.iter().all(|name| name.starts_with('.')) {
         true => Ok(()),
-        false => Err(Error::InTheWay {
-            path: out.to_path_buf(),
-        }),
+        false => Err(Error::InTheWay { path: out.name() }),
     }
 }
 
@@ -115,7 +108,8 @@ fn encode(
     report: &mut dyn FnMut(Event<'_>),
 ) -> Result<Embedding> {
     let negative = setup.negative.as_deref();
-    if writer.has_text() && negative.is_none() {
+    let has_text = writer.has_text()?;
+    if has_text && negative.is_none() {
         return Ok(setup.settings.text.zeros());
     }
     let options = SessionOptions {
@@ -124,7 +118,7 @@ fn encode(
     };
     let mut encoders = TextEncoders::open(&setup.bundle, &setup.runtime, &options)?;
     let captions = setup.plan.captions();
-    if !writer.has_text() {
+    if !has_text {
         let ids: Vec<u32> = captions.iter().map(|c| caption_id(c)).collect();
         writer.write_text::<Error>(&ids, |index| {
             let embedding = encoders.encode(&captions[index])?;
@@ -152,7 +146,7 @@ struct Todo {
 }
 
 impl Todo {
-    fn of(setup: &Setup, writer: &DatasetWriter) -> Self {
+    fn of(setup: &Setup, writer: &DatasetWriter) -> Result<Self> {
         let mut todo = Self {
             work: Vec::new(),
             units: 0,
@@ -161,22 +155,24 @@ impl Todo {
         let own = setup.plan.work().into_iter();
         let own: Vec<Work> = own.filter(|work| setup.shard.has(work.key)).collect();
         let units = own.iter().flat_map(|work| work.units.clone());
-        let lacking: HashSet<usize> = writer.units_left(units).into_iter().collect();
+        let lacking: HashSet<usize> = writer.units_left(units)?.into_iter().collect();
         for work in own {
             let (left, done): (Vec<usize>, Vec<usize>) =
                 work.units.clone().partition(|unit| lacking.contains(unit));
             if left.is_empty() {
                 continue;
             }
-            let rows = done.iter().filter_map(|&unit| writer.unit_rows(unit));
-            let (drawn, kept) = rows.fold((0, 0), |(drawn, kept), rows| {
-                (drawn + rows.len(), kept + passed(&rows))
-            });
+            let (mut drawn, mut kept) = (0, 0);
+            for unit in done {
+                let rows = writer.unit_rows(unit)?.unwrap_or_default();
+                drawn += rows.len();
+                kept += passed(&rows);
+            }
             todo.units += left.len();
             todo.pictures += work.expected(drawn, kept);
             todo.work.push(work);
         }
-        todo
+        Ok(todo)
     }
 }
 
@@ -189,7 +185,7 @@ fn draw(
     stop: &Stop,
     report: &mut dyn FnMut(Event<'_>),
 ) -> Result<Finish> {
-    let todo = Todo::of(setup, &writer);
+    let todo = Todo::of(setup, &writer)?;
     let (workers, threads) = share::workers(
         &setup.bundle,
         setup.session.ep,

@@ -93,7 +93,7 @@ impl<'a> Drawing<'a, '_> {
             if self.shared.ends() {
                 break;
             }
-            if let Some(rows) = self.shared.writer.unit_rows(unit) {
+            if let Some(rows) = self.shared.writer.unit_rows(unit)? {
                 drawn += rows.len();
                 kept += passed(&rows);
                 continue;

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::base::LeftOut;
+use crate::base::{LeftOut, fsio};
+use crate::data::dataset::FETCH;
 
 /// Why pictures could not be scored.
 #[derive(Debug, thiserror::Error)]
@@ -194,6 +195,7 @@ impl Error {
             Self::Runtime(inner) => inner.hint(),
             Self::Judge(inner) => inner.hint(),
             Self::Chain(crate::judge::chain::Error::Runtime(inner)) => inner.hint(),
+            Self::NoFolder { dir } if fsio::is_url(dir) => Some(FETCH),
             Self::Empty {
                 without_files: true,
                 ..

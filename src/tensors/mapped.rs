@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -47,7 +47,16 @@ impl TensorFile {
     /// # Errors
     /// [`Error::NotWhole`]; [`Error::Io`] if the file can't be read.
     pub fn open(path: &Path) -> Result<Self> {
-        let map = map(path)?;
+        let file = File::open(path).map_err(fsio::at("read", path))?;
+        Self::of(&file, path)
+    }
+
+    /// The same of an open file, that messages call `path`.
+    ///
+    /// # Errors
+    /// As [`TensorFile::open`].
+    pub fn of(file: &File, path: &Path) -> Result<Self> {
+        let map = map(file).map_err(fsio::at("read", path))?;
         let path = Arc::from(path);
         let header = header_of(&path, &mut &map[..], map.len() as u64).map_err(|source| {
             Error::NotWhole {
@@ -102,34 +111,42 @@ impl TensorFile {
 }
 
 #[expect(unsafe_code, reason = "a memory map")]
-fn map(path: &Path) -> fsio::Result<Mmap> {
-    let open = || {
-        let file = File::open(path)?;
-        // SAFETY: files of a data set are only ever replaced by renaming a new file over them
-        // (see `fsio`), which leaves the mapped one as it was; nobody writes into it.
-        unsafe { Mmap::map(&file) }
-    };
-    open().map_err(fsio::at("read", path))
+fn map(file: &File) -> io::Result<Mmap> {
+    // SAFETY: files of a data set are only ever replaced by renaming a new file over them
+    // (see `fsio`), which leaves the mapped one as it was; nobody writes into it. One that was fetched
+    // from a store has no name by which anybody could.
+    unsafe { Mmap::map(file) }
+}
+
+/// The shapes of the tensors of a safetensors file, of which only the header is read: `bytes` are its bytes
+/// from the first, `size` is their number, `path` its name in messages.
+///
+/// # Errors
+/// As [`TensorFile::open`].
+pub fn shapes(path: &Path, bytes: &mut dyn Read, size: u64) -> Result<BTreeMap<String, Vec<u64>>> {
+    let header = header_of(&path.into(), bytes, size)?;
+    let shape = |tensor: Tensor| (tensor.name, tensor.shape);
+    Ok(header.tensors.into_iter().map(shape).collect())
 }
 
 /// A safetensors file of float32 tensors being written in order, without holding them in memory.
-pub struct TensorWriter {
+pub struct TensorWriter<W> {
     path: PathBuf,
-    file: fsio::AtomicFile,
+    file: W,
     left: std::vec::IntoIter<Planned>,
 }
 
-impl TensorWriter {
-    /// Starts `path` with the tensors that will follow, in that order.
+impl<W: Write> TensorWriter<W> {
+    /// Starts a file with the tensors that will follow, in that order; messages call it `path`.
     ///
     /// # Errors
     /// [`Error::Malformed`] for two tensors of one name, [`Error::Io`] if the disk refuses.
-    pub fn create(path: &Path, tensors: Vec<(String, Vec<usize>)>) -> Result<Self> {
+    pub fn new(file: W, path: &Path, tensors: Vec<(String, Vec<usize>)>) -> Result<Self> {
         let planned = |(name, shape): (String, Vec<usize>)| Planned::f32(name, &shape);
         let tensors: Vec<Planned> = tensors.into_iter().map(planned).collect();
         Ok(Self {
             path: path.to_path_buf(),
-            file: begin(path, tensors.iter(), &BTreeMap::new())?,
+            file: begin(file, path, tensors.iter(), &BTreeMap::new())?,
             left: tensors.into_iter(),
         })
     }
@@ -151,16 +168,13 @@ impl TensorWriter {
         Ok(self.file.write_all(bytes).map_err(failed)?)
     }
 
-    /// Puts the file under its name.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if the disk refuses.
+    /// The file, with all its tensors: it is still to be put under its name.
     ///
     /// # Panics
     /// If announced tensors are missing.
-    pub fn commit(self) -> Result<()> {
+    pub fn end(self) -> W {
         assert_eq!(self.left.len(), 0, "tensors are missing");
-        Ok(self.file.commit()?)
+        self.file
     }
 }
 
@@ -173,10 +187,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("t.safetensors");
         let tensors = vec![("b".to_owned(), vec![2, 3]), ("a".to_owned(), vec![1])];
-        let mut writer = TensorWriter::create(&path, tensors).unwrap();
+        let file = fsio::AtomicFile::create(&path).unwrap();
+        let mut writer = TensorWriter::new(file, &path, tensors).unwrap();
         writer.push("b", &[1., 2., 3., 4., 5., 6.]).unwrap();
         writer.push("a", &[7.]).unwrap();
-        writer.commit().unwrap();
+        writer.end().commit().unwrap();
 
         let file = TensorFile::open(&path).unwrap();
         assert_eq!(
@@ -187,6 +202,8 @@ mod tests {
         assert!(matches!(file.f32("c"), Err(Error::Absent { .. })));
 
         let whole = fsio::read(&path).unwrap();
+        let found = shapes(&path, &mut &whole[..], whole.len() as u64).unwrap();
+        assert_eq!(found["b"], [2, 3]);
         for keep in [0, 7, 40, whole.len() - 1] {
             let cut = dir.path().join("cut.safetensors");
             fsio::write(&cut, &whole[..keep]).unwrap();

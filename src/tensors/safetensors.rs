@@ -354,7 +354,8 @@ pub(super) fn write_streamed<E: From<Error>>(
     mut write: impl FnMut(usize, &mut dyn Write) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
     let order = order(tensors);
-    let mut file = begin(path, order.iter().map(|&i| &tensors[i]), metadata)?;
+    let file = AtomicFile::create(path).map_err(Error::Io)?;
+    let mut file = begin(file, path, order.iter().map(|&i| &tensors[i]), metadata)?;
     for index in order {
         let mut sink = Counted {
             file: &mut file,
@@ -370,14 +371,14 @@ pub(super) fn write_streamed<E: From<Error>>(
 }
 
 /// Starts a file with the header that announces these tensors in this order; their bytes are to
-/// follow.
-pub(super) fn begin<'a>(
+/// follow. `path` is its name in messages.
+pub(super) fn begin<'a, W: Write>(
+    mut file: W,
     path: &Path,
     tensors: impl Iterator<Item = &'a Planned>,
     metadata: &BTreeMap<String, String>,
-) -> Result<AtomicFile> {
+) -> Result<W> {
     let header = header_json(path, tensors, metadata)?;
-    let mut file = AtomicFile::create(path)?;
     let announced = file.write_all(&(header.len() as u64).to_le_bytes());
     announced
         .and_then(|()| file.write_all(&header))

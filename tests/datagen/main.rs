@@ -15,6 +15,8 @@ mod oracle;
 mod process;
 mod refused;
 mod resume;
+mod server;
+mod stores;
 mod tools;
 mod until;
 mod world;

@@ -110,6 +110,7 @@ pub(crate) fn copy(from: &Path, to: &Path) {
 pub(crate) struct World {
     dir: TempDir,
     bundle: PathBuf,
+    environment: Vec<(&'static str, String)>,
 }
 
 impl World {
@@ -122,25 +123,43 @@ impl World {
         Self {
             dir,
             bundle: model.bundle.clone(),
+            environment: Vec::new(),
         }
+    }
+
+    /// The same with variables for every command.
+    pub(crate) fn with(self, environment: Vec<(&'static str, String)>) -> Self {
+        Self {
+            environment,
+            ..self
+        }
+    }
+
+    /// A command in the folder, with the variables.
+    pub(crate) fn within<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        let variables = self.environment.iter().map(|(name, value)| (name, value));
+        command.current_dir(self.dir.path()).envs(variables)
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// The command, writing into `out`, on the CPU.
+    /// The command, writing into `out`, a folder's name or a URL, on the CPU.
     pub(crate) fn command(&self, out: &str, options: &[&str]) -> Command {
         let mut command = process::pa_datagen();
-        command
+        let out = match out.contains(":/") {
+            true => PathBuf::from(out),
+            false => self.path(out),
+        };
+        self.within(&mut command)
             .args(["--ep", "cpu", "--model"])
             .arg(&self.bundle)
             .arg("--prompts")
             .arg(self.path("prompts.csv"))
             .arg("--out")
-            .arg(self.path(out))
-            .args(options)
-            .current_dir(self.dir.path());
+            .arg(out)
+            .args(options);
         command
     }
 
@@ -191,6 +210,18 @@ pub(crate) fn same(a: &Path, b: &Path) {
     assert_eq!(names(&a), names(&b));
     for (name, bytes) in &a {
         assert!(bytes == &b[name], "{name} differs");
+    }
+}
+
+/// The same of a folder's set, which has a lock, and the objects of a set in a store, which has none.
+#[track_caller]
+pub(crate) fn same_objects(folder: &Path, objects: &Path) {
+    let (mut folder, objects) = (listing(folder), listing(objects));
+    assert_eq!(folder.remove(".lock"), Some(Vec::new()));
+    let names = |files: &BTreeMap<String, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&folder), names(&objects));
+    for (name, bytes) in &folder {
+        assert!(bytes == &objects[name], "{name} differs");
     }
 }
 

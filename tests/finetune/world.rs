@@ -15,6 +15,7 @@ use popalign::judge::reading::Readings;
 use popalign::prompts::caption_id;
 use popalign::random;
 use popalign::random::Purpose;
+use popalign::store::Store;
 use popalign::tensors::{Tensor, Weights};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -226,7 +227,7 @@ impl World {
             ragged: false,
         };
         let manifest = DatasetManifest::new(serde_json::Map::new(), BTreeMap::new(), layout);
-        let writer = DatasetWriter::open(&self.data(), manifest).unwrap();
+        let writer = DatasetWriter::open(Store::Folder(self.data()), manifest).unwrap();
         writer
             .write_text(&ids, |i| {
                 let of = |number, n| numbers(Purpose::Guidance, ids[i], number, n);

@@ -11,8 +11,9 @@ use std::path::Path;
 use plan::{Files, problems};
 
 /// The rooms, bottom up.
-const ROOMS: [&str; 21] = [
+const ROOMS: [&str; 22] = [
     "base",
+    "store",
     "random",
     "tensors",
     "picture",

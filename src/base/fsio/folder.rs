@@ -9,9 +9,27 @@ use super::{Result, at};
 /// What the names of files and folders being written begin with. A kill can leave some.
 pub const PARTIAL: &str = ".partial-";
 
-/// Creates a folder and its parents.
+/// Creates a folder and its parents. A URL is refused: it would become a folder `s3:`.
 pub fn create_dir_all(path: impl AsRef<Path>) -> Result<()> {
-    fs::create_dir_all(path.as_ref()).map_err(at("create", path.as_ref()))
+    let path = path.as_ref();
+    let failed = at("create", path);
+    if is_url(path) {
+        let reason = "it is a URL, and this takes a folder";
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, reason)));
+    }
+    fs::create_dir_all(path).map_err(failed)
+}
+
+/// Whether a path is meant as a URL: it begins with a scheme, as in `s3://bucket`. (One letter and a colon
+/// is a disk of Windows.)
+pub fn is_url(path: &Path) -> bool {
+    let scheme = path.to_str().and_then(|text| text.split_once(":/"));
+    scheme.is_some_and(|(scheme, _)| {
+        let letters = scheme
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
+        scheme.len() > 1 && letters && scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+    })
 }
 
 /// Removes a file; one that is not there is fine.

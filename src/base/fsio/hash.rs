@@ -1,7 +1,7 @@
 //! Hashes of files.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
@@ -30,6 +30,38 @@ pub fn sha256(path: &Path) -> Result<String> {
 /// SHA-256 of bytes, in lower-case hexadecimal.
 pub fn sha256_bytes(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
+}
+
+/// A writer that hashes what passes through it.
+#[derive(Debug)]
+pub struct Hashing<W> {
+    to: W,
+    hash: Sha256,
+}
+
+impl<W: Write> Hashing<W> {
+    /// In front of another writer.
+    pub fn new(to: W) -> Self {
+        let hash = Sha256::new();
+        Self { to, hash }
+    }
+
+    /// The other writer, and the SHA-256 of what it was given, in lower-case hexadecimal.
+    pub fn end(self) -> (W, String) {
+        (self.to, hex(&self.hash.finalize()))
+    }
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.to.write(bytes)?;
+        self.hash.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
 }
 
 /// Bytes in lower-case hexadecimal.

@@ -21,6 +21,7 @@ use popalign::diffusion::fair_pca::FairPcaNumbers;
 use popalign::diffusion::guidance::{Annealing, Compat, Edits, Interval};
 use popalign::diffusion::samplers::SamplerKind;
 use popalign::runtime::SessionOptions;
+use popalign::store::Place;
 
 use foreseen::foreseen;
 use shown::Shown;
@@ -63,9 +64,10 @@ struct Args {
     /// on each line
     #[arg(long, value_name = "FILE")]
     prompts: PathBuf,
-    /// Folder to write, or to go on with
+    /// Folder to write, or to go on with; or a URL as in s3://bucket/prefix, gs://bucket/prefix or
+    /// az://container/prefix
     #[arg(long, value_name = "DIR", required_unless_present = "write_graph")]
-    out: Option<PathBuf>,
+    out: Option<Place>,
     /// Axes of the population and caption templates; without, prompts are captions as they stand
     #[arg(long, value_name = "FILE")]
     axes: Option<PathBuf>,

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use popalign::base::fsio;
 use popalign::cli::{self, Outcome};
 use popalign::datagen::{Event, Finish, MetricsFile, Progress, Shard, Times};
+use popalign::store::Place;
 use serde_json::{Value, json};
 
 /// Time between two log lines.
@@ -171,18 +172,18 @@ impl Shown {
     }
 
     /// Says how a run ended.
-    pub(crate) fn finish(mut self, out: &Path, finish: Finish) -> Outcome {
+    pub(crate) fn finish(mut self, out: &Place, finish: Finish) -> Outcome {
         let whole = !matches!(finish, Finish::Interrupted(_));
         self.measure(|metrics, progress| metrics.end(progress, whole));
         let progress = &self.progress;
-        let (drawn, rate, shown) = (progress.drawn(), progress.rate(), out.display());
+        let (drawn, rate, shown) = (progress.drawn(), progress.rate(), out.to_string());
         let own = reasons(&progress.dropped);
         if drawn > 0 {
             let seconds = progress.elapsed().as_secs_f64();
             let shares = shares(&progress.times);
             tracing::info!("{drawn} pictures in {seconds:.1} s, {rate:.2}/s: {shares}");
         }
-        let mut event = json!({"event": "done", "out": out, "drawn": drawn,
+        let mut event = json!({"event": "done", "out": shown, "drawn": drawn,
             "pictures_per_second": rate, "dropped": progress.dropped,
             "shares": shares_json(&progress.times)});
         let outcome = match finish {

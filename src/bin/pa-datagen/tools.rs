@@ -9,6 +9,7 @@ use popalign::cli::{self, Outcome};
 use popalign::data::check::check;
 use popalign::data::merge::merge;
 use popalign::data::webdataset::pack;
+use popalign::store::{Place, Store};
 use serde_json::json;
 
 /// What `--per-tar` can be.
@@ -49,16 +50,17 @@ impl Tool {
 #[derive(Debug, Parser)]
 #[command(
     bin_name = "pa-datagen merge",
-    after_help = "Files are linked where the file system can. What is in none of the folders is left out, \
+    after_help = "Files are linked where the file system can; a single data set is fetched from a store, or \
+        brought there, in the same way. What is in none of the folders is left out, \
         named, and can be drawn into --out by the same pa-datagen command or merged later."
 )]
 pub(crate) struct Merge {
-    /// Data sets of the same configuration, finished or not
+    /// Data sets of the same configuration, finished or not: folders, or URLs as in s3://bucket/prefix
     #[arg(required = true, value_name = "DIR")]
-    dirs: Vec<PathBuf>,
-    /// Folder to write, or to go on with
+    dirs: Vec<Place>,
+    /// Folder or URL to write, or to go on with
     #[arg(long, value_name = "DIR")]
-    out: PathBuf,
+    out: Place,
     /// Print events as JSON lines on standard output
     #[arg(long)]
     json: bool,
@@ -66,15 +68,18 @@ pub(crate) struct Merge {
 
 impl Merge {
     fn run(&self) -> anyhow::Result<Outcome> {
-        let outcome = merge(&self.dirs, &self.out)?;
+        let dirs: Vec<Store> = self
+            .dirs
+            .iter()
+            .map(Store::open)
+            .collect::<Result<_, _>>()?;
+        let outcome = merge(&dirs, Store::open(&self.out)?)?;
+        let out = self.out.to_string();
         let (kept, dropped) = (outcome.kept, outcome.dropped.values().sum::<usize>());
-        tracing::info!(
-            "{}: complete, {kept} pictures kept, {dropped} dropped",
-            self.out.display()
-        );
+        tracing::info!("{out}: complete, {kept} pictures kept, {dropped} dropped");
         cli::event(
             self.json,
-            &json!({"event": "done", "out": self.out, "kept": kept, "dropped": outcome.dropped}),
+            &json!({"event": "done", "out": out, "kept": kept, "dropped": outcome.dropped}),
         );
         Ok(Outcome::Done)
     }
@@ -89,9 +94,9 @@ impl Merge {
         the pa-datagen command that made it makes again what is missing or damaged."
 )]
 pub(crate) struct Check {
-    /// Data sets
+    /// Data sets: folders, or URLs as in s3://bucket/prefix
     #[arg(required = true, value_name = "DIR")]
-    dirs: Vec<PathBuf>,
+    dirs: Vec<Place>,
     /// Print events as JSON lines on standard output
     #[arg(long)]
     json: bool,
@@ -101,14 +106,14 @@ impl Check {
     fn run(&self) -> anyhow::Result<Outcome> {
         let mut wrong = 0;
         for dir in &self.dirs {
-            let checked = check(dir)?;
-            let (rows, files, shown) = (checked.rows, checked.files, dir.display());
+            let checked = check(&Store::open(dir)?.doubting())?;
+            let (rows, files, shown) = (checked.rows, checked.files, dir.to_string());
             for problem in &checked.problems {
                 tracing::warn!("{shown}: {problem}");
                 let (kind, text) = (problem.kind(), problem.to_string());
                 cli::event(
                     self.json,
-                    &json!({"event": "problem", "dir": dir, "kind": kind, "problem": text}),
+                    &json!({"event": "problem", "dir": shown, "kind": kind, "problem": text}),
                 );
             }
             let problems = checked.problems.len();
@@ -120,7 +125,7 @@ impl Check {
             tracing::info!("{shown}: {found}, {rows} pictures, {files} files compared");
             cli::event(
                 self.json,
-                &json!({"event": "checked", "dir": dir, "pictures": rows, "files": files,
+                &json!({"event": "checked", "dir": shown, "pictures": rows, "files": files,
                     "problems": problems}),
             );
         }

@@ -10,6 +10,7 @@ use crate::base::fsio;
 /// The bundle's place, after checking that nothing but a bundle is there and that it is apart
 /// from the checkpoint. Folders above it are created.
 pub(super) fn output(out: &Path, sources: &[&Path]) -> Result<PathBuf> {
+    fsio::refuse_url(out)?;
     let failed = |action| fsio::at(action, out);
     let absolute = std::path::absolute(out).map_err(failed("create"))?;
     let (parent, name) = match (absolute.parent(), absolute.file_name()) {

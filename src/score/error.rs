@@ -10,7 +10,7 @@ use crate::data::dataset::FETCH;
 pub enum Error {
     /// A file can't be read or written.
     #[error(transparent)]
-    Io(#[from] crate::base::fsio::Error),
+    Io(#[from] fsio::Error),
     /// The classifier chain.
     #[error(transparent)]
     Chain(#[from] crate::judge::chain::Error),

@@ -26,10 +26,10 @@ pub(super) fn patiently(address: &Address) -> Result<Arc<dyn ObjectStore>> {
         Err(_) => PATIENCE_DEFAULT,
         Ok(value) => PATIENCE_RANGE
             .parse(&value)
-            .map_err(|expected| Error::Variable {
+            .map_err(|problem| Error::Variable {
                 name: PATIENCE,
                 value,
-                expected,
+                problem,
             })?,
     };
     let retry = RetryConfig {
@@ -87,8 +87,10 @@ pub(super) fn refused(address: &Address) -> impl Fn(Refusal) -> Error {
 }
 
 fn hint(service: Service, refusal: &Refusal) -> &'static str {
-    match (refusal, service) {
-        (Refusal::NotFound { .. }, _) => "make the bucket first, or correct its name",
+    // Of lists it is told in words alone.
+    let missing = refusal.to_string().contains("status code: 404");
+    match (missing, service) {
+        (true, _) => "make the bucket first, or correct its name",
         (_, Service::S3) => {
             "s3:// is reached by AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_REGION; servers other than \
              Amazon's also by AWS_ENDPOINT_URL (with AWS_ALLOW_HTTP=true for http://)"

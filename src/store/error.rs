@@ -27,14 +27,14 @@ pub enum Error {
         url: String,
     },
     /// A variable of the environment.
-    #[error("{name}={value}: expected {expected}")]
+    #[error("{name}={value}: {problem}")]
     Variable {
         /// Its name.
         name: &'static str,
         /// Its value.
         value: String,
-        /// What it can be.
-        expected: String,
+        /// What was expected.
+        problem: String,
     },
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use popalign::base::fsio;
@@ -182,6 +183,23 @@ fn a_folder_that_is_no_data_set() {
     fs::remove_dir_all(world.data()).unwrap();
     fs::create_dir(world.data()).unwrap();
     refused(&world, &[], &["is not a data set: it has no manifest.json"]);
+}
+
+#[test]
+fn urls_where_folders_are_read_and_written() {
+    let world = World::new();
+    let output = alone(&world, "--data", "s3://bucket/a");
+    let fetch = "hint: fetch it first: pa-datagen merge";
+    failed(&output, 1, &["s3://bucket/a is a URL", fetch]);
+    assert!(!world.out().exists());
+    let out = Path::new("s3://bucket/lora");
+    let output = world.command_into(out, &[]).output().unwrap();
+    failed(
+        &output,
+        1,
+        &["s3://bucket/lora", "it is a URL, and this takes a folder"],
+    );
+    assert!(!Path::new("s3:").exists());
 }
 
 #[test]

@@ -41,5 +41,6 @@ pub(crate) fn failed(output: &Output, code: i32, expected: &[&str]) {
     for part in expected {
         assert!(text.contains(part), "{text:?} should contain {part:?}");
     }
-    assert_eq!(text.matches("error: ").count(), 1, "{text}");
+    let errors = text.lines().filter(|line| line.starts_with("error: "));
+    assert_eq!(errors.count(), 1, "{text}");
 }

@@ -9,15 +9,23 @@ use super::{Result, at};
 /// What the names of files and folders being written begin with. A kill can leave some.
 pub const PARTIAL: &str = ".partial-";
 
-/// Creates a folder and its parents. A URL is refused: it would become a folder `s3:`.
+/// Creates a folder and its parents. A URL is refused.
 pub fn create_dir_all(path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
-    let failed = at("create", path);
-    if is_url(path) {
-        let reason = "it is a URL, and this takes a folder";
-        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, reason)));
+    refuse_url(path)?;
+    fs::create_dir_all(path).map_err(at("create", path))
+}
+
+/// Refuses a URL where a folder is written: it would become a folder `s3:`.
+pub fn refuse_url(path: &Path) -> Result<()> {
+    let reason = "it is a URL, and this takes a folder";
+    match is_url(path) {
+        true => Err(at("create", path)(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            reason,
+        ))),
+        false => Ok(()),
     }
-    fs::create_dir_all(path).map_err(failed)
 }
 
 /// Whether a path is meant as a URL: it begins with a scheme, as in `s3://bucket`. (One letter and a colon

@@ -18,7 +18,9 @@ pub use dir::AtomicDir;
 pub(crate) use error::at;
 pub use error::{Error, Result};
 pub use file::{AtomicFile, read, read_to_string, write};
-pub use folder::{PARTIAL, create_dir_all, free, is_url, remove_if_present, remove_partial};
+pub use folder::{
+    PARTIAL, create_dir_all, free, is_url, refuse_url, remove_if_present, remove_partial,
+};
 pub use hash::{Hashing, hex, sha256, sha256_bytes};
 pub use journal::Journal;
 pub use link::{Linked, copy, link_or_copy, symlink};

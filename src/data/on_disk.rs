@@ -133,19 +133,17 @@ pub(super) fn done(
     Ok(part.and_then(|(rows, damaged)| damaged.is_empty().then_some(rows)))
 }
 
-/// The rows of a unit of an unfinished data set, if they are there, and its files that are missing or not
-/// what was written.
-pub(super) fn part(
-    store: &Store,
-    unit: usize,
-    layout: &Layout,
-) -> Result<Option<(Vec<PictureRow>, Vec<String>)>, Error> {
+/// The rows of a unit, and its files that are missing or not what was written.
+type Part = (Vec<PictureRow>, Vec<String>);
+
+/// A unit of an unfinished data set, if its rows are there.
+pub(super) fn part(store: &Store, unit: usize, layout: &Layout) -> Result<Option<Part>, Error> {
     let name = part_name(unit);
     let Some(bytes) = store.peek(&name)? else {
         return Ok(None);
     };
-    let text = String::from_utf8(bytes).unwrap_or_default();
-    let rows = dataset::parse_rows(&store.path(&name), &text).ok();
+    let text = String::from_utf8(bytes).ok();
+    let rows = text.and_then(|text| dataset::parse_rows(&store.path(&name), &text).ok());
     let Some(rows) = rows.filter(|rows| fit(rows, unit, layout)) else {
         return Ok(None);
     };

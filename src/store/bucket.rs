@@ -137,8 +137,7 @@ impl Bucket {
 
     /// Puts a large object of that hash.
     pub(super) fn write_parts(&self, name: &str, bytes: impl Read, sha256: String) -> Result<()> {
-        let mut options = PutMultipartOptions::default();
-        options.attributes = attributes(sha256);
+        let options = PutMultipartOptions::from(attributes(sha256));
         let key = self.key(name);
         let begun = async { self.objects.put_multipart_opts(&key, options).await };
         let mut upload = self.asked("write", name, begun)?;

@@ -15,6 +15,7 @@ use crate::data::pool::Pool;
 use crate::data::writer::{DatasetWriter, Finish, latents_name};
 use crate::judge::reading::{Meanings, Readings};
 use crate::prompts::{Axes, caption_id};
+use crate::store::Store;
 
 /// A picture of the test's data set: subject, named values, classifier's gender, dropped.
 struct Shot(
@@ -93,7 +94,7 @@ fn pool(dir: &Path, rows: &[PictureRow]) -> Pool {
         ragged: false,
     };
     let writer = DatasetWriter::open(
-        dir,
+        Store::Folder(dir.to_path_buf()),
         DatasetManifest::new(Map::new(), BTreeMap::new(), layout),
     )
     .unwrap();

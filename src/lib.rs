@@ -25,5 +25,5 @@ pub mod prompts;
 pub mod random;
 pub mod runtime;
 pub mod score;
+pub mod studio;
 pub mod tensors;
-pub mod validate;

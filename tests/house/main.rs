@@ -31,7 +31,7 @@ const ROOMS: [&str; 21] = [
     "datagen",
     "align",
     "score",
-    "validate",
+    "studio",
     "cli",
 ];
 

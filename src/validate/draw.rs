@@ -1,5 +1,7 @@
 //! One validation: drawing, looking, scoring.
 
+use std::collections::BTreeMap;
+
 use std::sync::Arc;
 
 use image::RgbImage;
@@ -100,7 +102,7 @@ impl Loaded {
             sha256: None,
             problem: None,
             verdict,
-            embedding: None,
+            embeddings: BTreeMap::new(),
         };
         let looks = Looks {
             slots: vec![None; verdicts.len()],

@@ -196,7 +196,11 @@ impl Config {
             let bytes = fsio::read(&path)?;
             return Ok((path, bytes));
         }
-        let (vocab, merges, own) = (dir.join(VOCABULARY), dir.join(MERGES), dir.join(openai::FILE));
+        let (vocab, merges, own) = (
+            dir.join(VOCABULARY),
+            dir.join(MERGES),
+            dir.join(openai::FILE),
+        );
         let (path, vocab, merges) = if vocab.is_file() && merges.is_file() {
             let found = json_file(&vocab)?;
             (vocab, found, fsio::read_to_string(&merges)?)

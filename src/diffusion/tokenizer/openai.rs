@@ -40,9 +40,16 @@ pub(super) fn read(path: &Path) -> Result<(Value, String), Error> {
     let merged = lines.iter().map(|line| line.replace(' ', ""));
     let special = [START, END].map(str::to_owned).into_iter();
     let mut vocabulary = Map::new();
-    for (id, token) in letters.chain(words).chain(merged).chain(special).enumerate() {
+    for (id, token) in letters
+        .chain(words)
+        .chain(merged)
+        .chain(special)
+        .enumerate()
+    {
         if let Some(first) = vocabulary.insert(token.clone(), id.into()) {
-            return Err(malformed(format!("token `{token}` comes twice: as {first} and as {id}")));
+            return Err(malformed(format!(
+                "token `{token}` comes twice: as {first} and as {id}"
+            )));
         }
     }
     Ok((Value::Object(vocabulary), lines.join("\n")))

@@ -95,11 +95,7 @@ impl Clip {
     ///
     /// # Errors
     /// The weights don't fit the configuration, or ONNX Runtime refuses.
-    pub fn build(
-        runtime: &Runtime,
-        mut source: Source,
-        options: &SessionOptions,
-    ) -> Result<Self> {
+    pub fn build(runtime: &Runtime, mut source: Source, options: &SessionOptions) -> Result<Self> {
         let tokenizer = source.tokenizer.take();
         let Source {
             weights, config, ..

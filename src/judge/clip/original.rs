@@ -74,7 +74,8 @@ impl OpenClip {
     pub(super) fn read(path: &Path) -> Result<Self> {
         let config: Self = json::read(path, "a configuration of open_clip that is supported")?;
         let preprocess = &config.preprocess_cfg;
-        let known = |value: &Option<String>, known: &str| value.as_deref().is_none_or(|v| v == known);
+        let known =
+            |value: &Option<String>, known: &str| value.as_deref().is_none_or(|v| v == known);
         if !known(&preprocess.interpolation, "bicubic")
             || !known(&preprocess.resize_mode, "shortest")
         {
@@ -119,7 +120,11 @@ impl OpenClip {
                 model.vision_cfg.layers,
                 vision.num_hidden_layers,
             ),
-            ("vision_cfg.width", model.vision_cfg.width, vision.hidden_size),
+            (
+                "vision_cfg.width",
+                model.vision_cfg.width,
+                vision.hidden_size,
+            ),
             (
                 "vision_cfg.patch_size",
                 model.vision_cfg.patch_size,
@@ -130,9 +135,17 @@ impl OpenClip {
                 model.text_cfg.context_length,
                 text.max_position_embeddings,
             ),
-            ("text_cfg.vocab_size", model.text_cfg.vocab_size, text.vocab_size),
+            (
+                "text_cfg.vocab_size",
+                model.text_cfg.vocab_size,
+                text.vocab_size,
+            ),
             ("text_cfg.width", model.text_cfg.width, text.hidden_size),
-            ("text_cfg.layers", model.text_cfg.layers, text.num_hidden_layers),
+            (
+                "text_cfg.layers",
+                model.text_cfg.layers,
+                text.num_hidden_layers,
+            ),
         ] {
             if said != found {
                 return Err(Error::Published {
@@ -171,7 +184,11 @@ pub(super) fn config(weights: &Weights, original: Original) -> Result<ClipConfig
             "{tower} is {width} wide, expected a multiple of its heads' {head}"
         ))),
     };
-    let act = if original.quick_gelu { "quick_gelu" } else { "gelu" };
+    let act = if original.quick_gelu {
+        "quick_gelu"
+    } else {
+        "gelu"
+    };
     let text = ClipTextConfig {
         vocab_size: vocabulary,
         hidden_size: text_width,
@@ -233,6 +250,8 @@ impl Shapes<'_> {
 
     fn layers(&self, tower: &str) -> u64 {
         let place = self.0.scope(tower).pp("encoder.layers");
-        (0..).take_while(|n| place.contains_scope(&n.to_string())).count() as u64
+        (0..)
+            .take_while(|n| place.contains_scope(&n.to_string()))
+            .count() as u64
     }
 }

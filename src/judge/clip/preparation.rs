@@ -383,10 +383,7 @@ mod tests {
         assert_eq!(tensor.len(), 3 * 64);
         let rows: Vec<bool> = tensor[..64].chunks(8).map(|row| row[3] > 0.0).collect();
         // Three rows of eight, two above them.
-        assert_eq!(
-            rows,
-            [false, false, true, true, true, false, false, false]
-        );
+        assert_eq!(rows, [false, false, true, true, true, false, false, false]);
         assert!(tensor.iter().all(|x| (x.abs() - 1.0).abs() < 1e-5));
     }
 }

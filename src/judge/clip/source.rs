@@ -66,13 +66,20 @@ impl Source {
             });
         }
         if captions {
-            let own = if path.is_dir() { Some(&*path) } else { path.parent() };
+            let own = if path.is_dir() {
+                Some(&*path)
+            } else {
+                path.parent()
+            };
             let own = own.map(Path::to_path_buf).into_iter();
             let dirs = places.dirs().iter();
             let dirs = dirs.flat_map(|dir| [dir.clone(), dir.join("tokenizer")]);
             let others = Tower::PUBLISHED.into_iter();
             let others = others.filter_map(|other| places.find(&other.published()?));
-            let dirs = own.chain(dirs).chain(others).chain(tokenizers.iter().cloned());
+            let dirs = own
+                .chain(dirs)
+                .chain(others)
+                .chain(tokenizers.iter().cloned());
             source.tokenizer = Some(source.find_tokenizer(dirs)?);
         }
         Ok(Some(source))
@@ -129,7 +136,10 @@ impl Source {
         let file = file.into_iter().find(|file| file.is_file());
         let file = file.ok_or_else(|| Error::Published {
             path: dir.to_path_buf(),
-            problem: format!("expected {} beside {OPEN_CLIP_CONFIG}", OPEN_CLIP_WEIGHTS.join(" or ")),
+            problem: format!(
+                "expected {} beside {OPEN_CLIP_CONFIG}",
+                OPEN_CLIP_WEIGHTS.join(" or ")
+            ),
         })?;
         let weights = renamed(&Weights::open_files([file])?)?;
         let config = original::config(&weights, said.original())?;

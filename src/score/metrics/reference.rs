@@ -21,5 +21,8 @@ pub static METRIC: Metric = Metric {
 fn nearness(instruments: &mut Instruments<'_>) -> Result<Vec<Option<f64>>> {
     let bank = instruments.bank(&METRIC)?;
     let nearness = |embedding: Option<&[f32]>| Some(bank.similarity(embedding?));
-    Ok(instruments.embeddings(Tower::Bundle).map(nearness).collect())
+    Ok(instruments
+        .embeddings(Tower::Bundle)
+        .map(nearness)
+        .collect())
 }

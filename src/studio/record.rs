@@ -1,5 +1,6 @@
 //! What a population of drawn pictures shows.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::align::validation::{Axis, Record};
@@ -25,7 +26,7 @@ pub(super) fn record(
         sha256: None,
         problem: None,
         verdict,
-        embedding: None,
+        embeddings: BTreeMap::new(),
     };
     let looks = Looks {
         slots: vec![None; verdicts.len()],

@@ -44,10 +44,11 @@ impl Machine<'_> {
                 };
                 match self.object(value) {
                     Object::Script(_) => open.push((inner, value, depth + 1)),
+                    Object::Tensor(_) if found.contains_key(&inner) => {
+                        return bad(format!("it names `{inner}` twice"));
+                    }
                     Object::Tensor(info) => {
-                        if found.insert(inner.clone(), info.as_ref().clone()).is_some() {
-                            return bad(format!("it names `{inner}` twice"));
-                        }
+                        found.insert(inner, info.as_ref().clone());
                     }
                     _ => {}
                 }

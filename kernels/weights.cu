@@ -8,6 +8,7 @@
 //              c_w = S beta sigmoid(-z) / N,  c_l = -c_w, for sets of S pairs
 //   error:     L = mean over winners of mse,  c_w = 2 / N,  c_l = 0
 //   reference: z_i = beta g_i,  L = mean_i -ln sigmoid(z_i),  c_i = beta sigmoid(-z_i) / N, without pairs
+//   each:      L = mean of mse,  c_i = 1 / N, without pairs
 //
 // Each sample's part, and so its c_i, is multiplied with its scale; the samples of a set have one. Every
 // c_i is multiplied with the term's weight, too. Of a term's samples 2p is the winner and 2p + 1 the loser
@@ -22,6 +23,7 @@
 #define LOSS_LEAD 1
 #define LOSS_ERROR 2
 #define LOSS_REFERENCE 3
+#define LOSS_EACH 4
 
 // A term: its samples are first .. first + count.
 struct Term { i64 first, count, set, kind; double weight, beta, alpha; };
@@ -106,10 +108,15 @@ __device__ inline void single(Samples s, Term term, double *lanes, double *summa
     for (i64 start = 0; start < term.count; start += LANES) {
         i64 i = start + threadIdx.x;
         if (i < term.count) {
-            Logistic of = logistic(term.beta * reward(s, i));
             double own = (double)s.scale[i];
-            lanes[threadIdx.x] = own * of.loss;
-            s.c[i] = (float)(own * (term.weight * term.beta * of.miss / n));
+            if (term.kind == LOSS_EACH) {
+                lanes[threadIdx.x] = own * (double)s.mse[i];
+                s.c[i] = (float)(own * (term.weight / n));
+            } else {
+                Logistic of = logistic(term.beta * reward(s, i));
+                lanes[threadIdx.x] = own * of.loss;
+                s.c[i] = (float)(own * (term.weight * term.beta * of.miss / n));
+            }
         }
         __syncthreads();
         if (threadIdx.x == 0)
@@ -132,7 +139,7 @@ extern "C" __global__ void pa_weights(
     s.ref_mse = errors + total + term.first;
     s.scale = scale + term.first;
     s.c = c + term.first;
-    if (term.kind == LOSS_REFERENCE) single(s, term, lanes, summary);
+    if (term.kind == LOSS_REFERENCE || term.kind == LOSS_EACH) single(s, term, lanes, summary);
     else paired(s, term, lanes, summary);
 }
 SHIM_EXPORT(pa_weights)

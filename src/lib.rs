@@ -26,5 +26,5 @@ pub mod random;
 pub mod runtime;
 pub mod score;
 pub mod store;
+pub mod studio;
 pub mod tensors;
-pub mod validate;

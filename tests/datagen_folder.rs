@@ -12,6 +12,7 @@ use popalign::data::dataset::{Dataset, Error, Kind, LatentsRef, METADATA, Pictur
 use popalign::data::manifest::{DatasetManifest, Layout};
 use popalign::data::writer::{DatasetWriter, Finish, latents_name};
 use popalign::prompts::caption_id;
+use popalign::store::Store;
 
 const IMAGES: usize = 5;
 const LATENT: [usize; 3] = [4, 2, 3];
@@ -71,6 +72,11 @@ fn latent(index: usize) -> Vec<f32> {
     (0..24).map(|i| (index * 100 + i) as f32).collect()
 }
 
+/// A writer of a folder.
+fn open(dir: impl AsRef<Path>, manifest: DatasetManifest) -> Result<DatasetWriter, Error> {
+    DatasetWriter::open(Store::Folder(dir.as_ref().to_path_buf()), manifest)
+}
+
 fn write_unit(writer: &DatasetWriter, unit: usize) {
     let range = writer.layout().unit(unit);
     for index in range.clone() {
@@ -92,7 +98,7 @@ fn write_text(writer: &DatasetWriter) {
 }
 
 fn write_whole(dir: &Path) {
-    let writer = DatasetWriter::open(dir, manifest(20)).unwrap();
+    let writer = open(dir, manifest(20)).unwrap();
     write_text(&writer);
     for unit in 0..writer.layout().units() {
         write_unit(&writer, unit);
@@ -130,12 +136,12 @@ fn what_is_written_is_read() {
 fn pieces_in_any_order_make_the_same_folder() {
     let (whole, pieces) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     write_whole(whole.path());
-    let first = DatasetWriter::open(pieces.path(), manifest(20)).unwrap();
+    let first = open(pieces.path(), manifest(20)).unwrap();
     write_unit(&first, 2);
     // The second writer is there before the first is gone, and leaves the joining to the last.
-    let second = DatasetWriter::open(pieces.path(), manifest(20)).unwrap();
+    let second = open(pieces.path(), manifest(20)).unwrap();
     assert_eq!(first.finish().unwrap(), Finish::UnitsLeft(2));
-    assert!(second.unit_done(2) && !second.unit_done(0));
+    assert!(second.unit_done(2).unwrap() && !second.unit_done(0).unwrap());
     assert!(matches!(
         Dataset::open(pieces.path()),
         Err(Error::Unfinished { .. })
@@ -143,7 +149,7 @@ fn pieces_in_any_order_make_the_same_folder() {
     write_text(&second);
     write_unit(&second, 1);
     write_unit(&second, 0);
-    let third = DatasetWriter::open(pieces.path(), manifest(20)).unwrap();
+    let third = open(pieces.path(), manifest(20)).unwrap();
     assert_eq!(second.finish().unwrap(), Finish::LeftToOthers);
     std::fs::write(pieces.path().join("images/.partial-x"), "torn").unwrap();
     assert!(matches!(third.finish().unwrap(), Finish::Complete(_)));
@@ -169,10 +175,8 @@ fn listing(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 #[test]
 fn another_configuration_is_refused_by_its_key() {
     let dir = tempfile::tempdir().unwrap();
-    drop(DatasetWriter::open(dir.path(), manifest(20)).unwrap());
-    let error = DatasetWriter::open(dir.path(), manifest(30))
-        .unwrap_err()
-        .to_string();
+    drop(open(dir.path(), manifest(20)).unwrap());
+    let error = open(dir.path(), manifest(30)).unwrap_err().to_string();
     assert!(
         error.contains("another `steps`: it has 20, this run has 30"),
         "{error}"

@@ -18,6 +18,7 @@ as a share of the largest value of that tensor, unless said otherwise.
 | `lr` | diffusers' get_scheduler | ROUNDING |
 | `scale`, with --snr-gamma | timestep by diffusers' compute_snr | ROUNDING |
 | `lora.after.*` | before, clipped gradients of all steps by torch.optim.AdamW | ROUNDING |
+| `target`, with --online | v_old of the LoRA that the round began with, and `advantage` | NETWORK |
 | the whole step: `lora.after` - `lora.before` | only latents, noise, timestep and the first step's LoRA | UPDATE |
 
 The last line is the whole chain in torch's hands: its own network gives the errors, its own loss the factors,
@@ -112,16 +113,48 @@ def official_loss(kind, mse, ref_mse, scale, beta, alpha, set_size):
     return (scale[winners] * model_losses[:pairs]).mean(), torch.zeros(())
 
 
+class Round:
+    """A round of --online: DiffusionNFT's loss as its authors write it, on the LoRA that the round began with.
+
+    train_nft_sd3.py, without its division of each error by its own size; of the loss what the trace logs, which is
+    without what no LoRA changes.
+    """
+
+    def __init__(self, options):
+        self.online = json.loads(options["online"])
+        self.length = int(options["steps"]) // self.online["rounds"]
+        self.strength = self.online["strength"]
+        self.old = None
+
+    def begin(self, number, factors):
+        if (number - 1) % self.length == 0:
+            self.old = {name: value.clone() for name, value in factors.items()}
+
+    def prediction(self, network, factors, step, text):
+        network.load(factors)
+        return network.predict(step, text)
+
+    def loss(self, prediction, old, target, advantage):
+        errors = lambda policy: (policy - target).square().mean(dim=(1, 2, 3))
+        b, reward = self.strength, (1 + advantage) / 2
+        positive, negative = (1 - b) * old + b * prediction, (1 + b) * old - b * prediction
+        whole = reward * errors(positive) + (1 - reward) * errors(negative)
+        return (whole - (1 - advantage.square()) * errors(old)).mean()
+
+
 def whole_loss(options, label, mse, ref_mse, scale):
     """The pairs' loss, and `--preserve` times that of the pictures labelled -1.
 
     Their term is PopAlign's for winners with the offset at the reference: each is to stay as likely as it was.
     """
     beta, paired = float(options["beta"]), label >= 0
-    loss, mu = official_loss(
-        options["loss"], mse[paired], ref_mse[paired], scale[paired].to(mse), beta, float(options["alpha"]),
-        int(options["set_size"]),
-    )
+    if options["loss"] == "nft":
+        loss, mu = (scale[paired].to(mse) * mse[paired]).mean(), torch.zeros(())
+    else:
+        loss, mu = official_loss(
+            options["loss"], mse[paired], ref_mse[paired], scale[paired].to(mse), beta, float(options["alpha"]),
+            int(options["set_size"]),
+        )
     if (~paired).any():
         rewards = ref_mse[~paired] - mse[~paired]
         loss = loss + float(options["preserve"]) * -F.logsigmoid(beta * rewards).mean()
@@ -151,12 +184,15 @@ class Network:
             for name, value in factors.items():
                 self.parameters[name].copy_(value)
 
+    def predict(self, step, text):
+        return self.unet(
+            step["sample"].double(), step["timestep"], text["prompt_embeds"], added_cond_kwargs=text["added"]
+        ).sample
+
     def errors(self, step, text):
         """(mse, ref_mse) per sample; mse is differentiable."""
         def mse():
-            out = self.unet(
-                step["sample"].double(), step["timestep"], text["prompt_embeds"], added_cond_kwargs=text["added"]
-            ).sample
+            out = self.predict(step, text)
             return F.mse_loss(out, step["target"].double(), reduction="none").mean(dim=(1, 2, 3))
 
         policy = mse()
@@ -236,7 +272,8 @@ def named(step, prefix):
     return {name.removeprefix(prefix): value for name, value in step.items() if name.startswith(prefix)}
 
 
-def check_diffusion(check, model, step, levels):
+def check_diffusion(check, model, step, levels, old, pull):
+    """The noised latents and their targets, which of a round's pictures, the first, are moved away from `old`."""
     level = levels[step["timestep"]].double()[:, None, None, None]
     latents, noise = step["latents"].double(), step["noise"].double()
     config = json.loads((model / "scheduler/scheduler_config.json").read_text())
@@ -245,7 +282,12 @@ def check_diffusion(check, model, step, levels):
     else:
         target = noise
     check("sample", step["sample"], level.sqrt() * latents + (1 - level).sqrt() * noise, ROUNDING)
-    check("target", step["target"], target, ROUNDING)
+    moved, tolerance = target.clone(), ROUNDING
+    if old is not None:
+        moved[: len(old)] = old + pull[:, None, None, None] * (target[: len(old)] - old)
+        tolerance = NETWORK
+    check("target", step["target"], moved, tolerance)
+    return target
 
 
 def check_scale(check, options, step, schedule):
@@ -282,6 +324,8 @@ def main():
     schedule = noise_schedule(args.model)
     levels = schedule.alphas_cumprod
     network = tail = whole = text = last = None
+    of_trace = Round(options) if "online" in options else None
+    in_torch = Round(options) if "online" in options else None
     moved = [0.0, 0.0]
     for number, path in enumerate(paths, 1):
         step = load_file(path)
@@ -294,10 +338,16 @@ def main():
         elif any(not torch.equal(before[name], last[name]) for name in before):
             sys.exit(f"{path} does not begin where the step before it ended")
         last = after
-        check_diffusion(check, args.model, step, levels)
         check_scale(check, options, step, schedule)
         text.add(step)
         embeddings = text.of(step["caption_id"])
+        old = pull = None
+        if of_trace:
+            advantage = step["advantage"].double()
+            pull, drawn = advantage / of_trace.strength, len(advantage)
+            of_trace.begin(number, before)
+            old = of_trace.prediction(network, of_trace.old, step, embeddings)[:drawn].detach()
+        target = check_diffusion(check, args.model, step, levels, old, pull)
 
         # The network at the trace's weights.
         network.load(before)
@@ -325,9 +375,19 @@ def main():
 
         # Everything in torch's hands.
         start = {name: value.clone() for name, value in whole.values().items()}
+        if in_torch:
+            in_torch.begin(number, start)
+            old = in_torch.prediction(network, in_torch.old, step, embeddings)[:drawn].detach()
+            step["target"][:drawn] = (old + pull[:, None, None, None] * (target[:drawn] - old)).float()
         network.load(start)
         mse, ref_mse = network.errors(step, embeddings)
         loss, _ = whole_loss(options, step["label"], mse, ref_mse, step["scale"])
+        if in_torch:
+            # The authors' own form instead of errors against moved targets.
+            prediction = network.predict(step, embeddings)[:drawn]
+            own = in_torch.loss(prediction, old, target[:drawn], advantage)
+            moved_errors = (step["scale"][:drawn].double() * mse[:drawn]).mean()
+            loss = loss - moved_errors + own
         gradients = network.gradients(loss)
         whole.step(gradients)
         for name, value in whole.values().items():

@@ -35,6 +35,9 @@ const SECOND: &str = "exp_avg_sq";
 /// Prefixes of Prodigy's other tensors, prodigyopt's names.
 const SUM: &str = "s";
 const START: &str = "p0";
+/// The prefix of the average's tensors, and of those that a round's pictures are drawn with.
+const EMA: &str = "ema";
+const OLD: &str = "old";
 const LORA: &str = "pytorch_lora_weights.safetensors";
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -121,7 +124,10 @@ fn write(dir: &Path, factors: &FactorSet, snapshot: &Snapshot) -> Result<()> {
         }
     }
     if let Some(ema) = &snapshot.ema {
-        tensors.extend(numbers(factors, "ema", ema));
+        tensors.extend(numbers(factors, EMA, ema));
+    }
+    if let Some(old) = &snapshot.old {
+        tensors.extend(numbers(factors, OLD, old));
     }
     write_safetensors(dir.join(STATE), &tensors, &BTreeMap::new())?;
     let result = snapshot.ema.as_ref().unwrap_or(&snapshot.state.p);
@@ -267,13 +273,17 @@ fn load(dir: &Path, factors: &FactorSet) -> std::result::Result<Snapshot, String
                 }
             },
         };
-        let ema = has(&weights, "ema.").then(|| get("ema")).transpose()?;
+        let averaged = |prefix: &str| {
+            let there = has(&weights, &format!("{prefix}."));
+            there.then(|| get(prefix)).transpose()
+        };
         Ok(Snapshot {
             step: manifest.step,
             state,
-            ema,
+            ema: averaged(EMA)?,
             watch: Watch(manifest.doubt),
             draws: manifest.draws.iter().map(seen).collect(),
+            old: averaged(OLD)?,
         })
     };
     snapshot().map_err(|e| text(&e))

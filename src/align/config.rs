@@ -6,6 +6,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::losses::{self, Loss, LossKind, Parameters, Takes, min_snr};
+use super::online::Online;
 use super::optimizer::Optimizer;
 use super::rules::{self, Rule};
 use super::schedule::LrSchedule;
@@ -26,6 +27,17 @@ pub enum LoraInit {
     Gaussian,
     /// Uniform within 1 / sqrt(inputs) (PEFT's default)
     Kaiming,
+}
+
+/// What a pair is trained with that loses its caption.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dropped {
+    /// The empty caption's embeddings (as the official code)
+    #[default]
+    Empty,
+    /// What guidance draws away from: zeros where the model takes them for no caption (SDXL), else the empty caption
+    Unconditional,
 }
 
 /// What `--lora` can be.
@@ -71,6 +83,9 @@ pub struct Config {
     pub snr_gamma: Option<f64>,
     /// Share of pairs that are trained without their caption.
     pub caption_dropout: f64,
+    /// What stands for a caption that is dropped.
+    #[serde(default)]
+    pub dropped_caption: Dropped,
     /// Rank of the LoRA.
     pub rank: usize,
     /// What the LoRA's product is multiplied with, times the rank; none for the rank itself.
@@ -112,6 +127,9 @@ pub struct Config {
     /// How they are spread between.
     #[serde(flatten)]
     pub spread: Timesteps,
+    /// Rounds of pictures that the run draws itself, instead of pairs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub online: Option<Online>,
     /// Seed of noise, time steps and initial factors.
     pub seed: u64,
     /// Seed of the pairs.
@@ -129,6 +147,7 @@ impl Default for Config {
             preserve: losses::preserve::WEIGHT,
             snr_gamma: None,
             caption_dropout: 0.2,
+            dropped_caption: Dropped::default(),
             rank: 8,
             lora_alpha: None,
             init: LoraInit::Gaussian,
@@ -149,6 +168,7 @@ impl Default for Config {
             min_timestep: 0,
             max_timestep: None,
             spread: Timesteps::default(),
+            online: None,
             seed: 0,
             pair_seed: 0,
         }
@@ -168,6 +188,8 @@ impl Config {
         rules::check(of_losses)?;
         rules::check(self.alone())?;
         rules::check(self.beside())?;
+        let online = self.online.iter();
+        rules::check(online.flat_map(|online| online.rules(self.steps)))?;
         self.spread.check()
     }
 
@@ -222,7 +244,7 @@ impl Config {
         ]
     }
 
-    /// Pictures of a step's pairs.
+    /// Pictures of a step's pairs, or as many that the run has drawn.
     pub fn paired_pictures(&self) -> usize {
         2 * self.batch
     }
@@ -266,6 +288,7 @@ impl Config {
             preserve: self.preserve,
             set_size: self.set_size,
             snr_gamma: self.snr_gamma,
+            strength: self.online.map(|online| online.strength),
         }
     }
 
@@ -281,7 +304,7 @@ impl Config {
         self.snr_gamma.map_or(1.0, weight)
     }
 
-    /// The losses of the run: that of its pairs, then those of preserved pictures.
+    /// The losses of the run: that of its pairs or drawn pictures, then those of preserved pictures.
     fn losses(&self) -> impl Iterator<Item = &'static Loss> {
         let parameters = self.parameters();
         let beside = losses::ALL
@@ -296,7 +319,7 @@ impl Config {
         let (parameters, paired) = (self.parameters(), self.paired_pictures());
         let term = |loss: &Loss| match loss.takes {
             Takes::Preserved => loss.term(&parameters, paired..samples),
-            Takes::Pairs | Takes::Sets => loss.term(&parameters, 0..paired),
+            Takes::Pairs | Takes::Sets | Takes::Drawn => loss.term(&parameters, 0..paired),
         };
         self.losses().map(term).collect()
     }

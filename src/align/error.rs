@@ -147,6 +147,17 @@ pub enum Error {
         /// The data set.
         dir: PathBuf,
     },
+    /// A round whose pictures all were dropped.
+    #[error(
+        "round {round}: the chain saw nobody in any of its pictures ({}), so there is nothing to train on",
+        dropped.iter().map(|(reason, n)| format!("{n} {reason}")).collect::<Vec<_>>().join(", ")
+    )]
+    NobodySeen {
+        /// The round, from 1.
+        round: u32,
+        /// Pictures dropped, by reason.
+        dropped: std::collections::BTreeMap<String, usize>,
+    },
     /// A sample whose numbers are not finite.
     #[error(
         "step {step}: unet_grad's `{output}` of picture {image_id} of caption {prompt_id:08x} (trained as \"{caption}\") is {value}; nothing of this step was applied"

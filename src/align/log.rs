@@ -1,4 +1,5 @@
-//! `log.jsonl` and the TensorBoard file: one entry a step; `validation.jsonl`: one a validation.
+//! `log.jsonl` and the TensorBoard file: one entry a step; `validation.jsonl`: one a validation; `rounds.jsonl`:
+//! one a round.
 //!
 //! All only grow, and a resumed run cuts them back to its checkpoint. What they say of the
 //! training is the same bits for a broken and an unbroken run; the times (`seconds`,
@@ -19,6 +20,8 @@ use crate::base::{fsio, json};
 pub const LOG: &str = "log.jsonl";
 /// The validations' file name.
 pub const VALIDATION: &str = "validation.jsonl";
+/// The file of what the rounds of `--online` drew.
+pub const ROUNDS: &str = "rounds.jsonl";
 /// TensorBoard takes any file whose name holds `tfevents`.
 pub const EVENTS: &str = "events.out.tfevents.0.popalign";
 
@@ -29,16 +32,17 @@ pub struct Line {
     pub step: u32,
     /// Loss of the global batch, with the weighted part of preserved pictures.
     pub loss: f64,
-    /// Share of pairs whose winner has the higher implied reward; ties count half.
-    pub reward_accuracy: f64,
+    /// Share of pairs whose winner has the higher implied reward; ties count half. Null in a run without pairs,
+    /// as what follows of pairs.
+    pub reward_accuracy: Option<f64>,
     /// The same of sets (the paper's Figure 8), of the draws whose last pair this step trained on; null where
     /// there is none. See [`super::draws`].
     #[serde(default)]
     pub set_accuracy: Option<f64>,
     /// Mean of β (g_w − g_l) over pairs.
-    pub margin: f64,
+    pub margin: Option<f64>,
     /// Offset of the PopAlign loss.
-    pub mu: f64,
+    pub mu: Option<f64>,
     /// Loss of the preserved pictures, unweighted; none without `--preserve`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preserve: Option<f64>,
@@ -64,10 +68,10 @@ impl Line {
         Self {
             step: report.step,
             loss: report.loss,
-            reward_accuracy: report.accuracy,
+            reward_accuracy: report.pairs.map(|pairs| pairs.accuracy),
             set_accuracy: report.set_accuracy,
-            margin: report.margin,
-            mu: report.mu,
+            margin: report.pairs.map(|pairs| pairs.margin),
+            mu: report.pairs.map(|pairs| pairs.mu),
             preserve: report.preserve,
             grad_norm: report.grad_norm,
             lr: report.lr,
@@ -85,30 +89,65 @@ pub struct Logs {
     lines: Journal,
     events: Journal,
     path: PathBuf,
-    validations: Option<Validations>,
+    validations: Option<Records>,
+    rounds: Option<Records>,
 }
 
-/// The validations' log, and what stands in it.
+/// A log of what pictures showed, and what stands in it.
 #[derive(Debug)]
-struct Validations {
+struct Records {
     lines: Journal,
     path: PathBuf,
+    /// What TensorBoard calls it.
+    tag: &'static str,
     found: Vec<Record>,
 }
 
-impl Validations {
-    /// Keeps what an unbroken run of this schedule has recorded up to `step`.
-    fn open(dir: &Path, step: u32, schedule: Schedule) -> Result<Self> {
-        let path = dir.join(VALIDATION);
+impl Records {
+    /// Keeps what an unbroken run, which adds a line where it is `due`, has recorded up to `step`.
+    fn open(
+        path: PathBuf,
+        tag: &'static str,
+        step: u32,
+        due: &dyn Fn(u32) -> bool,
+    ) -> Result<Self> {
         let mut found = Vec::new();
         let lines = Journal::open(&path, |line| {
             let record = serde_json::from_str::<Record>(line).ok();
-            let record = record.filter(|r| r.step <= step && schedule.due(r.step));
+            let record = record.filter(|r| r.step <= step && due(r.step));
             let kept = record.is_some();
             found.extend(record);
             kept
         })?;
-        Ok(Self { lines, path, found })
+        Ok(Self {
+            lines,
+            path,
+            tag,
+            found,
+        })
+    }
+
+    /// What stands there of a step.
+    fn of(&self, step: u32) -> Option<&Record> {
+        self.found.iter().find(|record| record.step == step)
+    }
+
+    /// Adds a record. The events first: what stands in the log isn't made again.
+    fn append(&mut self, record: Record, events: &mut Journal) -> Result<()> {
+        let tag = self.tag;
+        let each = record.axes.iter().map(|axis| {
+            let tag = format!("{tag}/discrepancy/{}", axis.axis);
+            Some((tag, axis.discrepancy?))
+        });
+        let mean = record.discrepancy;
+        let mean = std::iter::once(mean.map(|d| (format!("{tag}/discrepancy"), d)));
+        let values: Vec<(String, f64)> = mean.chain(each).flatten().collect();
+        let values: Vec<(&str, f64)> = values.iter().map(|(tag, d)| (tag.as_str(), *d)).collect();
+        let event = tfevents::scalars(now(), record.step, &values);
+        events.append_bytes(&event)?;
+        self.lines.append(&text(&self.path, &record)?)?;
+        self.found.push(record);
+        Ok(())
     }
 }
 
@@ -119,11 +158,16 @@ pub(super) fn began(dir: &Path) -> Option<f64> {
 
 impl Logs {
     /// Opens the logs in `dir` with the entries up to `step`, of a run that validates as `schedule`
-    /// says, if at all.
+    /// says, if at all, and whose rounds are of so many steps, if there are any.
     ///
     /// # Errors
     /// When a file cannot be opened.
-    pub fn open(dir: &Path, step: u32, schedule: Option<Schedule>) -> Result<Self> {
+    pub fn open(
+        dir: &Path,
+        step: u32,
+        schedule: Option<Schedule>,
+        round: Option<u32>,
+    ) -> Result<Self> {
         let path = dir.join(LOG);
         let kept = |line: &str| serde_json::from_str::<Line>(line).is_ok_and(|l| l.step <= step);
         let lines = Journal::open(&path, kept)?;
@@ -143,7 +187,16 @@ impl Logs {
             events,
             path,
             validations: schedule
-                .map(|schedule| Validations::open(dir, step, schedule))
+                .map(|schedule| {
+                    let due = |step| schedule.due(step);
+                    Records::open(dir.join(VALIDATION), "validation", step, &due)
+                })
+                .transpose()?,
+            rounds: round
+                .map(|length| {
+                    let due = |step: u32| step.is_multiple_of(length.max(1));
+                    Records::open(dir.join(ROUNDS), "round", step, &due)
+                })
                 .transpose()?,
         })
     }
@@ -156,13 +209,20 @@ impl Logs {
         self.lines.append(&text(&self.path, line)?)?;
         let mut values = vec![
             ("train/loss", line.loss),
-            ("train/reward_accuracy", line.reward_accuracy),
-            ("train/margin", line.margin),
-            ("train/mu", line.mu),
             ("train/grad_norm", f64::from(line.grad_norm)),
             ("train/lr", line.lr),
             ("train/samples_per_second", line.samples_per_second),
         ];
+        let of_pairs = [
+            ("train/reward_accuracy", line.reward_accuracy),
+            ("train/margin", line.margin),
+            ("train/mu", line.mu),
+        ];
+        values.extend(
+            of_pairs
+                .iter()
+                .filter_map(|(tag, value)| Some((*tag, (*value)?))),
+        );
         values.extend(line.set_accuracy.map(|share| ("train/set_accuracy", share)));
         values.extend(line.estimate.map(|d| ("train/estimate", d)));
         values.extend(line.preserve.map(|loss| ("train/preserve", loss)));
@@ -172,8 +232,7 @@ impl Logs {
 
     /// What the validation after `step` updates found, if it was made.
     pub fn validation(&self, step: u32) -> Option<&Record> {
-        let found = &self.validations.as_ref()?.found;
-        found.iter().find(|record| record.step == step)
+        self.validations.as_ref()?.of(step)
     }
 
     /// Adds a validation.
@@ -181,24 +240,24 @@ impl Logs {
     /// # Errors
     /// When a file cannot be written.
     pub fn append_validation(&mut self, record: Record) -> Result<()> {
-        let Some(validations) = &mut self.validations else {
-            return Ok(());
-        };
-        let each = record.axes.iter().map(|axis| {
-            let tag = format!("validation/discrepancy/{}", axis.axis);
-            Some((tag, axis.discrepancy?))
-        });
-        let mean = record.discrepancy;
-        let mean = std::iter::once(mean.map(|d| ("validation/discrepancy".to_owned(), d)));
-        let values: Vec<(String, f64)> = mean.chain(each).flatten().collect();
-        let values: Vec<(&str, f64)> = values.iter().map(|(tag, d)| (tag.as_str(), *d)).collect();
-        // The events first: what stands in the log isn't made again.
-        let event = tfevents::scalars(now(), record.step, &values);
-        self.events.append_bytes(&event)?;
-        let line = text(&validations.path, &record)?;
-        validations.lines.append(&line)?;
-        validations.found.push(record);
-        Ok(())
+        match &mut self.validations {
+            Some(records) => records.append(record, &mut self.events),
+            None => Ok(()),
+        }
+    }
+
+    /// Adds what the round showed that begins after so many updates, unless it stands there: a round that is gone
+    /// on with is drawn again.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn append_round(&mut self, record: Record) -> Result<()> {
+        match &mut self.rounds {
+            Some(records) if records.of(record.step).is_none() => {
+                records.append(record, &mut self.events)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Waits until all are on the disk.
@@ -207,8 +266,8 @@ impl Logs {
     /// When the disk refuses.
     pub fn sync(&self) -> Result<()> {
         self.lines.sync()?;
-        if let Some(validations) = &self.validations {
-            validations.lines.sync()?;
+        for records in [&self.validations, &self.rounds].into_iter().flatten() {
+            records.lines.sync()?;
         }
         Ok(self.events.sync()?)
     }

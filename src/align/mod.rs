@@ -16,6 +16,7 @@ pub mod log;
 pub mod losses;
 mod made;
 pub mod model;
+pub mod online;
 pub mod optimizer;
 pub mod order;
 mod output;

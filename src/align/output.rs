@@ -5,6 +5,7 @@
 //! pairs.jsonl                          the pairs, in the order they are trained on
 //! log.jsonl, events.out.tfevents.*     one entry a step
 //! validation.jsonl                     one entry a validation, if there are any
+//! rounds.jsonl                         one entry a round, of a run that draws its own pictures; no pairs then
 //! checkpoints/                         the newest states of the run
 //! pytorch_lora_weights.safetensors     the LoRA for diffusers
 //! kohya_lora_weights.safetensors       the same for kohya, ComfyUI and the web UIs
@@ -24,6 +25,7 @@ use serde_json::{Map, Value, json as object};
 
 use super::config::Config;
 use super::factors::FactorSet;
+use super::log::ROUNDS;
 use super::publish::About;
 use super::trainer::Snapshot;
 use super::{Error, Result, checkpoint};
@@ -207,7 +209,10 @@ impl Output {
         if !self.found.as_ref().is_some_and(unchanged) {
             json::write(&path, "a manifest", &self.manifest)?;
         }
-        Ok(fsio::write(self.dir.join(PAIRS), pairs.to_jsonl())?)
+        match pairs.list.is_empty() {
+            true => Ok(()),
+            false => Ok(fsio::write(self.dir.join(PAIRS), pairs.to_jsonl())?),
+        }
     }
 
     /// Writes the LoRA files and completes the manifest.
@@ -227,7 +232,9 @@ impl Output {
         about.write_kohya(&self.dir, KOHYA, &adapter, snapshot.step)?;
         about.write_card(&self.dir, snapshot, factors)?;
         let mut hashes = Map::new();
-        for name in [LORA, KOHYA, PAIRS] {
+        // A run that draws its own pictures has no pairs.
+        let trained_on = if pairs.list.is_empty() { ROUNDS } else { PAIRS };
+        for name in [LORA, KOHYA, trained_on] {
             hashes.insert(name.to_owned(), fsio::sha256(&self.dir.join(name))?.into());
         }
         self.manifest.outcome = Some(to_map(&object!({

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json as object;
 
-use super::config::Config;
+use super::config::{Config, Dropped};
 use super::factors::FactorSet;
 use super::made::Making;
 use super::model::UnetGrad;
@@ -18,6 +18,7 @@ use crate::data::dataset::{Dataset, Kind};
 use crate::data::pairs::{self, Pairs};
 use crate::data::pool::Pool;
 use crate::device::cuda::Cuda;
+use crate::diffusion::pipeline::zeros_for_none;
 use crate::diffusion::schedule::{self, SchedulerConfig};
 use crate::diffusion::text::{Embedding, TextEncoders};
 use crate::lora;
@@ -74,6 +75,21 @@ pub(super) fn can_trace(request: &Request, pool: &Pool, ranks: &dyn Ranks) -> Re
     }
 }
 
+/// Refuses rounds that several processes would have to draw.
+pub(super) fn can_draw(request: &Request, ranks: &dyn Ranks) -> Result<()> {
+    match request.config.online {
+        Some(online) if ranks.size() > 1 => Err(Error::Option {
+            option: "online",
+            value: online.rounds.to_string(),
+            problem: format!(
+                "rounds are one process's, this run has {} ranks",
+                ranks.size()
+            ),
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// The axes file of a run, if there is one: the user's, the data set's or the bundle's.
 fn find_axes(
     request: &Request,
@@ -81,7 +97,7 @@ fn find_axes(
     dataset: &Dataset,
 ) -> Result<(Option<PathBuf>, Option<Axes>)> {
     let asked = match &request.pairs {
-        PairSource::Drawn { axes, .. } => axes.clone(),
+        PairSource::Drawn { axes, .. } | PairSource::Online { axes } => axes.clone(),
         PairSource::File(_) => None,
     };
     let path = match asked {
@@ -104,6 +120,11 @@ fn find_pairs(
             let hash = fsio::sha256(path)?;
             let pairs = pairs::read(path, dataset, request.config.sets())?;
             Ok((pairs, format!("file:{hash}")))
+        }
+        PairSource::Online { .. } => {
+            let of_axes = |path| fsio::sha256(path).map(|hash| format!("online:{hash}"));
+            let hash = axes_path.map(of_axes).transpose()?;
+            Ok((Pairs::none(), hash.unwrap_or_else(|| "online".to_owned())))
         }
         PairSource::Drawn { unfiltered, .. } => {
             if !unfiltered {
@@ -210,7 +231,8 @@ impl Loaded {
     }
 }
 
-/// The embeddings of the empty caption, where a run drops captions: the data set's, if it has them, else
+/// The embeddings that stand for a caption, where a run drops some: zeros where these are asked for and the model
+/// takes them; else those of the empty caption: the data set's, if it has them, else
 /// what the bundle's text encoders make of it, which the manifest then names.
 pub(super) fn empty_caption(
     config: &Config,
@@ -222,6 +244,13 @@ pub(super) fn empty_caption(
 ) -> Result<Option<Embedding>> {
     if config.caption_dropout == 0.0 {
         return Ok(None);
+    }
+    if config.dropped_caption == Dropped::Unconditional && zeros_for_none(bundle)? {
+        let layout = &pool.sets()[0].manifest().layout;
+        return Ok(Some(Embedding {
+            prompt_embeds: vec![0.0; layout.prompt_embeds.iter().product()],
+            pooled: layout.pooled.map(|length| vec![0.0; length]),
+        }));
     }
     if let Ok(found) = pool.embeddings(caption_id("")) {
         return Ok(Some(Embedding {

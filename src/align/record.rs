@@ -1,5 +1,6 @@
 //! What a step says of itself, in short and in whole.
 
+use crate::device::Summary;
 use crate::diffusion::text::Embedding;
 
 /// What a step says of itself.
@@ -9,15 +10,11 @@ pub struct Report {
     pub step: u32,
     /// Loss of the global batch, with the weighted part of preserved pictures.
     pub loss: f64,
-    /// Share of pairs whose winner has the higher implied reward.
-    pub accuracy: f64,
+    /// What the loss says of its pairs; none in a run without pairs.
+    pub pairs: Option<Summary>,
     /// Share of the draws that ended with this step's pairs whose winning set has the higher mean implied
     /// reward; none where no draw ended.
     pub set_accuracy: Option<f64>,
-    /// Mean of β (g_w − g_l).
-    pub margin: f64,
-    /// Offset of the loss.
-    pub mu: f64,
     /// Loss of the preserved pictures, unweighted; none without any.
     pub preserve: Option<f64>,
     /// Norm of the gradient before clipping.
@@ -41,14 +38,16 @@ pub struct Record {
     pub noise: Vec<f32>,
     /// Noisy latents.
     pub sample: Vec<f32>,
-    /// What the network was to predict.
+    /// What the network was to predict: of pictures of a round the moved target.
     pub target: Vec<f32>,
     /// Time steps.
     pub timestep: Vec<i64>,
-    /// 1 for winners, 0 for losers, -1 for preserved pictures.
+    /// 1 for winners, 0 for losers, -1 for preserved pictures, 2 for those of a round.
     pub label: Vec<i64>,
     /// What each sample's term of the loss is multiplied with.
     pub scale: Vec<f32>,
+    /// Of each picture of a round its advantage; empty in a run of pairs.
+    pub advantage: Vec<f32>,
     /// Ids of the captions trained under, which name their embeddings in the data set.
     pub caption_id: Vec<i64>,
     /// Id and embeddings of the empty caption, where captions are dropped.

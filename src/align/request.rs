@@ -7,6 +7,7 @@ use super::checkpoint::{SavePlan, Skipped};
 use super::config::Config;
 use super::log::Line;
 use super::made::Making;
+use super::online::{Round, Studio};
 use super::validation::{Record, Validation};
 use crate::base::LeftOut;
 use crate::diffusion::lost::Lost;
@@ -24,6 +25,11 @@ pub enum PairSource {
     },
     /// A file of pairs.
     File(PathBuf),
+    /// Nowhere: the run draws its own pictures.
+    Online {
+        /// The axes file with the target shares, as above.
+        axes: Option<PathBuf>,
+    },
 }
 
 /// How a run is carried out; nothing of this is meant to change its numbers.
@@ -62,6 +68,8 @@ pub struct Request {
     pub lora_from: Option<PathBuf>,
     /// Pictures drawn and scored while training goes on.
     pub validate: Option<Arc<dyn Validation>>,
+    /// Who draws the pictures of rounds, in a run of some.
+    pub studio: Option<Arc<dyn Studio>>,
     /// What the numbers depend on.
     pub config: Config,
     /// What they don't.
@@ -107,6 +115,15 @@ pub enum Event<'a> {
     },
     /// What they showed.
     Validated(&'a Record),
+    /// A round's pictures are about to be drawn.
+    Drawing {
+        /// The round.
+        round: Round,
+        /// Pictures to draw.
+        pictures: usize,
+    },
+    /// What they showed.
+    Drawn(Round, &'a Record),
     /// A checkpoint is complete.
     Saved(&'a Path),
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::model::GradientModel;
 use super::output::{Ended, Output};
-use super::prepare::{Loaded, can_trace, cuda, empty_caption, micro_batch, open_model};
+use super::prepare::{Loaded, can_draw, can_trace, cuda, empty_caption, micro_batch, open_model};
 use super::publish::About;
 use super::ranks::Ranks;
 use super::request::{Event, Finish, Request};
@@ -75,6 +75,7 @@ fn run_on<D: Device>(
     let (config, environment) = (&request.config, &request.environment);
     let empty = empty_caption(config, &bundle, &pool, &mut manifest, runtime, options)?;
     can_trace(&request, &pool, ranks.as_ref())?;
+    can_draw(&request, ranks.as_ref())?;
     let micro_batch = micro_batch(&request, ranks.as_ref())?;
     let mut model = open_model(
         &bundle,
@@ -114,6 +115,12 @@ fn run_on<D: Device>(
         }
     }
 
+    let studio = request.studio.as_ref();
+    let artist = studio.map(|studio| studio.open(&inputs)).transpose()?;
+    if let Some(artist) = &artist {
+        manifest.put("drawing", artist.facts().clone());
+    }
+
     let about = About::new(config, &bundle, &scheduler, &pool, axes.as_ref())?;
     let source = Source::new(pool, pairs, &scheduler, config, empty)?;
     let open = || Output::open(&request.out, manifest, environment.resume);
@@ -128,6 +135,7 @@ fn run_on<D: Device>(
         micro_batch,
         grad_memory: environment.grad_memory.unwrap_or(u64::MAX),
         ranks,
+        artist,
     })?;
     resume(&mut trainer, &request, observe)?;
     if let Some(out) = &mut out {

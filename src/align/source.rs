@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
 use super::config::Config;
+use super::online::{self, Drawn, Round};
 use super::order::Order;
 use super::timesteps::Timesteps;
 use super::{Error, Result};
-use crate::data::dataset::{Embeddings, Kind};
+use crate::data::dataset::{Embeddings, Kind, Shape};
 use crate::data::pairs::Pairs;
 use crate::data::pool::Pool;
 use crate::diffusion::schedule::{Prediction, SchedulerConfig};
@@ -22,6 +23,8 @@ pub enum Role {
     Winner,
     /// The other picture of a pair.
     Loser,
+    /// A picture that the run has drawn (`--online`).
+    Drawn,
     /// A picture whose own caption is to keep drawing it (`--preserve`).
     Preserved,
 }
@@ -31,9 +34,9 @@ pub enum Role {
 pub struct Sample {
     /// What it is there for.
     pub role: Role,
-    /// Row of the picture in the data set.
+    /// Row of the picture in the data set; of one that the run has drawn its place in the round.
     pub row: usize,
-    /// Number of the draw that its pair came from; 0 for a preserved picture.
+    /// Number of the draw that its pair came from; 0 for a picture without a pair.
     pub draw: u32,
     /// Id of the caption.
     pub caption_id: u32,
@@ -53,6 +56,10 @@ pub struct Source {
     order: Order,
     /// Rows that preservation draws from.
     preserved: Vec<usize>,
+    /// What the round under way has drawn, and the advantage of each.
+    drawn: Vec<(Drawn, f32)>,
+    /// What the pictures of a round count, and what the advantage is divided by.
+    strength: f32,
     /// √ᾱ and √(1−ᾱ) of every training time step.
     signal: Vec<f32>,
     sigma: Vec<f32>,
@@ -125,6 +132,8 @@ impl Source {
             pairs,
             order,
             preserved,
+            drawn: Vec::new(),
+            strength: config.online.map_or(1.0, |online| online.strength) as f32,
             signal: alphas.iter().map(|a| a.sqrt()).collect(),
             sigma: alphas.iter().map(|a| (1.0 - a).sqrt()).collect(),
             v_prediction: scheduler.prediction == Prediction::VPrediction,
@@ -204,6 +213,69 @@ impl Source {
         samples
     }
 
+    /// Takes the pictures of a round.
+    pub fn set_drawn(&mut self, pictures: Vec<Drawn>, targets: &[Vec<f64>]) {
+        let advantages = online::advantages(&pictures, targets);
+        self.drawn = pictures.into_iter().zip(advantages).collect();
+    }
+
+    /// `count` pictures of the round that a step (from 0) is in; those of a group have one time step and noise.
+    pub fn drawn(&self, seed: u64, step: u32, round: Round, count: usize) -> Vec<Sample> {
+        let visits = round.visits(seed, step, count, self.drawn.len());
+        let sample = |(place, row): (usize, usize)| {
+            let group = (place / online::GROUP) as u32;
+            let mut stream = Stream::new(seed, Purpose::TrainTimestep, group, 0, step);
+            Sample {
+                role: Role::Drawn,
+                row,
+                draw: 0,
+                caption_id: self.drawn[row].0.caption_id,
+                timestep: self.timestep(&mut stream),
+                noise: (group, 0),
+                weight: self.strength * self.strength,
+            }
+        };
+        visits.into_iter().enumerate().map(sample).collect()
+    }
+
+    /// The advantage of a picture of a round.
+    pub fn advantage(&self, sample: &Sample) -> Option<f32> {
+        let drawn = sample.role == Role::Drawn;
+        drawn.then(|| self.drawn[sample.row].1)
+    }
+
+    /// How far a sample's target is moved from what drew it; nothing where it stays.
+    pub fn pull(&self, sample: &Sample) -> Option<f32> {
+        Some(self.advantage(sample)? / self.strength)
+    }
+
+    /// The id of the caption that a sample's picture was drawn for, and its number among that caption's.
+    pub fn picture(&self, sample: &Sample) -> (u32, u32) {
+        match sample.role {
+            Role::Drawn => (sample.caption_id, self.drawn[sample.row].0.image_id),
+            _ => {
+                let row = self.pool.row(sample.row);
+                (row.prompt_id, row.image_id)
+            }
+        }
+    }
+
+    /// What a sample's picture may share a batch with: those that are drawn have the first set's shape.
+    pub fn shape(&self, sample: &Sample) -> Shape {
+        match sample.role {
+            Role::Drawn => self.pool.sets()[0].shape(),
+            _ => self.pool.shape(sample.row),
+        }
+    }
+
+    /// A sample's clean latents, [C, h, w].
+    fn latents(&self, sample: &Sample) -> Result<&[f32]> {
+        match sample.role {
+            Role::Drawn => Ok(&self.drawn[sample.row].0.latents),
+            _ => Ok(self.pool.latents(sample.row)?),
+        }
+    }
+
     /// Whether the pair at a place of a step's batch is trained without its caption.
     fn drops(&self, seed: u64, step: u32, place: usize) -> bool {
         let set = (place / self.order.set) as u32;
@@ -234,6 +306,11 @@ impl Source {
 
     /// The caption a sample is trained under.
     pub fn caption(&self, sample: &Sample) -> &str {
+        if sample.role == Role::Drawn {
+            let mut rows = self.pool.rows();
+            let named = rows.find(|row| row.prompt_id == sample.caption_id);
+            return named.map_or("", |row| &row.prompt);
+        }
         let row = self.pool.row(sample.row);
         if sample.role == Role::Preserved {
             return &row.prompt;
@@ -272,9 +349,7 @@ impl Source {
         let mut arrays = Arrays::default();
         for sample in samples {
             let text = self.embeddings(sample.caption_id)?;
-            arrays
-                .latents
-                .extend_from_slice(self.pool.latents(sample.row)?);
+            arrays.latents.extend_from_slice(self.latents(sample)?);
             arrays.prompt_embeds.extend_from_slice(text.prompt_embeds);
             arrays
                 .pooled

@@ -4,7 +4,8 @@
 //! data set's `text.safetensors` has them as `prompt_embeds.<caption_id>` and `pooled.<caption_id>`,
 //! the id in eight hexadecimal digits; so has the file itself those of the empty caption, where some are
 //! dropped. `weight` holds the factors c_i, `scale` what the list of pairs
-//! multiplies each term of the loss with.
+//! multiplies each term of the loss with; `advantage` is there in a run of rounds, of the pictures that it has
+//! drawn, which come first.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -29,7 +30,7 @@ pub fn write(
 ) -> Result<()> {
     let batch = [record.shape[0]];
     let scalars = [
-        report.mu as f32,
+        report.pairs.map_or(0.0, |pairs| pairs.mu) as f32,
         report.loss as f32,
         report.lr as f32,
         report.grad_norm,
@@ -49,6 +50,10 @@ pub fn write(
     ];
     for (name, value) in ["mu", "loss", "lr", "grad_norm"].into_iter().zip(&scalars) {
         tensors.push(NewTensor::f32(name, &[], std::slice::from_ref(value)));
+    }
+    let drawn = [record.advantage.len()];
+    if !record.advantage.is_empty() {
+        tensors.push(NewTensor::f32("advantage", &drawn, &record.advantage));
     }
     for (prefix, values) in [
         ("grad", &record.grad),

@@ -31,7 +31,10 @@ pub(super) fn train<D: Device, M: GradientModel<D>>(
         pairs: trainer.source.pairs().list.len(),
     });
     let schedule = validator.as_ref().map(|validator| validator.schedule());
-    let open = || Logs::open(&request.out, trainer.done(), schedule);
+    let length = config
+        .online
+        .map(|online| online.round(config.steps, 0).length);
+    let open = || Logs::open(&request.out, trainer.done(), schedule, length);
     let mut logs = (trainer.ranks.rank() == 0).then(open).transpose()?;
     if let Some(dir) = &environment.trace {
         fsio::create_dir_all(dir)?;
@@ -59,8 +62,31 @@ pub(super) fn train<D: Device, M: GradientModel<D>>(
             save(trainer, request, logs.as_ref(), observe)?;
             return Ok(Finish::Interrupted(trainer.done()));
         }
-        step(trainer, request, &mut logs, observe)?;
+        if round(trainer, &mut logs, observe)? {
+            step(trainer, request, &mut logs, observe)?;
+        }
     }
+}
+
+/// Draws the pictures of the round that the next step is in, unless they are there; says whether there is
+/// something to train on, and not the user who stopped it.
+fn round<D: Device, M: GradientModel<D>>(
+    trainer: &mut Trainer<D, M>,
+    logs: &mut Option<Logs>,
+    observe: &mut dyn FnMut(Event<'_>),
+) -> Result<bool> {
+    let Some((round, pictures)) = trainer.missing_round() else {
+        return Ok(true);
+    };
+    observe(Event::Drawing { round, pictures });
+    let Some(record) = trainer.draw_round(round)? else {
+        return Ok(false);
+    };
+    observe(Event::Drawn(round, &record));
+    if let Some(logs) = logs {
+        logs.append_round(record)?;
+    }
+    Ok(true)
 }
 
 /// Does a step and writes what it says of itself.

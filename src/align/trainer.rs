@@ -10,6 +10,7 @@
 //! micro-batch holds pictures of one size.
 
 mod blame;
+mod rounds;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +18,7 @@ use super::config::Config;
 use super::draws::{Draws, Seen};
 use super::factors::FactorSet;
 use super::model::{Batch, GradientModel, Gradients};
+use super::online::Artist;
 use super::ranks::{self, Ranks};
 pub use super::record::{Record, Report};
 use super::source::{Role, Sample, Source};
@@ -45,6 +47,8 @@ pub struct Settings<D, M> {
     pub grad_memory: u64,
     /// The processes that share the run.
     pub ranks: Box<dyn Ranks>,
+    /// Who draws the pictures of rounds, in a run of some.
+    pub artist: Option<Box<dyn Artist>>,
 }
 
 /// A run in memory.
@@ -77,6 +81,11 @@ pub struct Trainer<D: Device, M> {
     done: u32,
     watch: Watch,
     draws: Draws,
+    artist: Option<Box<dyn Artist>>,
+    /// The number of the round whose pictures there are.
+    round: Option<u32>,
+    /// What the round under way is drawn with.
+    old: Option<Vec<f32>>,
 }
 
 /// The gradients of each micro-batch, where there was room for them.
@@ -95,6 +104,8 @@ pub struct Snapshot {
     pub watch: Watch,
     /// Draws with pairs still to come.
     pub draws: BTreeMap<u32, Seen>,
+    /// The factors that the round under way was drawn with, in a run of rounds.
+    pub old: Option<Vec<f32>>,
 }
 
 impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
@@ -112,6 +123,7 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
             micro_batch,
             grad_memory,
             mut ranks,
+            artist,
         } = settings;
         let link = ranks::link(ranks.as_mut(), &device)?;
         let p = factors.init(config.init, config.seed);
@@ -136,6 +148,9 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
             done: 0,
             watch: Watch::default(),
             draws,
+            artist,
+            round: None,
+            old: None,
         };
         trainer.feed()?;
         Ok(trainer)
@@ -176,6 +191,7 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
             ema: self.ema.as_ref().map(get).transpose()?,
             watch: self.watch,
             draws: self.draws.open().clone(),
+            old: self.old.clone(),
         })
     }
 
@@ -212,6 +228,8 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
         self.done = snapshot.step;
         self.watch = snapshot.watch;
         self.draws.restore(snapshot.draws.clone());
+        self.old = snapshot.old.clone();
+        self.round = None;
         self.feed()
     }
 
@@ -234,8 +252,8 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
             return Err(self.bad_error(&samples, &errors, place));
         }
         let errors = self.device.download(&errors)?;
-        let of_pairs = weights.terms[0];
-        self.look(terms[0].loss, &of_pairs, &errors, &scale)?;
+        let first = weights.terms[0];
+        self.look(terms[0].loss, &first, &errors, &scale)?;
         let sum = self.sum(&samples, own, kept, &weights.c)?;
         let clip = self.device.global_norm(&sum, self.config.grad_clip)?;
         if !clip.norm.is_finite() {
@@ -251,10 +269,8 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
             step: self.done,
             loss: weighted.map(|(term, own)| term.weight * own.loss).sum(),
             preserve: weights.terms.get(1).map(|own| own.loss),
-            accuracy: of_pairs.accuracy,
+            pairs: (terms[0].loss != Loss::Each).then_some(first),
             set_accuracy,
-            margin: of_pairs.margin,
-            mu: of_pairs.mu,
             grad_norm: clip.norm,
             lr,
             estimate: match &self.state.moments {
@@ -265,10 +281,17 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
         })
     }
 
-    /// What the next step trains on: pairs, then preserved pictures.
+    /// What the next step trains on: pairs or drawn pictures, then preserved ones.
     fn samples(&self) -> Vec<Sample> {
         let (seed, config) = (self.config.seed, &self.config);
-        let mut samples = self.source.step(seed, self.done, config.batch);
+        let mut samples = match config.online {
+            None => self.source.step(seed, self.done, config.batch),
+            Some(online) => {
+                let round = online.round(config.steps, self.done);
+                let count = config.paired_pictures();
+                self.source.drawn(seed, self.done, round, count)
+            }
+        };
         let count = config.preserved_per_step();
         samples.extend(self.source.preserve(seed, self.done, count));
         samples
@@ -340,7 +363,7 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
     fn parts(&self, samples: &[Sample]) -> Vec<Vec<usize>> {
         let mut shapes: BTreeMap<Shape, Vec<usize>> = BTreeMap::new();
         for (place, sample) in samples.iter().enumerate() {
-            let shape = self.source.pool().shape(sample.row);
+            let shape = self.source.shape(sample);
             shapes.entry(shape).or_default().push(place);
         }
         let chunks = shapes.values().flat_map(|all| all.chunks(self.micro_batch));
@@ -360,8 +383,7 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
         record: Option<&mut Record>,
     ) -> Result<Gradients<D::Buffer>> {
         let arrays = self.source.arrays(samples)?;
-        let pool = self.source.pool();
-        let shape = pool.shape(samples[0].row);
+        let shape = self.source.shape(&samples[0]);
         let [c, h, w] = shape.latent;
         let call = Diffuse {
             seed: self.config.seed,
@@ -374,7 +396,9 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
             v_prediction: self.source.v_prediction(),
         };
         let latents = self.device.upload(&arrays.latents)?;
-        let diffused = self.device.diffuse(&call, &latents)?;
+        let mut diffused = self.device.diffuse(&call, &latents)?;
+        self.aim(samples, &arrays, &mut diffused)?;
+        let pool = self.source.pool();
         if let Some(record) = record {
             record.noise.extend(self.device.download(&diffused.noise)?);
             record
@@ -421,6 +445,10 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
             timestep: samples.iter().map(|s| s.timestep as i64).collect(),
             label: samples.iter().map(|s| label(s.role)).collect(),
             scale: samples.iter().map(|s| s.weight).collect(),
+            advantage: samples
+                .iter()
+                .filter_map(|s| self.source.advantage(s))
+                .collect(),
             caption_id: samples.iter().map(|s| i64::from(s.caption_id)).collect(),
             empty: self.source.empty().map(|(id, text)| (id, text.clone())),
             before: self.device.download(&self.state.p)?,
@@ -451,7 +479,7 @@ fn leads<'a>(samples: &'a [Sample], errors: &'a [f32]) -> impl Iterator<Item = (
     let reward = move |i: usize| f64::from(reference[i]) - f64::from(mse[i]);
     let paired = samples.iter().enumerate().step_by(2);
     paired
-        .take_while(|(_, sample)| sample.role != Role::Preserved)
+        .take_while(|(_, sample)| matches!(sample.role, Role::Winner | Role::Loser))
         .map(move |(i, sample)| (sample.draw, reward(i) - reward(i + 1)))
 }
 
@@ -466,5 +494,6 @@ fn label(role: Role) -> i64 {
         Role::Winner => 1,
         Role::Loser => 0,
         Role::Preserved => -1,
+        Role::Drawn => 2,
     }
 }

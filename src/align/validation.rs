@@ -1,5 +1,5 @@
 //! Validation as a run sees it: when it is due, what it says, and who does it. How pictures are drawn
-//! and scored is for whoever is handed in (`crate::validate`).
+//! and scored is for whoever is handed in (`crate::studio`).
 
 use std::collections::BTreeMap;
 

@@ -77,11 +77,13 @@ impl Signs {
     /// winners and losers in turn; `scale` is what each sample's term is multiplied with.
     pub fn of(loss: Loss, value: f64, errors: &[f32], scale: &[f32], paired: usize) -> Self {
         let (mse, reference) = errors.split_at(errors.len() / 2);
+        // All of a round's pictures are to come nearer to their targets; of pairs the winners are.
+        let each = if loss == Loss::Each { 1 } else { 2 };
         let winners = |of: &[f32]| {
-            let own = of[..paired].iter().step_by(2);
-            own.map(|&x| f64::from(x)).sum::<f64>() / (paired / 2) as f64
+            let own = of[..paired].iter().step_by(each);
+            own.map(|&x| f64::from(x)).sum::<f64>() / (paired / each) as f64
         };
-        let rewards = loss != Loss::Error;
+        let rewards = !matches!(loss, Loss::Error | Loss::Each);
         Self {
             error: winners(mse),
             reference: winners(reference),

@@ -41,6 +41,9 @@ struct Args {
     /// Bundle that brings CLIP, reference pictures, axes and a chain (pa-export)
     #[arg(long, value_name = "BUNDLE")]
     model: Option<PathBuf>,
+    /// Folder of published weights (ViT-B-32.pt, HPS_v2.1_compressed.pt …), or a cache of the hub's
+    #[arg(long, value_name = "DIR")]
+    weights: Option<PathBuf>,
     /// Axes file [default: axes.toml beside the chain, else what the chain measures]
     #[arg(long, value_name = "F")]
     axes: Option<PathBuf>,
@@ -88,6 +91,7 @@ impl Args {
             dirs: self.dirs.clone(),
             against: self.against.clone(),
             model: self.model.clone(),
+            weights: self.weights.clone(),
             axes: self.axes.clone(),
             chain: self.chain.clone(),
             target: self.target.clone(),

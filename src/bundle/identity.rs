@@ -35,7 +35,10 @@ pub enum Identity {
 
 impl Identity {
     /// Identifies a file.
-    pub(super) fn of(path: &Path) -> fsio::Result<Self> {
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn of(path: &Path) -> fsio::Result<Self> {
         let failed = fsio::at("read", path);
         let size = path.metadata().map_err(failed)?.len();
         if size <= WHOLE {

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 /// The arithmetic of a loss. Sample 2p of its samples is the winner and 2p + 1 the loser of pair p,
-/// but for [`Loss::Reference`].
+/// but for [`Loss::Reference`] and [`Loss::Each`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Loss {
     /// Every sample's implied reward against an offset: the batch's mean of them.
@@ -21,6 +21,8 @@ pub enum Loss {
     Error,
     /// Every sample's implied reward against the reference's, which is 0. There are no pairs.
     Reference,
+    /// Every sample's error. There are no pairs.
+    Each,
 }
 
 /// A loss on some samples of a batch, as a part of what is minimised.
@@ -64,6 +66,7 @@ impl Term {
             Loss::Lead { set } => (1, set, 0.0),
             Loss::Error => (2, 1, 0.0),
             Loss::Reference => (3, 1, 0.0),
+            Loss::Each => (4, 1, 0.0),
         };
         TermScalars {
             first: self.samples.start as i64,

@@ -47,7 +47,7 @@ pub fn weights(term: &Term, errors: &[f32], scale: &[f32], c: &mut [f32]) -> Sum
     };
     let c = &mut c[of()];
     match term.loss {
-        Loss::Reference => single(term, &samples, c),
+        Loss::Reference | Loss::Each => single(term, &samples, c),
         _ => paired(term, &samples, c),
     }
 }
@@ -127,14 +127,19 @@ fn sign(side: usize) -> f64 {
     if side == 0 { 1.0 } else { -1.0 }
 }
 
-/// [`Loss::Reference`]: added up sample after sample.
+/// [`Loss::Reference`] and [`Loss::Each`]: added up sample after sample.
 fn single(term: &Term, samples: &Samples<'_>, c: &mut [f32]) -> Summary {
     let n = c.len() as f64;
     let mut sum = 0.0;
     for (i, c) in c.iter_mut().enumerate() {
-        let z = term.beta * samples.reward(i);
-        sum += samples.scale(i) * neg_log_sigmoid(z);
-        let own = term.weight * term.beta * sigmoid_neg(z) / n;
+        let (loss, own) = if term.loss == Loss::Each {
+            (f64::from(samples.mse[i]), term.weight / n)
+        } else {
+            let z = term.beta * samples.reward(i);
+            let own = term.weight * term.beta * sigmoid_neg(z) / n;
+            (neg_log_sigmoid(z), own)
+        };
+        sum += samples.scale(i) * loss;
         *c = (samples.scale(i) * own) as f32;
     }
     Summary {

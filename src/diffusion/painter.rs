@@ -9,7 +9,7 @@ use super::NonFinite;
 use super::decode;
 use super::decode::Decoder;
 use super::pipeline;
-use super::pipeline::{Conditioning, Denoiser, Job, Settings};
+use super::pipeline::{Conditioning, Denoiser, Job, Noised, Settings};
 use crate::bundle::{self, Bundle, Part};
 use crate::lora::Fitted;
 use crate::runtime::{Runtime, SessionOptions};
@@ -102,6 +102,11 @@ impl Painter {
     /// Draws with this adapter from now on.
     pub(crate) fn set_lora(&mut self, lora: Arc<Fitted>) {
         self.0.set_lora(lora);
+    }
+
+    /// What the UNet predicts of noised pictures of one time step, [n, C, h, w], without guidance.
+    pub(crate) fn predict(&mut self, noised: &Noised<'_>) -> Result<Vec<f32>> {
+        Ok(self.0.predict(noised)?)
     }
 
     /// Draws a batch's latents. `stepped` is called after each step.

@@ -76,6 +76,34 @@ pub struct Job<'a> {
     pub image_id: u32,
 }
 
+/// Noised pictures, and when.
+#[derive(Debug, Clone, Copy)]
+pub struct Noised<'a> {
+    /// [n, C, h, w].
+    pub sample: &'a [f32],
+    /// Training time steps, `[n]`.
+    pub timesteps: &'a [i64],
+    /// Text embeddings, [n, tokens, width].
+    pub prompt_embeds: &'a [f32],
+    /// Pooled embeddings, [n, length]; empty for models without.
+    pub pooled: &'a [f32],
+}
+
+/// Whether a model is told zeros where there is no caption, instead of the empty caption's embeddings.
+///
+/// # Errors
+/// A `model_index.json` that is not JSON, a bundle of no family.
+pub fn zeros_for_none(bundle: &Bundle) -> Result<bool, bundle::Error> {
+    let index = match bundle.file("model_index.json") {
+        Some(_) => bundle.json("model_index.json")?,
+        None => serde_json::Value::Null,
+    };
+    // Only a family that does so at all can say that it doesn't.
+    let key = index.get("force_zeros_for_empty_prompt");
+    Ok(bundle.family()?.descriptor().zeros_for_no_caption
+        && key.and_then(serde_json::Value::as_bool).unwrap_or(true))
+}
+
 /// What all pictures of a run have in common.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -116,17 +144,9 @@ impl Settings {
         if !self.guidance.doubles() {
             return Ok(None);
         }
-        let index = match bundle.file("model_index.json") {
-            Some(_) => bundle.json("model_index.json")?,
-            None => serde_json::Value::Null,
-        };
-        // Only a family that does so at all can say that it doesn't.
-        let key = index.get("force_zeros_for_empty_prompt");
-        let zeros = self.text.family.descriptor().zeros_for_no_caption
-            && key.and_then(serde_json::Value::as_bool).unwrap_or(true);
         Ok(match asked {
             Some(negative) => Some(negative.to_owned()),
-            None if zeros => None,
+            None if zeros_for_none(bundle)? => None,
             None => Some(String::new()),
         })
     }
@@ -142,6 +162,25 @@ impl Settings {
         let sigma = self.sampler.init_noise_sigma();
         latents.iter_mut().for_each(|x| *x *= sigma);
         latents
+    }
+
+    /// Adds to a feed of so many rows what conditions the UNet beside the tokens: pooled embeddings, sizes and the
+    /// adapter.
+    fn condition<'a>(&'a self, feed: &mut Feed<'a>, pooled: &'a [f32], rows: usize) {
+        if let Some(length) = self.text.pooled {
+            feed.push_f32(unet::TEXT_EMBEDS, pooled, &[rows, length]);
+        }
+        if self.text.family.descriptor().added_conditioning {
+            feed.push_f32(
+                unet::TIME_IDS,
+                self.time_ids.repeat(rows),
+                &[rows, TIME_IDS],
+            );
+        }
+        if let Some((factors, scale)) = &self.lora {
+            factors.feed(feed);
+            feed.push_f32(unet::LORA_SCALE, vec![*scale], &[]);
+        }
     }
 
     /// Where a drawing is at a step.
@@ -190,6 +229,28 @@ impl Denoiser {
     /// Draws with this adapter, at full strength, from now on.
     pub fn set_lora(&mut self, lora: Arc<Fitted>) {
         self.settings.lora = Some((lora, 1.0));
+    }
+
+    /// What the UNet predicts of noised pictures, [n, C, h, w], without guidance. They must be of one time step:
+    /// the graph takes one.
+    ///
+    /// # Errors
+    /// A run that fails.
+    pub fn predict(&mut self, noised: &Noised<'_>) -> Result<Vec<f32>, Error> {
+        let n = noised.timesteps.len();
+        let [c, h, w] = self.settings.latent;
+        let TextShape { tokens, width, .. } = self.settings.text;
+        let mut feed = Feed::new()
+            .f32_slice(unet::SAMPLE, noised.sample, &[n, c, h, w])
+            .f32_slice(
+                unet::ENCODER_HIDDEN_STATES,
+                noised.prompt_embeds,
+                &[n, tokens, width],
+            );
+        feed.push_f32(unet::TIMESTEP, vec![noised.timesteps[0] as f32], &[]);
+        self.settings.condition(&mut feed, noised.pooled, n);
+        let outputs = self.session.run(&feed)?;
+        Ok(outputs.f32(unet::OUT_SAMPLE)?.iter().copied().collect())
     }
 
     /// Draws `jobs` in one batch, guided away from `negative`: `[n, C, h, w]`, scaled as the UNet
@@ -298,7 +359,6 @@ struct Batch<'a> {
     annealed: bool,
     prompt_embeds: Vec<f32>,
     pooled: Vec<f32>,
-    time_ids: Vec<f32>,
 }
 
 impl<'a> Batch<'a> {
@@ -326,7 +386,6 @@ impl<'a> Batch<'a> {
             annealed: false,
             prompt_embeds: embeds.copied().collect(),
             pooled: pooled.copied().collect(),
-            time_ids: settings.time_ids.repeat(captions.len()),
             captions,
             jobs: owners,
         }
@@ -407,10 +466,10 @@ impl<'a> Batch<'a> {
         let rows = seen.len();
         let [c, h, w] = settings.latent;
         let TextShape {
-            family,
             tokens,
             width,
             pooled,
+            ..
         } = settings.text;
         let of = |values: &'b [f32], length| &values[seen.start * length..seen.end * length];
         let embeds = of(&self.prompt_embeds, tokens * width);
@@ -418,17 +477,7 @@ impl<'a> Batch<'a> {
             .f32_slice(unet::SAMPLE, input, &[rows, c, h, w])
             .f32_slice(unet::ENCODER_HIDDEN_STATES, embeds, &[rows, tokens, width]);
         feed.push_f32(unet::TIMESTEP, vec![timestep as f32], &[]);
-        if let Some(length) = pooled {
-            feed.push_f32(unet::TEXT_EMBEDS, of(&self.pooled, length), &[rows, length]);
-        }
-        if family.descriptor().added_conditioning {
-            let time_ids = of(&self.time_ids, TIME_IDS);
-            feed.push_f32(unet::TIME_IDS, time_ids, &[rows, TIME_IDS]);
-        }
-        if let Some((factors, scale)) = &settings.lora {
-            factors.feed(&mut feed);
-            feed.push_f32(unet::LORA_SCALE, vec![*scale], &[]);
-        }
+        settings.condition(&mut feed, of(&self.pooled, pooled.unwrap_or(0)), rows);
         feed
     }
 }

@@ -3,7 +3,9 @@
 //! `tokenizer.json` is read where a checkpoint has it. The original checkpoints have only
 //! `vocab.json` and `merges.txt` (byte-pair encoding); then the rest is put around them as
 //! transformers' CLIP tokenizer has it: NFC, lower case, blanks joined, CLIP's word pattern,
-//! `<|startoftext|>` before and `<|endoftext|>` after.
+//! `<|startoftext|>` before and `<|endoftext|>` after. OpenAI's own code and open_clip have the merges
+//! in `bpe_simple_vocab_16e6.txt.gz`, of which the vocabulary follows (`openai`); their repairs of broken
+//! texts (ftfy) and of HTML's entities are not made.
 //!
 //! Padding goes on the right with the tokenizer's own padding token; SDXL's second tokenizer pads
 //! with `!`, number 0, and a text encoder sees the padding. A caption that is too long loses its
@@ -15,6 +17,11 @@ use serde_json::{Value, json};
 
 use crate::base::fsio;
 
+mod openai;
+
+const WHOLE: &str = "tokenizer.json";
+const VOCABULARY: &str = "vocab.json";
+const MERGES: &str = "merges.txt";
 const START: &str = "<|startoftext|>";
 const END: &str = "<|endoftext|>";
 /// How CLIP cuts a text into words.
@@ -28,7 +35,8 @@ pub enum Error {
     File(#[from] fsio::Error),
     /// A folder without a tokenizer.
     #[error(
-        "{} holds no tokenizer: expected tokenizer.json, or vocab.json and merges.txt", dir.display()
+        "{} holds no tokenizer: expected tokenizer.json, or vocab.json and merges.txt, or \
+         bpe_simple_vocab_16e6.txt.gz", dir.display()
     )]
     Missing {
         /// The folder.
@@ -83,21 +91,7 @@ impl Tokenizer {
     /// See [`Error`]; in particular a tokenizer without its end or padding token.
     pub fn open(dir: &Path, length: usize) -> Result<Self, Error> {
         let config = Config::of(dir)?;
-        let whole = dir.join("tokenizer.json");
-        let (path, bytes) = if whole.is_file() {
-            let bytes = fsio::read(&whole)?;
-            (whole, bytes)
-        } else {
-            let (vocab, merges) = (dir.join("vocab.json"), dir.join("merges.txt"));
-            if !vocab.is_file() || !merges.is_file() {
-                return Err(Error::Missing {
-                    dir: dir.to_path_buf(),
-                });
-            }
-            let built =
-                config.build(&json_file(&vocab)?, &vocab, &fsio::read_to_string(&merges)?)?;
-            (vocab, built.to_string().into_bytes())
-        };
+        let (path, bytes) = config.whole(dir)?;
         let malformed = |problem: String| Error::Malformed {
             path: path.clone(),
             problem,
@@ -121,6 +115,18 @@ impl Tokenizer {
             end,
             padding,
         })
+    }
+
+    /// Whether a folder has a tokenizer.
+    pub fn is_in(dir: &Path) -> bool {
+        [WHOLE, VOCABULARY, openai::FILE]
+            .iter()
+            .any(|name| dir.join(name).is_file())
+    }
+
+    /// How many tokens it knows.
+    pub fn vocabulary(&self) -> usize {
+        self.inner.get_vocab_size(true)
     }
 
     /// The token numbers of a caption.
@@ -181,6 +187,33 @@ impl Config {
             unknown: token("unk_token", END),
             padding: token("pad_token", END),
         })
+    }
+
+    /// A whole `tokenizer.json`, and the file that it is or was made of.
+    fn whole(&self, dir: &Path) -> Result<(PathBuf, Vec<u8>), Error> {
+        let path = dir.join(WHOLE);
+        if path.is_file() {
+            let bytes = fsio::read(&path)?;
+            return Ok((path, bytes));
+        }
+        let (vocab, merges, own) = (
+            dir.join(VOCABULARY),
+            dir.join(MERGES),
+            dir.join(openai::FILE),
+        );
+        let (path, vocab, merges) = if vocab.is_file() && merges.is_file() {
+            let found = json_file(&vocab)?;
+            (vocab, found, fsio::read_to_string(&merges)?)
+        } else if own.is_file() {
+            let (vocab, merges) = openai::read(&own)?;
+            (own, vocab, merges)
+        } else {
+            return Err(Error::Missing {
+                dir: dir.to_path_buf(),
+            });
+        };
+        let built = self.build(&vocab, &path, &merges)?;
+        Ok((path, built.to_string().into_bytes()))
     }
 
     /// A whole `tokenizer.json` around a vocabulary and its merges.

@@ -74,6 +74,16 @@ pub fn repository_of(path: &Path) -> Option<String> {
     Id::parse(&repo).map(|id| id.repo)
 }
 
+/// The folder in a cache of the main revision of a repository (`org/name`), as far as its files were
+/// fetched; nothing if none was.
+pub fn snapshot(cache: &Path, repo: &str) -> Option<PathBuf> {
+    let folder = cache.join(format!("models--{}", repo.replace('/', "--")));
+    let commit = std::fs::read_to_string(folder.join("refs").join(MAIN)).ok()?;
+    let commit = Some(commit.trim()).filter(|c| is_name(c))?;
+    let found = folder.join("snapshots").join(commit);
+    found.is_dir().then_some(found)
+}
+
 /// Whether this can be the name of a repository or of its owner, by the hub's rules.
 fn is_name(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -108,6 +118,11 @@ pub struct Hub {
 }
 
 impl Hub {
+    /// The cache's folder.
+    pub fn cache(&self) -> &Path {
+        &self.cache
+    }
+
     /// Reads HF_ENDPOINT, HF_HUB_CACHE, HF_HOME, HF_TOKEN, HF_TOKEN_PATH and HF_HUB_OFFLINE, as
     /// Python's `huggingface_hub` does.
     ///

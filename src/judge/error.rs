@@ -1,6 +1,6 @@
 //! What can go wrong in judging pictures.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::reading::Misfit;
 
@@ -76,6 +76,31 @@ pub enum Error {
         /// The key, and what was expected.
         problem: String,
     },
+    /// A published network whose files don't fit together, or aren't what they are named.
+    #[error("{}: {problem}", path.display())]
+    Published {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong and what was expected.
+        problem: String,
+    },
+    /// A network that can't be built of its files.
+    #[error("{} can't be built", path.display())]
+    Network {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: Box<crate::nets::Error>,
+    },
+    /// Weights that can't be read.
+    #[error(transparent)]
+    Weights(#[from] crate::tensors::Error),
+    /// A file of JSON.
+    #[error(transparent)]
+    Json(#[from] crate::base::json::Error),
+    /// A caption for a CLIP that was opened for pictures.
+    #[error("this CLIP was opened for pictures only")]
+    NoCaptions,
     /// A configuration of the CLIP part that can't be followed.
     #[error("{}: {problem}", path.display())]
     Preprocessing {
@@ -87,12 +112,21 @@ pub enum Error {
 }
 
 impl Error {
+    /// A network that can't be built of what lies at `path`.
+    pub(super) fn network(path: &Path, source: crate::nets::Error) -> Self {
+        Self::Network {
+            path: path.to_path_buf(),
+            source: Box::new(source),
+        }
+    }
+
     /// Advice for the person at the keyboard, where there is any.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             // A transparent error hides the one it holds from whoever walks the causes.
             Self::Bundle(inner) => inner.hint(),
             Self::Runtime(inner) => inner.hint(),
+            Self::Weights(inner) => inner.hint(),
             Self::Unmeasured { .. } | Self::Meaningless { .. } | Self::Misfit { .. } => Some(
                 "an axis of the axes file says what the chain's labels mean: \
                  classifier = { output = \"…\", labels = { Label = \"value\" } }",

@@ -33,7 +33,7 @@ mod turned;
 use format::Format;
 pub use planes::{Pixels, from_planes, planes};
 pub use problem::{Problem, Reason};
-pub use resample::{Filter, resample};
+pub use resample::{Filter, resample, resample_unrounded};
 use turned::Turned;
 
 /// Why a file is no picture.

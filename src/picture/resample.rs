@@ -8,6 +8,8 @@
 //! Only one thing is not as there: what a crop has of the outside of its picture is black, and
 //! black adds nothing to a sum, so it is never stored. A square about a panorama costs what the
 //! panorama has of pixels.
+//!
+//! [`resample_unrounded`] is the same filters without fixed points, as torch resizes tensors.
 
 use image::RgbImage;
 
@@ -30,9 +32,9 @@ pub enum Filter {
 }
 
 /// One output pixel's share of the input pixels `from..`.
-struct Taps {
+struct Taps<W> {
     from: usize,
-    weights: Vec<i32>,
+    weights: Vec<W>,
 }
 
 impl Filter {
@@ -69,8 +71,8 @@ pub fn resample(
     filter: Filter,
 ) -> RgbImage {
     assert!(left < right && top < bottom && width > 0 && height > 0);
-    let columns = taps((left, right), picture.width(), width, filter);
-    let rows = taps((top, bottom), picture.height(), height, filter);
+    let columns = taps((left, right), picture.width(), width, filter, fixed);
+    let rows = taps((top, bottom), picture.height(), height, filter, fixed);
     // The picture's rows that the second pass will look at.
     let first = rows.iter().map(|t| t.from).min().unwrap_or(0);
     let end = rows.iter().map(|t| t.from + t.weights.len()).max();
@@ -90,8 +92,49 @@ pub fn resample(
     out
 }
 
+/// A whole picture brought to `width` by `height` pixels as `torch.nn.functional.interpolate` does it with
+/// `antialias=True` to a tensor of the picture's bytes divided by 255: `[3, height, width]`, row-major.
+/// A cubic filter's overshoots stay.
+///
+/// # Panics
+/// If the picture is empty or the size is 0.
+pub fn resample_unrounded(
+    picture: &RgbImage,
+    [width, height]: [u32; 2],
+    filter: Filter,
+) -> Vec<f32> {
+    let (from_width, from_height) = picture.dimensions();
+    assert!(from_width > 0 && from_height > 0 && width > 0 && height > 0);
+    let single = |weight: f64| weight as f32;
+    let columns = taps((0, from_width.into()), from_width, width, filter, single);
+    let rows = taps((0, from_height.into()), from_height, height, filter, single);
+    let stride = width as usize;
+    let plane = |channel: usize| {
+        let mut wide = Vec::with_capacity(stride * from_height as usize);
+        for row in picture.chunks_exact(3 * from_width as usize) {
+            wide.extend(columns.iter().map(|taps| {
+                let pixels = row[3 * taps.from..].chunks_exact(3).zip(&taps.weights);
+                pixels
+                    .map(|(pixel, weight)| f32::from(pixel[channel]) / 255.0 * weight)
+                    .sum::<f32>()
+            }));
+        }
+        let mut out = vec![0.0; stride * height as usize];
+        for (to, taps) in out.chunks_exact_mut(stride).zip(&rows) {
+            let sources = wide[stride * taps.from..].chunks_exact(stride);
+            for (source, weight) in sources.zip(&taps.weights) {
+                to.iter_mut()
+                    .zip(source)
+                    .for_each(|(sum, value)| *sum += value * weight);
+            }
+        }
+        out
+    };
+    (0..3).flat_map(plane).collect()
+}
+
 /// One row of pixels to another width.
-fn horizontal(from: &[u8], to: &mut [u8], columns: &[Taps]) {
+fn horizontal(from: &[u8], to: &mut [u8], columns: &[Taps<i32>]) {
     for (pixel, taps) in to.chunks_exact_mut(3).zip(columns) {
         let mut sums = [ROUND; 3];
         for (source, &weight) in from[3 * taps.from..].chunks_exact(3).zip(&taps.weights) {
@@ -122,8 +165,15 @@ fn clip(sum: i32) -> u8 {
     (sum >> PRECISION).clamp(0, 255) as u8
 }
 
-/// The weights of each output pixel for `start..end` of an axis of `length` pixels.
-fn taps((start, end): (i64, i64), length: u32, to: u32, filter: Filter) -> Vec<Taps> {
+/// The weights of each output pixel for `start..end` of an axis of `length` pixels, each as `number`
+/// stores it.
+fn taps<W>(
+    (start, end): (i64, i64),
+    length: u32,
+    to: u32,
+    filter: Filter,
+    number: fn(f64) -> W,
+) -> Vec<Taps<W>> {
     let size = (end - start) as u64;
     let scale = size as f64 / f64::from(to);
     // Shrinking widens the filter over all the pixels that one output pixel covers.
@@ -139,7 +189,7 @@ fn taps((start, end): (i64, i64), length: u32, to: u32, filter: Filter) -> Vec<T
         let inside = |i: u64| (start + i as i64).clamp(0, i64::from(length));
         let (from, until) = (inside(first), inside(last));
         let weights = (from..until)
-            .map(|i| fixed(weight((i - start) as u64) / sum))
+            .map(|i| number(weight((i - start) as u64) / sum))
             .collect();
         Taps {
             from: from as usize,

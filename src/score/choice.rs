@@ -1,21 +1,26 @@
 //! Which numbers to compute: `--metrics gender,gender+skin,recall,clip,…`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::metrics::METRICS;
 use super::metrics::metric::{Metric, Need, Shape};
 use super::{Error, Result};
+use crate::judge::clip::Tower;
 use crate::judge::scales::{JOINT, Scale, joint};
 
-/// Quality scores that the design names and that are not built yet.
-const PLANNED: [&str; 3] = ["aesthetic", "hps", "pick"];
+/// A name that stands for no metric, because its versions can't be compared.
+const VERSIONED: (&str, [&str; 2]) = ("hps", ["hps_v2.0", "hps_v2.1"]);
 
 /// Metrics to choose among.
 type Table = &'static [&'static Metric];
 
 /// What the run has at hand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AtHand {
-    /// A bundle with both CLIP towers.
-    pub clip: bool,
+    /// CLIPs.
+    pub towers: BTreeSet<Tower>,
+    /// The aesthetic predictor.
+    pub aesthetic: bool,
     /// A bank of reference pictures.
     pub reference: bool,
     /// Pictures to compare with.
@@ -23,16 +28,17 @@ pub struct AtHand {
 }
 
 impl AtHand {
-    fn has(self, need: Need) -> bool {
+    fn has(&self, need: Need) -> bool {
         match need {
-            Need::Clip => self.clip,
+            Need::Clip(tower) | Need::Pictures(tower) => self.towers.contains(&tower),
+            Need::Aesthetic => self.aesthetic,
             Need::Bank => self.reference,
             Need::Against => self.against,
         }
     }
 
     /// The first thing that a metric needs and that is not there.
-    fn lacks(self, metric: &Metric) -> Option<Need> {
+    fn lacks(&self, metric: &Metric) -> Option<Need> {
         let mut needs = metric.needs.iter().copied();
         needs.find(|&need| !self.has(need))
     }
@@ -49,7 +55,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Everything that can be computed with what is at hand.
-    pub fn all(scales: &[Scale], at_hand: AtHand) -> Self {
+    pub fn all(scales: &[Scale], at_hand: &AtHand) -> Self {
         Self::all_of(METRICS, scales, at_hand)
     }
 
@@ -62,12 +68,12 @@ impl Metrics {
     /// metrics that can be computed. Metrics of axes are of the axes named, or of all if none is.
     ///
     /// # Errors
-    /// [`Error::UnknownMetric`], [`Error::NotYet`], [`Error::MetricNeeds`].
-    pub fn chosen(names: &[String], scales: &[Scale], at_hand: AtHand) -> Result<Self> {
+    /// [`Error::UnknownMetric`], [`Error::Versions`], [`Error::MetricNeeds`].
+    pub fn chosen(names: &[String], scales: &[Scale], at_hand: &AtHand) -> Result<Self> {
         Self::chosen_of(METRICS, names, scales, at_hand)
     }
 
-    fn all_of(table: Table, scales: &[Scale], at_hand: AtHand) -> Self {
+    fn all_of(table: Table, scales: &[Scale], at_hand: &AtHand) -> Self {
         let mut metrics = Self::named(table, &names(table), scales.to_vec());
         metrics.list.retain(|m| at_hand.lacks(m).is_none());
         metrics
@@ -77,7 +83,7 @@ impl Metrics {
         table: Table,
         asked: &[String],
         scales: &[Scale],
-        at_hand: AtHand,
+        at_hand: &AtHand,
     ) -> Result<Self> {
         let (mut axes, mut others) = (Vec::<Scale>::new(), Vec::new());
         let has = names(table);
@@ -88,10 +94,10 @@ impl Metrics {
                 }
             } else if has.contains(&name) {
                 others.push(name);
-            } else if PLANNED.contains(&name) {
-                return Err(Error::NotYet {
-                    name: name.to_owned(),
-                    known: known(table, scales),
+            } else if name == VERSIONED.0 {
+                return Err(Error::Versions {
+                    name: VERSIONED.0,
+                    versions: VERSIONED.1,
                 });
             } else {
                 return Err(unknown(table, name, scales));
@@ -118,7 +124,7 @@ impl Metrics {
     }
 
     /// A name of which no metric can be computed is refused.
-    fn check(&self, at_hand: AtHand) -> Result<()> {
+    fn check(&self, at_hand: &AtHand) -> Result<()> {
         for name in names(&self.list) {
             let own = self.list.iter().filter(|m| m.name() == Some(name));
             let lacks: Vec<_> = own.map(|m| (m, at_hand.lacks(m))).collect();
@@ -134,6 +140,19 @@ impl Metrics {
     /// Whether one of them needs this.
     pub fn need(&self, need: Need) -> bool {
         self.list.iter().any(|m| m.needs.contains(&need))
+    }
+
+    /// The CLIPs that they need, and whether for captions too.
+    pub fn towers(&self) -> BTreeMap<Tower, bool> {
+        let mut towers = BTreeMap::new();
+        for need in self.list.iter().flat_map(|m| m.needs) {
+            match *need {
+                Need::Clip(tower) => drop(towers.insert(tower, true)),
+                Need::Pictures(tower) => drop(towers.entry(tower).or_insert(false)),
+                _ => {}
+            }
+        }
+        towers
     }
 
     /// Their names, as `--metrics` takes them.
@@ -225,11 +244,14 @@ mod tests {
         &clip_cosine::METRIC,
     ];
 
-    const ALL: AtHand = AtHand {
-        clip: true,
-        reference: true,
-        against: true,
-    };
+    fn everything() -> AtHand {
+        AtHand {
+            towers: [Tower::Bundle].into(),
+            aesthetic: false,
+            reference: true,
+            against: true,
+        }
+    }
 
     fn scales() -> Vec<Scale> {
         let chain = toml::from_str(
@@ -252,17 +274,17 @@ mod tests {
         crate::judge::scales::from_chain(&chain.unwrap())
     }
 
-    fn chosen(names: &str, at_hand: AtHand) -> Result<Metrics> {
+    fn chosen(names: &str, at_hand: &AtHand) -> Result<Metrics> {
         let names: Vec<String> = names.split(',').map(str::to_owned).collect();
         Metrics::chosen_of(TABLE, &names, &scales(), at_hand)
     }
 
     #[test]
     fn names_choose_and_are_given_back() {
-        let metrics = chosen("skin, gender+skin,skin,recall,clip", ALL).unwrap();
+        let metrics = chosen("skin, gender+skin,skin,recall,clip", &everything()).unwrap();
         assert_eq!(metrics.names(), ["skin", "gender+skin", "recall", "clip"]);
         assert_eq!(metrics.scales[1].values.len(), 4);
-        let all = Metrics::all_of(TABLE, &scales(), ALL);
+        let all = Metrics::all_of(TABLE, &scales(), &everything());
         assert_eq!(
             all.names(),
             [
@@ -277,27 +299,24 @@ mod tests {
     }
 
     #[test]
-    fn unknown_planned_and_impossible_metrics_are_different_errors() {
+    fn unknown_versioned_and_impossible_metrics_are_different_errors() {
         let text = |names: &str, at_hand| chosen(names, at_hand).unwrap_err().to_string();
+        let all = &everything();
         let known = "gender, skin, gender+skin, recall, clip, reference, similarity";
         assert_eq!(
-            text("race", ALL),
+            text("race", all),
             format!("there is no metric `race`; there are {known}")
         );
-        assert!(text("gender+race", ALL).contains("no metric `gender+race`"));
-        assert!(text("gender+gender", ALL).contains("no metric"));
-        assert!(text("hps", ALL).contains("`hps` is not built yet"));
-        let none = AtHand {
-            clip: false,
-            reference: false,
-            against: false,
-        };
+        assert!(text("gender+race", all).contains("no metric `gender+race`"));
+        assert!(text("gender+gender", all).contains("no metric"));
+        assert!(text("hps", all).contains("hps_v2.0 or hps_v2.1"));
+        let none = &AtHand::default();
         assert!(text("clip", none).contains("needs --model BUNDLE with the parts"));
         assert!(text("similarity", none).contains("needs --against"));
         let bankless = AtHand {
             reference: false,
-            ..ALL
+            ..everything()
         };
-        assert!(text("reference", bankless).contains("reference.safetensors"));
+        assert!(text("reference", &bankless).contains("reference.safetensors"));
     }
 }

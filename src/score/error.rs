@@ -110,13 +110,13 @@ pub enum Error {
         /// Those there are.
         known: Vec<String>,
     },
-    /// A metric that is planned.
-    #[error("the metric `{name}` is not built yet; there are {}", known.join(", "))]
-    NotYet {
+    /// A metric of which there are versions that can't be compared.
+    #[error("the numbers of `{name}` differ by its version: ask for {}", versions.join(" or "))]
+    Versions {
         /// What was asked for.
-        name: String,
-        /// Those there are.
-        known: Vec<String>,
+        name: &'static str,
+        /// The metrics.
+        versions: [&'static str; 2],
     },
     /// A metric that needs something that was not given.
     #[error("the metric `{name}` needs {needs}")]

@@ -13,7 +13,7 @@ use super::request::Request;
 use super::scores::{Input, Sided};
 use super::setup::Setup;
 use crate::base::fsio;
-use crate::bundle::Part;
+use crate::bundle::{Identity, Part};
 use crate::judge::clip::Clip;
 use crate::judge::scales::Scale;
 
@@ -66,6 +66,7 @@ pub(super) fn config(request: &Request, setup: &Setup) -> Result<Map<String, Val
         ("axes_sha256", json!(hash(setup.axes_path.as_deref())?)),
         ("target_sha256", json!(hash(request.target.as_deref())?)),
         ("clip_sha256", clip),
+        ("weights_sha256", weights(setup)?),
         ("reference_sha256", json!(hash(setup.bank_path.as_deref())?)),
         ("reference_neighbours", json!(NEIGHBOURS)),
     ];
@@ -73,6 +74,24 @@ pub(super) fn config(request: &Request, setup: &Setup) -> Result<Map<String, Val
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value));
     Ok(entries.collect())
+}
+
+/// What identifies the published weights that metrics need, by what they are of: of large files samples.
+fn weights(setup: &Setup) -> Result<Value> {
+    let mut found = Map::new();
+    let mut add = |key: &str, file: &Path| -> Result<()> {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let files = found.entry(key).or_insert_with(|| json!({}));
+        files[&*name] = json!(Identity::of(file)?.text());
+        Ok(())
+    };
+    for (tower, source) in &setup.sources {
+        source.files().try_for_each(|file| add(tower.key(), file))?;
+    }
+    if let Some(aesthetic) = &setup.aesthetic {
+        add("aesthetic", aesthetic.path())?;
+    }
+    Ok(Value::Object(found))
 }
 
 /// The target shares, by axis and value.

@@ -1,8 +1,9 @@
-//! Looking at every picture once: is it readable, who is in it, what does CLIP make of it.
+//! Looking at every picture once: is it readable, who is in it, what do CLIPs make of it.
 //!
 //! Pictures are read, looked at and forgotten a few slots at a time, so that a folder of any size
 //! takes little memory; the two pictures of a slot are read together, to be compared.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use image::RgbImage;
@@ -13,7 +14,7 @@ use super::population::Population;
 use super::{Error, Result};
 use crate::base::{Stop, fsio};
 use crate::judge::chain::{Attributes, Chain, DropReason, Verdict};
-use crate::judge::clip::{Clip, cosine};
+use crate::judge::clip::{Clips, Tower, cosine};
 use crate::picture::{Problem, decode};
 
 /// Slots looked at together.
@@ -28,8 +29,8 @@ pub struct Look {
     pub problem: Option<Problem>,
     /// Who is in it, or why it doesn't count.
     pub verdict: Verdict,
-    /// CLIP's embedding, where asked for and the picture can be read.
-    pub embedding: Option<Vec<f32>>,
+    /// What CLIPs make of it, if it can be read.
+    pub embeddings: BTreeMap<Tower, Vec<f32>>,
 }
 
 /// How alike the two pictures of a slot are.
@@ -37,7 +38,7 @@ pub struct Look {
 pub struct Likeness {
     /// Mean absolute difference of pixels as a share of their range; nothing for different sizes.
     pub pixels: Option<f64>,
-    /// Cosine of CLIP's embeddings.
+    /// Cosine of the embeddings by the bundle's CLIP.
     pub embeddings: Option<f64>,
 }
 
@@ -58,14 +59,14 @@ pub struct Looks {
 pub fn look(
     population: &Population,
     chain: &mut Chain,
-    clip: Option<&mut Clip>,
+    clips: &mut Clips,
     stop: &Stop,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Looks> {
     let mut looker = Looker {
         population,
         chain,
-        clip,
+        clips,
         shots: vec![None; population.shots.len()],
         slots: Vec::with_capacity(population.slots.len()),
     };
@@ -88,7 +89,7 @@ pub fn look(
 struct Looker<'a> {
     population: &'a Population,
     chain: &'a mut Chain,
-    clip: Option<&'a mut Clip>,
+    clips: &'a mut Clips,
     shots: Vec<Option<Look>>,
     slots: Vec<Option<Likeness>>,
 }
@@ -122,19 +123,21 @@ impl Looker<'_> {
                 sha256: read.sha256,
                 problem,
                 verdict: Verdict::Dropped(DropReason::Unreadable),
-                embedding: None,
+                embeddings: BTreeMap::new(),
             });
         }
         let verdicts = self.chain.classify(&pictures)?;
-        let embeddings = match &mut self.clip {
-            None => Vec::new(),
-            Some(clip) => clip.pictures(&pictures.iter().collect::<Vec<_>>())?,
-        };
-        let mut embeddings = embeddings.into_iter();
         for (&shot, verdict) in readable.iter().zip(verdicts) {
             if let Some(look) = &mut self.shots[shot] {
                 look.verdict = verdict;
-                look.embedding = embeddings.next();
+            }
+        }
+        let seen: Vec<&RgbImage> = pictures.iter().collect();
+        for (&tower, clip) in &mut *self.clips {
+            for (&shot, embedding) in readable.iter().zip(clip.pictures(&seen)?) {
+                if let Some(look) = &mut self.shots[shot] {
+                    look.embeddings.insert(tower, embedding);
+                }
             }
         }
         for &slot in slots {
@@ -146,9 +149,8 @@ impl Looker<'_> {
             let alike = find(0).zip(find(1)).map(|((a, la), (b, lb))| Likeness {
                 pixels: difference(a, b),
                 embeddings: la
-                    .embedding
-                    .as_ref()
-                    .zip(lb.embedding.as_ref())
+                    .embedding(Tower::Bundle)
+                    .zip(lb.embedding(Tower::Bundle))
                     .map(|(a, b)| cosine(a, b)),
             });
             self.slots.push(alike);
@@ -167,6 +169,13 @@ impl Looker<'_> {
                 .map_err(|error| Problem::of_file(&error))
                 .and_then(|bytes| decode(&bytes).map_err(|problem| problem.of_name(path))),
         }
+    }
+}
+
+impl Look {
+    /// What a CLIP makes of it.
+    pub fn embedding(&self, tower: Tower) -> Option<&[f32]> {
+        self.embeddings.get(&tower).map(Vec::as_slice)
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Request {
     pub against: Vec<PathBuf>,
     /// The bundle that brings CLIP, references, axes and chain.
     pub model: Option<PathBuf>,
+    /// Folder of published weights.
+    pub weights: Option<PathBuf>,
     /// Axes file [default: that beside the chain, then what the chain measures].
     pub axes: Option<PathBuf>,
     /// Classifier chain [default: the bundle's, then `faces`].

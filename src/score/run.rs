@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Map, Value};
+
 use super::assess::{Evidence, Qualities};
 use super::facts;
 use super::gallery::{Gallery, Kind};
@@ -30,7 +32,8 @@ const UNLISTED: &str = "in_no_row";
 /// # Errors
 /// See [`Error`].
 pub fn run(request: &Request, stop: &Stop, observe: &mut dyn FnMut(Event<'_>)) -> Result<Scored> {
-    let setup = Setup::new(request)?;
+    let mut setup = Setup::new(request)?;
+    let config = facts::config(request, &setup)?;
     let mut population = Population::new(&setup.galleries[0], &setup.galleries[1])?;
     let runtime = Runtime::load()?;
     let mut networks = setup.networks(&runtime, &request.session)?;
@@ -51,8 +54,8 @@ pub fn run(request: &Request, stop: &Stop, observe: &mut dyn FnMut(Event<'_>)) -
         .notes()
         .iter()
         .for_each(|note| observe(Event::Note(note)));
-    let (chain, clip) = (&mut networks.chain, networks.clip.as_mut());
-    let looks = look(&population, chain, clip, stop, &mut |count| {
+    let (chain, clips) = (&mut networks.chain, &mut networks.clips);
+    let looks = look(&population, chain, clips, stop, &mut |count| {
         observe(Event::Looked(count));
     })?;
     reclassify(&mut population, &looks, observe);
@@ -63,7 +66,8 @@ pub fn run(request: &Request, stop: &Stop, observe: &mut dyn FnMut(Event<'_>)) -
     let mut instruments = Instruments {
         population: &population,
         looks: &looks,
-        clip: networks.clip.as_mut(),
+        clips: &mut networks.clips,
+        aesthetic: setup.aesthetic.as_ref(),
         bank: networks.bank.as_ref(),
     };
     let evidence = Evidence {
@@ -79,7 +83,7 @@ pub fn run(request: &Request, stop: &Stop, observe: &mut dyn FnMut(Event<'_>)) -
         about: setup.manifest.about.clone(),
         sha256: networks.chain.sha256().to_owned(),
     };
-    let scores = scores(request, &setup, &runtime, chain, &evidence)?;
+    let scores = scores(config, &setup, &runtime, chain, &evidence);
     something_left(&scores, &population, &looks)?;
     Ok(Scored {
         scores,
@@ -91,17 +95,17 @@ pub fn run(request: &Request, stop: &Stop, observe: &mut dyn FnMut(Event<'_>)) -
 
 /// Everything the evidence says.
 fn scores(
-    request: &Request,
+    config: Map<String, Value>,
     setup: &Setup,
     runtime: &Runtime,
     chain: ChainFacts,
     evidence: &Evidence<'_>,
-) -> Result<Scores> {
+) -> Scores {
     let by_kind = evidence.kinds().into_iter();
     let by_kind = by_kind.map(|kind| (kind.name(), evidence.counts(evidence.kind(kind))));
-    Ok(Scores {
+    Scores {
         format: FORMAT,
-        config: facts::config(request, setup)?,
+        config,
         inputs: facts::inputs(setup, evidence.population, evidence.looks),
         versions: BTreeMap::from([
             ("popalign".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
@@ -123,7 +127,7 @@ fn scores(
         training: None,
         human: None,
         rows: evidence.pictures(),
-    })
+    }
 }
 
 /// What is left out of the folders: files, rows without one, and files without a row.

@@ -1,5 +1,6 @@
 //! What a run needs before the first picture is looked at; here it is refused, if it is.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::Result;
@@ -12,8 +13,10 @@ use super::reference::{self, Bank};
 use super::request::Request;
 use crate::bundle::Bundle;
 use crate::data::noise::Drawn;
+use crate::judge::aesthetic::{self, Aesthetic};
 use crate::judge::chain::{self, Chain, ChainManifest};
-use crate::judge::clip::Clip;
+use crate::judge::clip::{Clip, Clips, Source, Tower};
+use crate::judge::published::Places;
 use crate::judge::scales;
 use crate::prompts::Axes;
 use crate::runtime::{Runtime, SessionOptions};
@@ -28,6 +31,10 @@ pub(super) struct Setup {
     /// The bundle's bank of references.
     pub(super) bank_path: Option<PathBuf>,
     pub(super) metrics: Metrics,
+    /// The published CLIPs that metrics need.
+    pub(super) sources: BTreeMap<Tower, Source>,
+    /// Where a metric needs it.
+    pub(super) aesthetic: Option<Aesthetic>,
     /// By side.
     pub(super) galleries: [Vec<Gallery>; SIDES],
     /// How many pictures of each share their noise with those that were trained on, where that is known.
@@ -38,8 +45,8 @@ pub(super) struct Setup {
 #[derive(Debug)]
 pub(super) struct Networks {
     pub(super) chain: Chain,
-    /// Where a metric needs it.
-    pub(super) clip: Option<Clip>,
+    /// Those that metrics need.
+    pub(super) clips: Clips,
     /// Where a metric needs it.
     pub(super) bank: Option<Bank>,
 }
@@ -65,14 +72,28 @@ impl Setup {
             scales::apply_targets(&mut scales, target)?;
         }
         let bank_path = bundle.as_ref().and_then(|b| b.file(reference::FILE));
+        // What was not asked for by name is looked for only where the user points.
+        let places = Places::new(request.weights.as_deref(), request.metrics.is_some());
+        let has = |tower: &Tower| match tower.published() {
+            None => bundle.as_ref().is_some_and(Clip::is_in),
+            Some(published) => places.find(&published).is_some(),
+        };
+        let towers = [Tower::Bundle].into_iter().chain(Tower::PUBLISHED);
         let at_hand = AtHand {
-            clip: bundle.as_ref().is_some_and(Clip::is_in),
+            towers: towers.filter(has).collect(),
+            aesthetic: places.find(&aesthetic::PUBLISHED).is_some(),
             reference: bank_path.is_some(),
             against: !request.against.is_empty(),
         };
         let metrics = match &request.metrics {
-            None => Metrics::all(&scales, at_hand),
-            Some(names) => Metrics::chosen(names, &scales, at_hand)?,
+            None => Metrics::all(&scales, &at_hand),
+            Some(names) => Metrics::chosen(names, &scales, &at_hand)?,
+        };
+        let tokenizer = bundle.as_ref().map(|b| b.dir().join("tokenizer"));
+        let sources = sources(&metrics, &places, tokenizer.as_slice())?;
+        let aesthetic = match metrics.need(Need::Aesthetic) {
+            true => places.find(&aesthetic::PUBLISHED),
+            false => None,
         };
         let [scored, against] =
             [&request.dirs, &request.against].map(|dirs| open(dirs, axes.as_ref()));
@@ -90,6 +111,8 @@ impl Setup {
             axes_path,
             bank_path: bank_path.filter(|_| metrics.need(Need::Bank)),
             metrics,
+            sources,
+            aesthetic: aesthetic.as_deref().map(Aesthetic::open).transpose()?,
             shared: [shared(&galleries[0])?, shared(&galleries[1])?],
             galleries,
         })
@@ -109,18 +132,44 @@ impl Setup {
     ///
     /// # Errors
     /// One can't be opened.
-    pub(super) fn networks(&self, runtime: &Runtime, session: &SessionOptions) -> Result<Networks> {
+    pub(super) fn networks(
+        &mut self,
+        runtime: &Runtime,
+        session: &SessionOptions,
+    ) -> Result<Networks> {
         let chain = Chain::open(runtime, &self.chain_path, session)?;
-        let clip = match (&self.bundle, self.metrics.need(Need::Clip)) {
-            (Some(bundle), true) => Some(Clip::open(runtime, bundle, session)?),
-            _ => None,
-        };
-        let bank = match (&self.bank_path, &clip) {
+        let mut clips = Clips::new();
+        for (tower, source) in std::mem::take(&mut self.sources) {
+            clips.insert(tower, Clip::build(runtime, source, session)?);
+        }
+        if let (Some(aesthetic), Some(clip)) = (&self.aesthetic, clips.get(&Tower::ClipL14)) {
+            aesthetic.check(clip.width())?;
+        }
+        let needed = self.metrics.towers().contains_key(&Tower::Bundle);
+        if let Some(bundle) = self.bundle.as_ref().filter(|_| needed) {
+            clips.insert(Tower::Bundle, Clip::open(runtime, bundle, session)?);
+        }
+        let bank = match (&self.bank_path, clips.get(&Tower::Bundle)) {
             (Some(path), Some(clip)) => Some(Bank::open(path, clip.width())?),
             _ => None,
         };
-        Ok(Networks { chain, clip, bank })
+        Ok(Networks { chain, clips, bank })
     }
+}
+
+/// The published CLIPs that metrics need, found and read.
+fn sources(
+    metrics: &Metrics,
+    places: &Places,
+    tokenizers: &[PathBuf],
+) -> Result<BTreeMap<Tower, Source>> {
+    let mut sources = BTreeMap::new();
+    for (tower, captions) in metrics.towers() {
+        if let Some(source) = Source::find(tower, places, captions, tokenizers)? {
+            sources.insert(tower, source);
+        }
+    }
+    Ok(sources)
 }
 
 /// The folders, with their captions recognised.

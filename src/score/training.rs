@@ -32,15 +32,17 @@ pub fn read(dir: &Path) -> Result<Vec<Line>> {
 /// The log in a few numbers, for `scores.json`; means over its first and last tenth.
 pub fn summary(lines: &[Line]) -> Value {
     let tenth = lines.len().div_ceil(10);
-    let mean = |lines: &[Line], of: fn(&Line) -> f64| {
-        let sum: f64 = lines.iter().map(of).sum();
-        (!lines.is_empty()).then(|| sum / lines.len() as f64)
+    // A run without pairs says nothing of them.
+    let mean = |lines: &[Line], of: fn(&Line) -> Option<f64>| {
+        let values: Vec<f64> = lines.iter().filter_map(of).collect();
+        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
     };
     let (first, last) = (&lines[..tenth], &lines[lines.len() - tenth..]);
-    let ends = |of: fn(&Line) -> f64| json!({"first": mean(first, of), "last": mean(last, of)});
+    let ends =
+        |of: fn(&Line) -> Option<f64>| json!({"first": mean(first, of), "last": mean(last, of)});
     json!({
         "steps": lines.last().map(|l| l.step),
-        "loss": ends(|l| l.loss),
+        "loss": ends(|l| Some(l.loss)),
         "reward_accuracy": ends(|l| l.reward_accuracy),
         "margin": ends(|l| l.margin),
     })

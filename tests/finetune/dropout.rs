@@ -109,6 +109,31 @@ fn the_empty_caption_is_encoded_where_the_data_set_lacks_it() {
     );
 }
 
+/// What guidance draws away from is zeros with SDXL's kind, unless its pipeline says otherwise.
+#[test]
+fn what_guidance_draws_away_from_can_stand_for_it() {
+    let world = World::new();
+    let options = ["--steps", "1", "--batch", "1", "--caption-dropout", "1"];
+    let more = ["--dropped-caption", "unconditional"];
+    let id = caption_id("");
+    let dropped = |name: &str| {
+        let (out, trace) = (
+            world.dir().join(name),
+            world.dir().join(format!("{name}-trace")),
+        );
+        let trace_to = ["--trace", trace.to_str().unwrap()];
+        let all = [&options[..], &more, &trace_to].concat();
+        succeeded(&world.command_into(&out, &all).output().unwrap());
+        Step::open(&trace, 1)
+            .get(&format!("prompt_embeds.{id:08x}"))
+            .to_vec()
+    };
+    assert!(dropped("zeros").iter().all(|x| *x == 0.0));
+    let index = r#"{"_class_name": "X", "force_zeros_for_empty_prompt": false}"#;
+    std::fs::write(world.bundle().join("model_index.json"), index).unwrap();
+    assert!(dropped("empty").iter().any(|x| *x != 0.0));
+}
+
 #[test]
 fn without_the_caption_and_encoders_it_is_refused() {
     let world = World::without_empty_caption();

@@ -9,6 +9,7 @@ mod half;
 mod left_out;
 mod missing;
 mod mixed;
+mod online;
 #[path = "../process/mod.rs"]
 mod process;
 mod published;

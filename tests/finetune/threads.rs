@@ -117,6 +117,7 @@ pub(crate) fn trainer<D: Device>(
         micro_batch,
         grad_memory: u64::MAX,
         ranks,
+        artist: None,
     };
     Trainer::new(settings).unwrap()
 }

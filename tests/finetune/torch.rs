@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! POPALIGN_ORACLE_WORLD=DIR cargo test --test finetune -- oracle_s_world
-//! for run in popalign dpo sft preserve set snr alpha; do
+//! for run in popalign dpo sft preserve set snr alpha online; do
 //!     python scripts/oracle/finetune.py --model DIR/model --data DIR/data --trace DIR/$run/trace \
 //!         --freeze tests/fixtures/finetune/$run.safetensors
 //! done
@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use popalign::tensors::DType;
 
+use crate::online::made_up;
 use crate::process::succeeded;
 use crate::world::{World, log, tensors};
 
@@ -167,6 +168,11 @@ fn check(run: &str) {
     let expected = values(&fixture(run));
     let lines = log(&world.out().join("log.jsonl"));
     assert_eq!(lines.len(), STEPS);
+    compare(run, &trace, &expected);
+}
+
+/// Holds the steps of a trace to what torch made of them.
+fn compare(run: &str, trace: &Path, expected: &BTreeMap<String, Vec<f64>>) {
     let step = |n: usize| values(&trace.join(format!("step-{n:05}.safetensors")));
     for n in 1..=STEPS {
         let found = step(n);
@@ -245,6 +251,15 @@ fn a_run_with_an_alpha_of_its_own_is_torch_s() {
     check("alpha");
 }
 
+/// Rounds of pictures, with DiffusionNFT's loss as its authors write it.
+#[test]
+fn a_run_of_rounds_is_torch_s() {
+    let world = World::new();
+    let trace = world.dir().join("trace");
+    made_up(&world, &world.out(), &trace);
+    compare("online", &trace, &values(&fixture("online")));
+}
+
 /// The runs that scripts/oracle/finetune.py freezes still end; it asks for their files.
 #[test]
 fn the_oracle_s_world() {
@@ -256,6 +271,8 @@ fn the_oracle_s_world() {
         let options = [&options[..], &["--trace", trace.to_str().unwrap()]].concat();
         succeeded(&world.command_into(&out, &options).output().unwrap());
     }
+    let out = world.dir().join("online");
+    made_up(&world, &out, &out.join("trace"));
     if let Some(target) = std::env::var_os("POPALIGN_ORACLE_WORLD") {
         copy(world.dir(), Path::new(&target));
     }

@@ -32,7 +32,7 @@ const ROOMS: [&str; 22] = [
     "datagen",
     "align",
     "score",
-    "validate",
+    "studio",
     "cli",
 ];
 

@@ -143,6 +143,7 @@ fn weights_of_every_arithmetic() {
             (Loss::Lead { set: 1 }, 5000.0),
             (Loss::Error, 10.0),
             (Loss::Reference, 5000.0),
+            (Loss::Each, 5000.0),
         ];
         // A set is added up once for each of its pairs: one of a million would take for ever.
         let sizes = [5, 257, pairs]
@@ -170,11 +171,14 @@ fn weights_of_every_arithmetic() {
 
 /// An odd number of samples has no pairs.
 #[test]
-fn preserved_samples_need_no_pairs() {
-    for samples in [1usize, 3, 255, 257] {
-        let scale = vec![1.0; samples];
+fn samples_without_pairs() {
+    for (samples, loss) in [1usize, 3, 255, 257]
+        .into_iter()
+        .flat_map(|n| [(n, Loss::Reference), (n, Loss::Each)])
+    {
+        let scale = vec![0.7; samples];
         let term = Term {
-            loss: Loss::Reference,
+            loss,
             beta: 5000.0,
             weight: 0.2,
             samples: 0..samples,

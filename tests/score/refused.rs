@@ -91,9 +91,7 @@ fn metrics_that_cannot_be_computed() {
         unknown.contains("no metric `beauty`; there are gender, skin, age, gender+skin"),
         "{unknown}"
     );
-    for planned in ["aesthetic", "hps", "pick"] {
-        assert!(text(planned).contains("is not built yet"), "{planned}");
-    }
+    assert!(text("hps").contains("ask for hps_v2.0 or hps_v2.1"));
     assert!(text("similarity").contains("needs --against DIR"));
     let mut command = bare();
     command
@@ -178,6 +176,7 @@ fn a_token_that_was_asked_ends_the_run() {
         dirs: vec![one_picture(dir.path())],
         against: Vec::new(),
         model: Some(bundle().to_path_buf()),
+        weights: None,
         axes: None,
         chain: None,
         target: None,

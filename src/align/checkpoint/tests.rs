@@ -44,6 +44,7 @@ fn snapshot(step: u32, ema: bool) -> Snapshot {
                 lead: 0.1 + 0.2,
             },
         )]),
+        old: ema.then(|| filled(400)),
     }
 }
 
@@ -104,6 +105,7 @@ fn eight_bit_moments_are_read_back() {
         ema: None,
         watch: Watch::default(),
         draws: BTreeMap::new(),
+        old: None,
     };
     save(dir.path(), &factors, &written, PLAN).unwrap();
     let (found, skipped) = newest(dir.path(), &factors).unwrap();

@@ -32,6 +32,8 @@ pub enum Takes {
     Pairs,
     /// Sets of pairs, which stay together in a batch.
     Sets,
+    /// Pictures that the run itself draws, instead of pairs.
+    Drawn,
     /// Pictures under their own captions, drawn beside the pairs.
     Preserved,
 }
@@ -49,6 +51,8 @@ pub struct Parameters {
     pub set_size: usize,
     /// γ of the weighting by time step, if there is one.
     pub snr_gamma: Option<f64>,
+    /// Strength of the loss of drawn pictures, where a run draws some.
+    pub strength: Option<f64>,
 }
 
 /// The paper's β, of all losses.

@@ -6,6 +6,7 @@
 pub mod dpo;
 mod loss;
 pub mod min_snr;
+pub mod nft;
 pub mod popalign;
 pub mod preserve;
 pub mod set;
@@ -26,6 +27,7 @@ pub static ALL: &[&Loss] = &[
     &dpo::LOSS,
     &set::LOSS,
     &sft::LOSS,
+    &nft::LOSS,
     &preserve::LOSS,
 ];
 
@@ -34,18 +36,25 @@ static CHOICES: LazyLock<Vec<LossKind>> = LazyLock::new(|| {
     let of_pairs = ALL
         .iter()
         .copied()
-        .filter(|loss| loss.takes != Takes::Preserved);
+        .filter(|loss| matches!(loss.takes, Takes::Pairs | Takes::Sets));
     of_pairs.map(LossKind).collect()
 });
 
-/// The loss of a run's pairs.
+/// The loss of a run's pairs, or of the pictures it draws itself.
 #[derive(Clone, Copy)]
 pub struct LossKind(&'static Loss);
 
 impl LossKind {
     /// The one of this name.
     pub fn named(name: &str) -> Option<Self> {
-        CHOICES.iter().copied().find(|loss| loss.name == name)
+        let own = [Self(&nft::LOSS)];
+        let mut all = CHOICES.iter().chain(&own);
+        all.find(|loss| loss.name == name).copied()
+    }
+
+    /// The one of runs that draw their own pictures.
+    pub fn online() -> Self {
+        Self(&nft::LOSS)
     }
 
     /// The loss itself.

@@ -24,13 +24,13 @@ impl<D: Device, M: GradientModel<D>> Trainer<D, M> {
     }
 
     fn non_finite(&self, sample: &Sample, output: String, value: f32) -> Error {
-        let row = self.source.pool().row(sample.row);
+        let (prompt_id, image_id) = self.source.picture(sample);
         Error::NonFinite {
             step: self.done + 1,
             output,
             fp16: self.model.is_fp16(),
-            image_id: row.image_id,
-            prompt_id: row.prompt_id,
+            image_id,
+            prompt_id,
             caption: self.source.caption(sample).to_owned(),
             value,
         }

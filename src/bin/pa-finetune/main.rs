@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use popalign::align::config::{self, LoraInit};
+use popalign::align::config::{self, Dropped, LoraInit};
 use popalign::align::losses;
+use popalign::align::online::{self, Online};
 use popalign::align::optimizer::Optimizer;
 use popalign::align::ranks::{Alone, Ranks};
 use popalign::align::schedule::LrSchedule;
@@ -22,7 +23,8 @@ use popalign::bundle::Target;
 use popalign::bundle::options::SCORES;
 use popalign::cli::{self, Common, Outcome};
 use popalign::runtime::SessionOptions;
-use popalign::validate::request::{self, Request as ValidationRequest};
+use popalign::studio::request;
+use popalign::studio::{self, Asked, Rounds};
 use shown::Shown;
 
 /// Align a diffusion model's populations: train a LoRA on preference pairs
@@ -81,6 +83,9 @@ struct Args {
     /// (the official code's share); set aside for both sides of a pair, with --loss set for all of a set
     #[arg(long, value_name = "P", default_value_t = Config::default().caption_dropout, value_parser = config::DROPOUTS)]
     caption_dropout: f64,
+    /// What stands for a caption that is dropped
+    #[arg(long, value_enum, default_value_t = Config::default().dropped_caption)]
+    dropped_caption: Dropped,
     /// Weight each time step by min-SNR with this γ (5 in its paper); with --loss sft only
     #[arg(long, value_name = "G", value_parser = losses::min_snr::GAMMAS)]
     snr_gamma: Option<f64>,
@@ -179,6 +184,33 @@ struct Args {
     /// then, even where they are nearer to the target than the identity-specific ones
     #[arg(long, conflicts_with = "pairs")]
     unfiltered: bool,
+    /// Train on what the LoRA itself draws, instead of pairs: the steps are cut into ROUNDS, each of which first draws
+    /// pictures of the data set's neutral captions, and takes each by how much its caption's pictures lack what it
+    /// shows
+    #[arg(long, value_name = "ROUNDS", value_parser = online::ROUNDS,
+        conflicts_with_all = ["pairs", "loss", "alpha", "epochs", "set_size", "snr_gamma", "caption_dropout",
+            "pair_seed", "unfiltered"])]
+    online: Option<u32>,
+    /// Pictures of each caption in a round
+    #[arg(long, value_name = "N", default_value_t = 16, requires = "online", value_parser = online::PICTURES)]
+    online_pictures: u32,
+    /// Captions of a round, which take turns [default: all]
+    #[arg(long, value_name = "N", requires = "online", value_parser = online::CAPTIONS)]
+    online_captions: Option<u32>,
+    /// Classifier chain that looks at a round's pictures [default: the bundle's, then faces]
+    #[arg(long, value_name = "CHAIN", requires = "online")]
+    online_chain: Option<String>,
+    /// Sampling steps of a round's pictures [default: the data set's]
+    #[arg(long, value_name = "N", requires = "online")]
+    online_steps: Option<u32>,
+    /// Guidance scale of a round's pictures [default: the data set's]
+    #[arg(long, value_name = "SCALE", requires = "online", value_parser = request::SCALES)]
+    online_cfg: Option<f32>,
+    /// How far the policies that a picture is for and against stand from the one that drew it: with less, a target is
+    /// moved farther
+    #[arg(long, value_name = "B", default_value_t = losses::nft::STRENGTH, requires = "online",
+        value_parser = losses::nft::STRENGTHS)]
+    online_strength: f64,
     /// Seed of the pairs [default: --seed]
     #[arg(long, value_name = "S")]
     pair_seed: Option<u64>,
@@ -262,39 +294,73 @@ impl Args {
     }
 
     fn validation(&self) -> Option<Arc<dyn Validation>> {
-        let request = ValidationRequest {
-            pictures: self.validate?,
+        let request = studio::Request {
+            asked: Asked {
+                pictures: self.validate?,
+                prompts: self.validate_prompts.clone(),
+                chain: self.validate_chain.clone(),
+                steps: self.validate_steps,
+                cfg: self.validate_cfg,
+            },
             every: self.validate_every,
             target: self.target_discrepancy,
-            prompts: self.validate_prompts.clone(),
-            chain: self.validate_chain.clone(),
-            steps: self.validate_steps,
-            cfg: self.validate_cfg,
         };
         Some(Arc::new(request))
     }
 
+    fn online(&self) -> Option<Online> {
+        self.online.map(|rounds| Online {
+            rounds,
+            pictures: self.online_pictures,
+            captions: self.online_captions,
+            strength: self.online_strength,
+        })
+    }
+
+    fn studio(&self) -> Option<Arc<dyn online::Studio>> {
+        let rounds = Rounds {
+            asked: Asked {
+                pictures: self.online_pictures,
+                prompts: None,
+                chain: self.online_chain.clone(),
+                steps: self.online_steps,
+                cfg: self.online_cfg,
+            },
+            online: self.online()?,
+        };
+        Some(Arc::new(rounds))
+    }
+
+    fn pairs(&self) -> PairSource {
+        let axes = self.axes.clone();
+        match (&self.pairs, self.online) {
+            (Some(file), _) => PairSource::File(file.clone()),
+            (None, Some(_)) => PairSource::Online { axes },
+            (None, None) => PairSource::Drawn {
+                axes,
+                unfiltered: self.unfiltered,
+            },
+        }
+    }
+
     fn request(&self) -> Request {
+        let online = self.online();
         Request {
             model: self.model.clone(),
             data: self.data.clone(),
             out: self.out.clone().unwrap_or_default(),
-            pairs: match &self.pairs {
-                Some(file) => PairSource::File(file.clone()),
-                None => PairSource::Drawn {
-                    axes: self.axes.clone(),
-                    unfiltered: self.unfiltered,
-                },
-            },
+            pairs: self.pairs(),
             lora_from: self.lora_from.clone(),
             validate: self.validation(),
+            studio: self.studio(),
             config: Config {
-                loss: self.loss,
+                loss: online.map_or(self.loss, |_| LossKind::online()),
                 beta: self.beta,
                 alpha: self.alpha,
                 preserve: self.preserve,
                 snr_gamma: self.snr_gamma,
-                caption_dropout: self.caption_dropout,
+                caption_dropout: online.map_or(self.caption_dropout, |_| 0.0),
+                dropped_caption: self.dropped_caption,
                 rank: self.lora,
                 lora_alpha: self.lora_alpha.filter(|alpha| *alpha != self.lora as f64),
                 init: self.lora_init,
@@ -320,6 +386,7 @@ impl Args {
                     logit_std: self.logit_std,
                     mode_scale: self.mode_scale,
                 },
+                online,
                 seed: self.common.seed,
                 pair_seed: self.pair_seed.unwrap_or(self.common.seed),
             },

@@ -121,12 +121,15 @@ impl Shown {
                 self.bar.set_position(u64::from(line.step));
                 self.sets = line.set_accuracy.or(self.sets);
                 let sets = self.sets.map(|share| format!(" (sets {share:.2})"));
+                let of_pairs = line.reward_accuracy.zip(line.margin);
+                let of_pairs = of_pairs.map(|(accuracy, margin)| {
+                    let sets = sets.unwrap_or_default();
+                    format!("  accuracy {accuracy:.2}{sets}  margin {margin:+.3}")
+                });
                 let text = format!(
-                    "loss {:.4}  accuracy {:.2}{}  margin {:+.3}  {:.1} pictures/s",
+                    "loss {:.4}{}  {:.1} pictures/s",
                     line.loss,
-                    line.reward_accuracy,
-                    sets.unwrap_or_default(),
-                    line.margin,
+                    of_pairs.unwrap_or_default(),
                     line.samples_per_second
                 );
                 if self.bar.is_hidden() {
@@ -148,8 +151,18 @@ impl Shown {
                 tracing::debug!("drawing {pictures} pictures after step {step}");
             }
             Event::Validated(record) => {
-                tracing::info!("{}", validated(record));
+                tracing::info!("after step {}: {}", record.step, showed(record));
                 cli::event(self.json, &json!({"event": "validation", "log": record}));
+            }
+            Event::Drawing { round, pictures } => {
+                let text = format!("round {}: drawing {pictures} pictures", round.number + 1);
+                tracing::debug!("{text}");
+                self.bar.set_message(text);
+            }
+            Event::Drawn(round, record) => {
+                tracing::info!("round {}: {}", round.number + 1, showed(record));
+                let round = json!({"event": "round", "round": round.number, "log": record});
+                cli::event(self.json, &round);
             }
             Event::Saved(dir) => {
                 tracing::debug!("saved {}", dir.display());
@@ -159,18 +172,18 @@ impl Shown {
     }
 }
 
-/// A validation in a line.
-fn validated(record: &Record) -> String {
+/// What drawn pictures showed, in a line.
+fn showed(record: &Record) -> String {
     let number = |d: Option<f64>| d.map_or("unknown".to_owned(), |d| format!("{d:.3}"));
     let each: Vec<String> = record
         .axes
         .iter()
         .map(|axis| format!("{} {}", axis.axis, number(axis.discrepancy)))
         .collect();
-    let (step, mean, each) = (record.step, number(record.discrepancy), each.join(", "));
+    let (mean, each) = (number(record.discrepancy), each.join(", "));
     let (kept, pictures) = (record.kept, record.pictures);
     format!(
-        "after step {step}: discrepancy, mean over prompts, {mean} ({each}), {kept} of {pictures} \
+        "discrepancy, mean over prompts, {mean} ({each}), {kept} of {pictures} \
          pictures count{}",
         reasons(&record.dropped)
     )

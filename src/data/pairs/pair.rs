@@ -154,6 +154,16 @@ pub struct Pairs {
 }
 
 impl Pairs {
+    /// Those of a run that draws its own pictures.
+    pub fn none() -> Self {
+        Self {
+            list: Vec::new(),
+            rows: Vec::new(),
+            left_out: Vec::new(),
+            off_target: Vec::new(),
+        }
+    }
+
     /// The pairs as JSON lines.
     pub fn to_jsonl(&self) -> String {
         let line = |pair: &Pair| {

@@ -1,4 +1,5 @@
-//! The names of open_clip's text tower (`open_clip/transformer.py`), SDXL's second text encoder.
+//! The names of open_clip's towers (`open_clip/transformer.py`): SDXL's second text encoder is a text tower
+//! of it. OpenAI's own CLIP has the same names.
 
 use super::numbered::number;
 use crate::tensors::Tensor;
@@ -12,27 +13,57 @@ const LAYER: [(&str, &str); 5] = [
     ("attn.out_proj.", "self_attn.out_proj."),
 ];
 
-/// The tensors that transformers has for one of open_clip's; nothing for what it has not.
-pub(super) fn transformers(name: &str, tensor: &Tensor) -> Option<Vec<Tensor>> {
+/// What open_clip's two towers call what stands outside of their layers: the vision tower's names begin
+/// with `visual.`.
+const OUTSIDE: [(&str, &str); 10] = [
+    // Bare parameters [in, out]: they keep their names, which tells them from a linear layer's.
+    ("text_projection", "text_projection"),
+    ("visual.proj", "visual_projection"),
+    (
+        "positional_embedding",
+        "text_model.embeddings.position_embedding.weight",
+    ),
+    (
+        "token_embedding.weight",
+        "text_model.embeddings.token_embedding.weight",
+    ),
+    (
+        "visual.class_embedding",
+        "vision_model.embeddings.class_embedding",
+    ),
+    (
+        "visual.positional_embedding",
+        "vision_model.embeddings.position_embedding.weight",
+    ),
+    (
+        "visual.conv1.weight",
+        "vision_model.embeddings.patch_embedding.weight",
+    ),
+    ("ln_final.", "text_model.final_layer_norm."),
+    // As transformers spells it.
+    ("visual.ln_pre.", "vision_model.pre_layrnorm."),
+    ("visual.ln_post.", "vision_model.post_layernorm."),
+];
+
+/// The tensors that transformers' `CLIPModel` has for one of open_clip's (`open_clip/transformer.py`) and
+/// OpenAI's; nothing for what it has not.
+pub fn transformers(name: &str, tensor: &Tensor) -> Option<Vec<Tensor>> {
     let one = |to: String| Some(vec![tensor.renamed(to)]);
-    match name {
-        // A bare parameter [in, out]: it keeps its name, which tells it from a linear layer's.
-        "text_projection" => return one("text_projection".into()),
-        "positional_embedding" => {
-            return one("text_model.embeddings.position_embedding.weight".into());
+    for (from, to) in OUTSIDE {
+        match name.strip_prefix(from) {
+            Some("") => return one(to.to_owned()),
+            Some(kind) if from.ends_with('.') => return one(format!("{to}{kind}")),
+            _ => {}
         }
-        "token_embedding.weight" => {
-            return one("text_model.embeddings.token_embedding.weight".into());
-        }
-        _ => {}
     }
-    if let Some(kind) = name.strip_prefix("ln_final.") {
-        return one(format!("text_model.final_layer_norm.{kind}"));
-    }
-    let (layer, rest) = name
+    let (tower, rest) = match name.strip_prefix("visual.") {
+        Some(rest) => ("vision_model", rest),
+        None => ("text_model", name),
+    };
+    let (layer, rest) = rest
         .strip_prefix("transformer.resblocks.")
         .and_then(number)?;
-    let place = format!("text_model.encoder.layers.{layer}");
+    let place = format!("{tower}.encoder.layers.{layer}");
     match rest {
         "attn.in_proj_weight" => return thirds(tensor, &place, "weight"),
         "attn.in_proj_bias" => return thirds(tensor, &place, "bias"),

@@ -14,7 +14,7 @@
 //! References: Stability-AI/generative-models `sgm/modules/diffusionmodules`, diffusers 0.42
 //! `loaders/single_file_utils.py`.
 
-mod clip;
+pub mod clip;
 mod numbered;
 mod unet;
 mod vae;
@@ -170,7 +170,11 @@ impl Checkpoint {
                 // OpenAI's CLIP has transformers' names.
                 ("text_encoder", Some(renamed(rest.to_owned())))
             } else if let Some(rest) = name.strip_prefix(SDXL_TEXT_2) {
-                ("text_encoder_2", clip::transformers(rest, tensor))
+                let text = Some(rest).filter(|rest| !rest.starts_with("visual."));
+                (
+                    "text_encoder_2",
+                    text.and_then(|rest| clip::transformers(rest, tensor)),
+                )
             } else {
                 ("", None)
             };

@@ -154,6 +154,15 @@ impl Config for ClipConfig {
 }
 
 impl ClipConfig {
+    /// Both towers and the width of the space they share, which overrules what they say of it.
+    pub fn new(text: ClipTextConfig, vision: ClipVisionConfig, projection_dim: u64) -> Self {
+        Self {
+            text_config: text,
+            vision_config: vision,
+            projection_dim: Some(projection_dim),
+        }
+    }
+
     /// transformers' default width of the shared space.
     const PROJECTION: u64 = 512;
 

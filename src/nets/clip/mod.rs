@@ -74,9 +74,6 @@ pub fn text_model(
 
 /// `text_projection`: [B, hidden] to [B, projection_dim].
 ///
-/// transformers has a linear layer there, `text_projection.weight` [projection_dim, hidden];
-/// open_clip a bare parameter `text_projection` [hidden, projection_dim].
-///
 /// # Errors
 /// The weight is missing or of another shape.
 pub fn text_projection(
@@ -85,14 +82,28 @@ pub fn text_projection(
     w: &Params,
     pooled: Value,
 ) -> Result<Value> {
-    let (hidden, projected) = (config.hidden_size, config.projection_dim);
-    let bare = w.scope().contains("text_projection");
-    w.within(g, "text_projection", |g, w| {
+    let sizes = [config.hidden_size, config.projection_dim];
+    projection(g, "text_projection", w, pooled, sizes)
+}
+
+/// From a tower's width to the space that both share.
+///
+/// transformers has a linear layer there, `text_projection.weight` [projection_dim, hidden];
+/// open_clip a bare parameter `text_projection` [hidden, projection_dim].
+fn projection(
+    g: &mut Graph,
+    name: &str,
+    w: &Params,
+    x: Value,
+    [hidden, projected]: [u64; 2],
+) -> Result<Value> {
+    let bare = w.scope().contains(name);
+    w.within(g, name, |g, w| {
         if bare {
             let weight = w.get(g, "", &[hidden, projected])?;
-            return Ok(g.matmul(pooled, weight)?);
+            return Ok(g.matmul(x, weight)?);
         }
-        w.linear(g, pooled, hidden, projected, false)
+        w.linear(g, x, hidden, projected, false)
     })
 }
 
@@ -158,9 +169,8 @@ pub fn image_embeds(
             w.layer_norm(g, class, width, config.layer_norm_eps)
         })
     })?;
-    w.within(g, "visual_projection", |g, w| {
-        w.linear(g, pooled, width, config.projection_dim, false)
-    })
+    let sizes = [width, config.projection_dim];
+    projection(g, "visual_projection", w, pooled, sizes)
 }
 
 /// `CLIPVisionEmbeddings`: the class token and one token per patch, [B, 1 + patches, hidden].

@@ -1,5 +1,6 @@
 //! What the metrics of quality make of every picture, before any means are taken.
 
+use crate::judge::clip::Tower;
 use crate::score::Result;
 use crate::score::choice::Metrics;
 use crate::score::gallery::Kind;
@@ -61,7 +62,10 @@ fn together(
 ) -> Together {
     let population = instruments.population;
     let some = |neutral_only: bool, side: usize| -> Vec<&[f32]> {
-        let shots = population.shots.iter().zip(instruments.embeddings());
+        let shots = population
+            .shots
+            .iter()
+            .zip(instruments.embeddings(Tower::Bundle));
         let some = shots.filter_map(|(shot, embedding)| {
             let prompt = &population.prompts[population.slots[shot.slot].prompt];
             let wanted = !neutral_only || prompt.kind == Kind::Neutral;

@@ -1,6 +1,7 @@
 //! How alike the two sides' pictures of one seed are, in CLIP's space.
 
 use super::metric::{Asked, Better, Metric, Need, Pairs, Shape, Unit};
+use crate::judge::clip::Tower;
 
 /// The metric; it comes with the difference of pixels, where there is a CLIP.
 pub static METRIC: Metric = Metric {
@@ -11,7 +12,7 @@ pub static METRIC: Metric = Metric {
     unit: Unit::Number,
     better: Better::Higher,
     decimals: 3,
-    needs: &[Need::Against, Need::Clip],
+    needs: &[Need::Against, Need::Pictures(Tower::Bundle)],
     method: None,
     shape: Shape::Pairs(Pairs {
         of: |likeness| likeness.embeddings,

@@ -1,6 +1,7 @@
 //! Distance of the whole population to the whole bank of reference pictures.
 
 use super::metric::{Asked, Better, Metric, Need, Shape, Unit};
+use crate::judge::clip::Tower;
 use crate::score::reference::Bank;
 
 /// The metric; it comes with nearness to the references.
@@ -12,7 +13,7 @@ pub static METRIC: Metric = Metric {
     unit: Unit::Number,
     better: Better::Lower,
     decimals: 3,
-    needs: &[Need::Clip, Need::Bank],
+    needs: &[Need::Pictures(Tower::Bundle), Need::Bank],
     method: None,
     shape: Shape::Embeddings(Bank::frechet),
 };

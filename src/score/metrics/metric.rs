@@ -6,7 +6,8 @@
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::judge::clip::Clip;
+use crate::judge::aesthetic::Aesthetic;
+use crate::judge::clip::{Clip, Clips, Tower, cosine};
 use crate::judge::reading::Standing;
 use crate::score::look::{Likeness, Looks};
 use crate::score::measure::OfShares;
@@ -71,8 +72,12 @@ pub enum Better {
 /// What a metric can't be computed without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
-    /// Both CLIP towers.
-    Clip,
+    /// A CLIP that embeds pictures and captions.
+    Clip(Tower),
+    /// A CLIP that embeds pictures.
+    Pictures(Tower),
+    /// LAION's aesthetic predictor.
+    Aesthetic,
     /// A bank of reference pictures.
     Bank,
     /// Pictures to compare with.
@@ -83,7 +88,8 @@ impl Need {
     /// What the user has to give.
     pub fn text(self) -> &'static str {
         match self {
-            Self::Clip => "--model BUNDLE with the parts clip_text and clip_vision",
+            Self::Clip(tower) | Self::Pictures(tower) => tower.needed(),
+            Self::Aesthetic => "--weights DIR with sac+logos+ava1-l14-linearMSE.pth",
             Self::Bank => "--model BUNDLE with reference.safetensors",
             Self::Against => "--against DIR",
         }
@@ -205,20 +211,38 @@ pub struct Instruments<'a> {
     pub population: &'a Population,
     /// What was seen of them.
     pub looks: &'a Looks,
-    /// Both towers of CLIP, where a metric needs them.
-    pub clip: Option<&'a mut Clip>,
+    /// The CLIPs that metrics need.
+    pub clips: &'a mut Clips,
+    /// The aesthetic predictor, where a metric needs it.
+    pub aesthetic: Option<&'a Aesthetic>,
     /// The reference pictures, where a metric needs them.
     pub bank: Option<&'a Bank>,
 }
 
 impl Instruments<'_> {
-    /// CLIP, for a metric.
+    /// A CLIP, for a metric.
     ///
     /// # Errors
     /// [`Error::MetricNeeds`] where it was not opened.
-    pub fn clip(&mut self, metric: &Metric) -> Result<&mut Clip> {
-        let clip = self.clip.as_deref_mut();
-        clip.ok_or_else(|| metric.missing(Need::Clip))
+    pub fn clip(&mut self, metric: &Metric, tower: Tower) -> Result<&mut Clip> {
+        let clip = self.clips.get_mut(&tower);
+        clip.ok_or_else(|| metric.missing(Need::Clip(tower)))
+    }
+
+    /// The cosine of every picture's and its caption's embeddings by a CLIP, in the order of the population.
+    ///
+    /// # Errors
+    /// It was not opened, or can't run.
+    pub fn agreement(&mut self, metric: &Metric, tower: Tower) -> Result<Vec<Option<f64>>> {
+        let population = self.population;
+        let texts: Vec<&str> = population.prompts.iter().map(|p| p.text.as_str()).collect();
+        let captions = self.clip(metric, tower)?.captions(&texts)?;
+        let pairs = self.embeddings(tower).zip(&population.shots);
+        let agreement = pairs.map(|(embedding, shot)| {
+            let caption = &captions[population.slots[shot.slot].prompt];
+            Some(cosine(embedding?, caption))
+        });
+        Ok(agreement.collect())
     }
 
     /// The reference pictures, for a metric.
@@ -229,10 +253,10 @@ impl Instruments<'_> {
         self.bank.ok_or_else(|| metric.missing(Need::Bank))
     }
 
-    /// The embedding of every picture, in the order of the population.
-    pub fn embeddings(&self) -> impl Iterator<Item = Option<&[f32]>> {
+    /// The embedding of every picture by a CLIP, in the order of the population.
+    pub fn embeddings(&self, tower: Tower) -> impl Iterator<Item = Option<&[f32]>> {
         let looks = self.looks.shots.iter();
-        looks.map(|look| look.embedding.as_deref())
+        looks.map(move |look| look.embedding(tower))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Nearness of each picture to the reference pictures.
 
 use super::metric::{Asked, Better, Instruments, Metric, Need, Shape, Unit};
+use crate::judge::clip::Tower;
 use crate::score::Result;
 
 /// The metric.
@@ -12,7 +13,7 @@ pub static METRIC: Metric = Metric {
     unit: Unit::Number,
     better: Better::Higher,
     decimals: 3,
-    needs: &[Need::Clip, Need::Bank],
+    needs: &[Need::Pictures(Tower::Bundle), Need::Bank],
     method: None,
     shape: Shape::Pictures(nearness),
 };
@@ -20,5 +21,8 @@ pub static METRIC: Metric = Metric {
 fn nearness(instruments: &mut Instruments<'_>) -> Result<Vec<Option<f64>>> {
     let bank = instruments.bank(&METRIC)?;
     let nearness = |embedding: Option<&[f32]>| Some(bank.similarity(embedding?));
-    Ok(instruments.embeddings().map(nearness).collect())
+    Ok(instruments
+        .embeddings(Tower::Bundle)
+        .map(nearness)
+        .collect())
 }

@@ -27,7 +27,7 @@ impl Context<'_> {
                 h2 { "Training" }
                 p { "Each update's value is pale, the mean of " (window(lines)) " updates around it strong." }
                 div.curves {
-                    (curve("Loss", lines, |l| l.loss, None))
+                    (curve("Loss", lines, |l| Some(l.loss), None))
                     (curve("Reward accuracy", lines, |l| l.reward_accuracy, Some((0.0, 1.0))))
                 }
             }
@@ -39,8 +39,16 @@ fn window(lines: &[Line]) -> usize {
     (lines.len() / WINDOW).max(1)
 }
 
-fn curve(name: &str, lines: &[Line], of: fn(&Line) -> f64, range: Option<(f64, f64)>) -> Markup {
-    let values: Vec<f64> = lines.iter().map(of).collect();
+/// A curve, if the log has its values.
+fn curve(
+    name: &str,
+    lines: &[Line],
+    of: fn(&Line) -> Option<f64>,
+    range: Option<(f64, f64)>,
+) -> Markup {
+    let Some(values) = lines.iter().map(of).collect::<Option<Vec<f64>>>() else {
+        return html! {};
+    };
     let smooth = smoothed(&values, window(lines));
     let (low, high) = range.unwrap_or_else(|| extent(&values));
     let (first, last) = (smooth.first(), smooth.last());

@@ -3,7 +3,8 @@
 //! Since torch 1.6 these are zip files: `NAME/data.pkl` is a pickle that describes the tensors, and
 //! `NAME/data/KEY` holds the bytes of one storage each, stored without compression. So tensors can
 //! be pointed at in the file like those of safetensors. A pickle is a program; [`pickle`] runs only
-//! what describes tensors, and refuses by name a state dict that needs anything else.
+//! what describes tensors, and refuses by name a state dict that needs anything else. A module that
+//! TorchScript saved (OpenAI's CLIP) is the same with objects in place of dictionaries.
 
 mod code;
 mod pickle;
@@ -73,6 +74,7 @@ pub(super) fn read_tensors(path: &Arc<Path>) -> Result<Vec<Tensor>> {
             "a zip file without data.pkl: torch did not write it".into(),
         ));
     };
+    stored("data.pkl", pickle).map_err(malformed)?;
     if pickle.length > MAX_PICKLE {
         let length = pickle.length;
         return Err(malformed(format!(
@@ -107,6 +109,16 @@ pub(super) fn read_tensors(path: &Arc<Path>) -> Result<Vec<Tensor>> {
         .collect()
 }
 
+/// Refuses an entry whose bytes can't be pointed at.
+fn stored(name: &str, entry: zip::Entry) -> std::result::Result<(), String> {
+    match entry.stored {
+        true => Ok(()),
+        false => Err(format!(
+            "zip: entry {name} is compressed or encrypted; torch stores its entries"
+        )),
+    }
+}
+
 /// Where a tensor lies in the file, after checking that it lies within its storage.
 fn place(
     file: &Arc<Path>,
@@ -120,6 +132,7 @@ fn place(
             info.storage
         ));
     };
+    stored(&format!("data/{}", info.storage), storage)?;
     let size = info.dtype.size();
     let elements = info
         .shape

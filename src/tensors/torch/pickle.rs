@@ -8,6 +8,8 @@
 //! stack; every instruction makes at most one.
 //! Opcodes: CPython `Lib/pickletools.py`; their use: torch `torch/serialization.py`.
 
+mod script;
+
 use std::collections::BTreeMap;
 
 use super::code::{Code, Problem, Result, bad};
@@ -42,6 +44,8 @@ enum Global {
     /// A parameter is its tensor, and what only training needs.
     RebuildParameter,
     Storage(DType),
+    /// A class of TorchScript's: what holds a module's parameters and modules.
+    Script,
 }
 
 /// Index of an object.
@@ -63,11 +67,14 @@ enum Object {
     Storage(DType, String),
     /// What describes no tensor: index of the name that it was made by.
     Foreign(usize),
+    /// An object of TorchScript's, and the dictionary of its attributes once it has been set.
+    Script(Option<Id>),
     /// Boxed: a byte of pickle can make an object, which should be small.
     Tensor(Box<TensorInfo>),
 }
 
-/// The tensors that a pickled state dict names, or that of `state_dict` in a training checkpoint.
+/// The tensors that a pickled state dict names, or that of `state_dict` in a training checkpoint, or those
+/// of a TorchScript module by their dotted paths.
 pub(super) fn tensors(pickle: &[u8]) -> Result<Vec<(String, TensorInfo)>> {
     let mut machine = Machine {
         code: Code(pickle),
@@ -78,6 +85,9 @@ pub(super) fn tensors(pickle: &[u8]) -> Result<Vec<(String, TensorInfo)>> {
         foreign: Vec::new(),
     };
     let root = machine.run()?;
+    if let Object::Script(_) = machine.object(root) {
+        return machine.module(root);
+    }
     let mut dict = machine.dict(root)?;
     let inner = dict.iter().find(|&&(key, value)| {
         let named = matches!(machine.object(key), Object::Text(t) if t == "state_dict");
@@ -266,6 +276,7 @@ impl Machine<'_> {
                 Some(Global::RebuildParameter)
             }
             ("torch", name) => storage(name).map(Global::Storage),
+            _ if script::is_class(&module) => Some(Global::Script),
             _ => None,
         };
         match known {
@@ -330,6 +341,7 @@ impl Machine<'_> {
         let made = match self.object(function) {
             Object::Foreign(global) => Object::Foreign(*global),
             Object::Global(Global::OrderedDict) if items.is_empty() => Object::Dict(Vec::new()),
+            Object::Global(Global::Script) if items.is_empty() => Object::Script(None),
             Object::Global(function) => match (function, items.first().map(|&i| self.object(i))) {
                 (
                     Global::RebuildTensor | Global::RebuildParameter,
@@ -387,11 +399,15 @@ impl Machine<'_> {
 
     /// BUILD sets attributes; a state dict's (`_metadata`) say nothing about the tensors.
     fn build(&mut self) -> Result<()> {
-        self.pop()?;
+        let state = self.pop()?;
         let target = self.pop()?;
         self.stack.push(target);
-        match self.object(target) {
+        match &mut self.objects[target] {
             Object::Dict(_) | Object::Foreign(_) => Ok(()),
+            Object::Script(attributes @ None) => {
+                *attributes = Some(state);
+                Ok(())
+            }
             _ => bad("attributes are set on what is no dictionary"),
         }
     }

@@ -36,18 +36,21 @@ fn bad<T>(problem: impl Into<String>) -> Result<T, Problem> {
 pub(super) struct Entry {
     pub(super) offset: u64,
     pub(super) length: u64,
+    /// Whether they are as they were. TorchScript compresses its code, which nobody here reads.
+    pub(super) stored: bool,
 }
 
-/// All entries by name. Every one is stored, lies within the file and overlaps no other.
+/// All entries by name. Every one lies within the file and overlaps no other.
 pub(super) fn entries(file: &mut File) -> Result<BTreeMap<String, Entry>, Problem> {
     let size = file.metadata()?.len();
     let directory = directory(file, size)?;
     let mut rest = directory.as_slice();
     let mut entries = BTreeMap::new();
     while !rest.is_empty() {
-        let (name, header, length, after) = central(rest)?;
+        let (record, after) = central(rest)?;
         rest = after;
-        let entry = local(file, size, header, length, &name)?;
+        let entry = local(file, size, &record)?;
+        let name = record.name;
         if entries.insert(name.clone(), entry).is_some() {
             return bad(format!("entry {name} comes twice"));
         }
@@ -100,9 +103,18 @@ fn directory(file: &mut File, size: u64) -> Result<Vec<u8>, Problem> {
     read_at(file, size, offset, length)
 }
 
-/// One record of the directory: the name, where the entry's own header is, the entry's length, and
-/// what follows the record.
-fn central(bytes: &[u8]) -> Result<(String, u64, u64, &[u8]), Problem> {
+/// What the directory says of an entry.
+struct Record {
+    name: String,
+    /// Where the entry's own header is.
+    header: u64,
+    /// The bytes that it takes.
+    length: u64,
+    stored: bool,
+}
+
+/// One record of the directory, and what follows it.
+fn central(bytes: &[u8]) -> Result<(Record, &[u8]), Problem> {
     if bytes.len() < 46 || !bytes.starts_with(b"PK\x01\x02") {
         return bad("its directory is malformed");
     }
@@ -119,11 +131,7 @@ fn central(bytes: &[u8]) -> Result<(String, u64, u64, &[u8]), Problem> {
     let Ok(name) = String::from_utf8(bytes[46..name_end].to_vec()) else {
         return bad("a name in it is not UTF-8");
     };
-    if method != 0 || flags & 1 != 0 {
-        return bad(format!(
-            "entry {name} is compressed or encrypted; torch stores its entries"
-        ));
-    }
+    let stored = method == 0 && flags & 1 == 0;
     let [packed, length, header] = [20, 24, 42].map(|at| u32_at(bytes, at));
     let mut wide = zip64(&bytes[name_end..extra_end]);
     // Only the numbers that don't fit are in the zip64 field, in this order.
@@ -136,12 +144,18 @@ fn central(bytes: &[u8]) -> Result<(String, u64, u64, &[u8]), Problem> {
     else {
         return bad(format!("entry {name} lacks its zip64 sizes"));
     };
-    if packed != length {
+    if stored && packed != length {
         return bad(format!(
             "entry {name} is stored, but with two different sizes"
         ));
     }
-    Ok((name, header, length, &bytes[end..]))
+    let record = Record {
+        name,
+        header,
+        length: packed,
+        stored,
+    };
+    Ok((record, &bytes[end..]))
 }
 
 /// The numbers of the zip64 field among extra fields.
@@ -162,23 +176,22 @@ fn zip64(mut extra: &[u8]) -> impl Iterator<Item = u64> {
 }
 
 /// Where an entry's bytes begin: after its own header, whose extra field differs in length.
-fn local(
-    file: &mut File,
-    size: u64,
-    header: u64,
-    length: u64,
-    name: &str,
-) -> Result<Entry, Problem> {
-    let bytes = read_at(file, size, header, 30)?;
+fn local(file: &mut File, size: u64, record: &Record) -> Result<Entry, Problem> {
+    let (name, length) = (&record.name, record.length);
+    let bytes = read_at(file, size, record.header, 30)?;
     if !bytes.starts_with(b"PK\x03\x04") {
         return bad(format!("entry {name} is not where the directory says"));
     }
     let skipped = u64::from(u16_at(&bytes, 26)) + u64::from(u16_at(&bytes, 28));
-    let offset = header + 30 + skipped;
+    let offset = record.header + 30 + skipped;
     if offset.checked_add(length).is_none_or(|end| end > size) {
         return bad(format!("entry {name} ends behind the file's end"));
     }
-    Ok(Entry { offset, length })
+    Ok(Entry {
+        offset,
+        length,
+        stored: record.stored,
+    })
 }
 
 /// Bytes of a file of `size` bytes.

@@ -1,8 +1,8 @@
-//! CLIP: pictures and captions as points on one sphere.
+//! How a picture becomes the vision tower's input.
 //!
-//! Agreement of a picture and its caption is 100 times the cosine of their embeddings, as the
-//! paper's tables have it (for OpenAI's CLIP that is also its `logits_per_image`, whose scale is
-//! 100).
+//! Three preparations are in use: that of transformers' `CLIPImageProcessor`, which its configuration
+//! describes; OpenAI's and open_clip's, made of torchvision's `Resize` and `CenterCrop`; and that of
+//! HPS v2, which resizes a tensor so that the whole picture is seen, black around it.
 
 use std::path::Path;
 
@@ -10,135 +10,41 @@ use image::RgbImage;
 use image::imageops::crop_imm;
 use serde_json::Value;
 
-use super::error::{Error, Result};
 use crate::base::fsio;
-use crate::bundle::{Bundle, Part};
-use crate::diffusion::tokenizer::Tokenizer;
-use crate::family::ports::{text, vision};
-use crate::nets::clip::ClipConfig;
-use crate::nets::read_config;
-use crate::picture::{Filter, Pixels, planes, resample};
-use crate::runtime::{Feed, Runtime, Session, SessionOptions};
+use crate::judge::error::{Error, Result};
+use crate::picture::{Filter, Pixels, planes, resample, resample_unrounded};
 
-/// What the cosine is multiplied by.
-pub const CONVENTION: f64 = 100.0;
-/// Captions run together.
-const CAPTIONS: usize = 32;
-
-/// Both towers of a bundle's CLIP.
-#[derive(Debug)]
-pub struct Clip {
-    vision: Session,
-    text: Session,
-    tokenizer: Tokenizer,
-    preparation: Preparation,
-    width: usize,
-}
-
-impl Clip {
-    /// Whether the bundle has what it takes.
-    pub fn is_in(bundle: &Bundle) -> bool {
-        bundle.has(Part::ClipText) && bundle.has(Part::ClipVision)
-    }
-
-    /// Opens the CLIP of a bundle.
-    ///
-    /// # Errors
-    /// A part is missing or its configuration can't be followed.
-    pub fn open(runtime: &Runtime, bundle: &Bundle, options: &SessionOptions) -> Result<Self> {
-        let folder = bundle.dir().join(Part::ClipVision.folder());
-        let config_path = folder.join("config.json");
-        let config: ClipConfig = read_config(&config_path).map_err(|e| Error::Preprocessing {
-            path: config_path,
-            problem: e.to_string(),
-        })?;
-        let (text, vision) = (config.text(), config.vision());
-        // A CLIP may bring its own tokenizer; the demo's shares the pipeline's.
-        let own = ["tokenizer.json", "vocab.json"]
-            .iter()
-            .any(|f| folder.join(f).is_file());
-        let tokenizer = if own {
-            folder.clone()
-        } else {
-            bundle.dir().join("tokenizer")
-        };
-        let length = usize::try_from(text.max_position_embeddings).unwrap_or(usize::MAX);
-        let size = u32::try_from(vision.image_size).unwrap_or(u32::MAX);
-        Ok(Self {
-            vision: bundle.session(runtime, Part::ClipVision, options)?,
-            text: bundle.session(runtime, Part::ClipText, options)?,
-            tokenizer: Tokenizer::open(&tokenizer, length)?,
-            preparation: Preparation::read(&folder, size)?,
-            width: usize::try_from(vision.projection_dim).unwrap_or(usize::MAX),
-        })
-    }
-
-    /// Length of an embedding.
-    pub fn width(&self) -> usize {
-        self.width
-    }
-
-    /// The embeddings of pictures, each of length 1.
-    ///
-    /// # Errors
-    /// A picture can't be brought to the network's size, or the run fails.
-    pub fn pictures(&mut self, pictures: &[&RgbImage]) -> Result<Vec<Vec<f32>>> {
-        if pictures.is_empty() {
-            return Ok(Vec::new());
-        }
-        let size = self.preparation.size as usize;
-        let mut values = Vec::with_capacity(pictures.len() * 3 * size * size);
-        for picture in pictures {
-            values.extend(self.preparation.tensor(picture)?);
-        }
-        let shape = [pictures.len(), 3, size, size];
-        let feed = Feed::new().f32_slice(vision::PIXEL_VALUES, &values, &shape);
-        let embeds = self.vision.run(&feed)?.f32_vec(vision::IMAGE_EMBEDS)?;
-        Ok(embeds.chunks_exact(self.width).map(normalized).collect())
-    }
-
-    /// The embeddings of captions, each of length 1.
-    ///
-    /// # Errors
-    /// A caption can't be tokenized, or the run fails.
-    pub fn captions(&mut self, captions: &[&str]) -> Result<Vec<Vec<f32>>> {
-        let mut all = Vec::with_capacity(captions.len());
-        for some in captions.chunks(CAPTIONS) {
-            let mut ids = Vec::new();
-            for caption in some {
-                ids.extend(self.tokenizer.encode(caption)?.ids);
-            }
-            let shape = [some.len(), ids.len() / some.len()];
-            let feed = Feed::new().i64_slice(text::INPUT_IDS, &ids, &shape);
-            let embeds = self.text.run(&feed)?.f32_vec(text::TEXT_EMBEDS)?;
-            all.extend(embeds.chunks_exact(self.width).map(normalized));
-        }
-        Ok(all)
-    }
-}
-
-/// The cosine of two embeddings of length 1.
-pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    let products = a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y));
-    products.sum()
-}
-
-fn normalized(row: &[f32]) -> Vec<f32> {
-    let length = cosine(row, row).sqrt();
-    let scale = if length > 0.0 { 1.0 / length } else { 0.0 };
-    row.iter().map(|x| (f64::from(*x) * scale) as f32).collect()
-}
-
-/// How a picture becomes the vision tower's input (transformers' `CLIPImageProcessor`).
+/// The preparation for one network.
 #[derive(Debug, Clone, PartialEq)]
-struct Preparation {
+pub(super) struct Preparation {
     size: u32,
-    resize: Option<Resize>,
-    crop: Option<[u32; 2]>,
+    fit: Fit,
     filter: Filter,
     scale: f32,
     mean: [f32; 3],
     std: [f32; 3],
+}
+
+/// How a picture is brought to the network's size.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fit {
+    /// Resized in bytes, then its middle cut out.
+    Cut {
+        resize: Option<Resize>,
+        crop: Option<[u32; 2]>,
+        middle: Middle,
+    },
+    /// Resized in floats until its longer side fits, in the middle of black.
+    Whole,
+}
+
+/// Where the middle of what has an odd number of pixels too many begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Middle {
+    /// Half of them, cut: transformers.
+    Floor,
+    /// Half of them to the even number: torchvision, through Python's `round`.
+    Even,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,7 +57,7 @@ enum Resize {
 
 impl Preparation {
     /// Reads `preprocessor_config.json`; without one, OpenAI's constants at the network's size.
-    fn read(folder: &Path, size: u32) -> Result<Self> {
+    pub(super) fn read(folder: &Path, size: u32) -> Result<Self> {
         let path = folder.join("preprocessor_config.json");
         if !path.is_file() {
             return Ok(Self::openai(size));
@@ -163,16 +69,45 @@ impl Preparation {
             .map_err(|problem| Error::Preprocessing { path, problem })
     }
 
+    /// What transformers does without a configuration.
     fn openai(size: u32) -> Self {
         Self {
             size,
-            resize: Some(Resize::Shortest(size)),
-            crop: Some([size, size]),
+            fit: Fit::Cut {
+                resize: Some(Resize::Shortest(size)),
+                crop: Some([size, size]),
+                middle: Middle::Floor,
+            },
             filter: Filter::Bicubic,
             scale: 1.0 / 255.0,
             mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
             std: [0.268_629_54, 0.261_302_6, 0.275_777_1],
         }
+    }
+
+    /// What OpenAI's CLIP and open_clip do.
+    pub(super) fn torchvision(size: u32) -> Self {
+        Self {
+            fit: Fit::Cut {
+                resize: Some(Resize::Shortest(size)),
+                crop: Some([size, size]),
+                middle: Middle::Even,
+            },
+            ..Self::openai(size)
+        }
+    }
+
+    /// What HPS v2 does (hpsv2 `open_clip/transform.py`, `ResizeMaxSize`).
+    pub(super) fn hps(size: u32) -> Self {
+        Self {
+            fit: Fit::Whole,
+            ..Self::openai(size)
+        }
+    }
+
+    /// The same with another mean and deviation.
+    pub(super) fn normalized_by(self, mean: [f32; 3], std: [f32; 3]) -> Self {
+        Self { mean, std, ..self }
     }
 
     fn parse(config: &Value, size: u32) -> std::result::Result<Self, String> {
@@ -189,11 +124,11 @@ impl Preparation {
         };
         let resize = match on("do_resize") {
             false => None,
-            true => resize(&config["size"])?.or(default.resize),
+            true => resize(&config["size"])?.or(Some(Resize::Shortest(size))),
         };
         let crop = match on("do_center_crop") {
             false => None,
-            true => sides(&config["crop_size"])?.or(default.crop),
+            true => sides(&config["crop_size"])?.or(Some([size, size])),
         };
         let normalize = on("do_normalize");
         let three = |key: &str, otherwise: [f32; 3], off: f32| match normalize {
@@ -204,8 +139,11 @@ impl Preparation {
         };
         Ok(Self {
             size,
-            resize,
-            crop,
+            fit: Fit::Cut {
+                resize,
+                crop,
+                middle: Middle::Floor,
+            },
             filter,
             scale: match on("do_rescale") {
                 false => 1.0,
@@ -218,11 +156,33 @@ impl Preparation {
         })
     }
 
+    /// The side of what it makes of a picture.
+    pub(super) fn size(&self) -> usize {
+        self.size as usize
+    }
+
     /// The picture as `[3, size, size]`.
-    fn tensor(&self, picture: &RgbImage) -> Result<Vec<f32>> {
+    pub(super) fn tensor(&self, picture: &RgbImage) -> Result<Vec<f32>> {
+        match self.fit {
+            Fit::Whole => Ok(self.whole(picture)),
+            Fit::Cut {
+                resize,
+                crop,
+                middle,
+            } => self.cut(picture, resize, crop, middle),
+        }
+    }
+
+    fn cut(
+        &self,
+        picture: &RgbImage,
+        resize: Option<Resize>,
+        crop: Option<[u32; 2]>,
+        middle: Middle,
+    ) -> Result<Vec<f32>> {
         let resized;
         let mut picture = picture;
-        let target = self.resize.map(|r| r.target(picture.dimensions()));
+        let target = resize.map(|r| r.target(picture.dimensions()));
         if let Some(target) = target.filter(|t| *t != <[u32; 2]>::from(picture.dimensions())) {
             let (width, height) = picture.dimensions();
             let whole = [0, 0, i64::from(width), i64::from(height)];
@@ -230,7 +190,7 @@ impl Preparation {
             picture = &resized;
         }
         let (width, height) = picture.dimensions();
-        let [crop_width, crop_height] = self.crop.unwrap_or([width, height]);
+        let [crop_width, crop_height] = crop.unwrap_or([width, height]);
         let fits = crop_width <= width && crop_height <= height;
         if !fits || [crop_width, crop_height] != [self.size; 2] {
             return Err(Error::Preprocessing {
@@ -242,7 +202,10 @@ impl Preparation {
                 ),
             });
         }
-        let (x, y) = ((width - crop_width) / 2, (height - crop_height) / 2);
+        let (x, y) = (
+            middle.of(width - crop_width),
+            middle.of(height - crop_height),
+        );
         let seen = crop_imm(picture, x, y, crop_width, crop_height).to_image();
         let pixels = Pixels {
             order: [0, 1, 2],
@@ -251,6 +214,41 @@ impl Preparation {
             std: self.std,
         };
         Ok(planes(&seen, &pixels))
+    }
+
+    fn whole(&self, picture: &RgbImage) -> Vec<f32> {
+        let (width, height) = picture.dimensions();
+        let size = self.size as usize;
+        let scale = f64::from(self.size) / f64::from(width.max(height).max(1));
+        // Ties to even, as Python rounds; a thread of a picture keeps a pixel, where torch fails.
+        let side = |n: u32| ((f64::from(n) * scale).round_ties_even() as u32).clamp(1, self.size);
+        let [wide, high] = [side(width), side(height)];
+        let seen = resample_unrounded(picture, [wide, high], self.filter);
+        let [left, top] = [self.size - wide, self.size - high].map(|rest| rest as usize / 2);
+        let mut values = Vec::with_capacity(3 * size * size);
+        let (wide, high) = (wide as usize, high as usize);
+        for (channel, plane) in seen.chunks_exact(wide * high).enumerate() {
+            let (mean, std) = (self.mean[channel], self.std[channel]);
+            let start = values.len();
+            values.resize(start + size * size, -mean / std);
+            for (y, row) in plane.chunks_exact(wide).enumerate() {
+                let from = start + (top + y) * size + left;
+                for (to, value) in values[from..].iter_mut().zip(row) {
+                    *to = (value - mean) / std;
+                }
+            }
+        }
+        values
+    }
+}
+
+impl Middle {
+    /// Where the middle begins if so many pixels are too many.
+    fn of(self, rest: u32) -> u32 {
+        match self {
+            Self::Floor => rest / 2,
+            Self::Even => (f64::from(rest) / 2.0).round_ties_even() as u32,
+        }
     }
 }
 
@@ -312,8 +310,12 @@ mod tests {
             "image_std": [0.5, 0.5, 0.5], "rescale_factor": 0.5, "resample": 2,
             "size": {"height": 8, "width": 8}});
         let parsed = Preparation::parse(&demo, 8).unwrap();
-        assert_eq!(parsed.resize, Some(Resize::Exactly([8, 8])));
-        assert_eq!((parsed.crop, parsed.filter), (None, Filter::Bilinear));
+        let exactly = Fit::Cut {
+            resize: Some(Resize::Exactly([8, 8])),
+            crop: None,
+            middle: Middle::Floor,
+        };
+        assert_eq!((parsed.fit, parsed.filter), (exactly, Filter::Bilinear));
         let picture = RgbImage::from_pixel(8, 8, Rgb([2, 3, 4]));
         let tensor = parsed.tensor(&picture).unwrap();
         assert_eq!(
@@ -355,10 +357,33 @@ mod tests {
         let tensor = preparation.tensor(&picture).unwrap();
         assert_eq!((tensor[0], tensor[1]), (1.0, 0.0));
         let uncropped = Preparation {
-            crop: None,
+            fit: Fit::Cut {
+                resize: Some(Resize::Shortest(8)),
+                crop: None,
+                middle: Middle::Floor,
+            },
             ..preparation
         };
         let error = uncropped.tensor(&picture).unwrap_err();
         assert!(error.to_string().contains("a picture of 16x8"), "{error}");
+        let halves = |middle: Middle| [0, 1, 2, 3, 5].map(|rest| middle.of(rest));
+        assert_eq!(halves(Middle::Floor), [0, 0, 1, 1, 2]);
+        assert_eq!(halves(Middle::Even), [0, 0, 1, 2, 2]);
+    }
+
+    #[test]
+    fn whole_pictures_stand_in_the_middle_of_black() {
+        let preparation = Preparation {
+            mean: [0.5; 3],
+            std: [0.5; 3],
+            ..Preparation::hps(8)
+        };
+        let white = RgbImage::from_pixel(16, 6, Rgb([255; 3]));
+        let tensor = preparation.tensor(&white).unwrap();
+        assert_eq!(tensor.len(), 3 * 64);
+        let rows: Vec<bool> = tensor[..64].chunks(8).map(|row| row[3] > 0.0).collect();
+        // Three rows of eight, two above them.
+        assert_eq!(rows, [false, false, true, true, true, false, false, false]);
+        assert!(tensor.iter().all(|x| (x.abs() - 1.0).abs() < 1e-5));
     }
 }

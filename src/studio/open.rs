@@ -1,4 +1,4 @@
-//! Loading what validations need.
+//! Loading what drawing needs while training goes on.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
@@ -6,9 +6,8 @@ use std::path::PathBuf;
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use super::{Request, Result};
-use crate::align;
-use crate::align::validation::{Inputs, Schedule, Validation, Validator};
+use super::Result;
+use crate::align::validation::Inputs;
 use crate::base::{Stop, fsio};
 use crate::bundle::{Bundle, Part};
 use crate::data::dataset::{Dataset, Kind};
@@ -28,12 +27,25 @@ use crate::prompts;
 use crate::prompts::caption_id;
 use crate::runtime::SessionOptions;
 use crate::score::choice::Metrics;
-use crate::score::gallery;
-use crate::score::population::{Population, Prompt, Shot, Slot};
 
 /// `pa-datagen`'s defaults, for a data set that doesn't say how it was drawn.
 const STEPS: u32 = 50;
 const CFG: f32 = 5.0;
+
+/// What pictures are asked for.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Asked {
+    /// Pictures of each caption.
+    pub pictures: u32,
+    /// Prompts, as `pa-datagen` takes them [default: the data set's neutral captions of people].
+    pub prompts: Option<PathBuf>,
+    /// Classifier chain [default: the bundle's, then `faces`].
+    pub chain: Option<String>,
+    /// Sampling steps [default: the data set's].
+    pub steps: Option<u32>,
+    /// Guidance scale [default: the data set's].
+    pub cfg: Option<f32>,
+}
 
 /// How pictures are drawn.
 #[derive(Debug)]
@@ -48,7 +60,7 @@ struct Drawing {
 
 impl Drawing {
     /// As the user says, else as the data set was drawn.
-    fn new(request: &Request, dataset: &Dataset) -> Self {
+    fn new(asked: &Asked, dataset: &Dataset) -> Self {
         let made = &dataset.manifest().config;
         let text = |key: &str| made.get(key).and_then(Value::as_str);
         let number = |key: &str| made.get(key).and_then(Value::as_f64);
@@ -57,8 +69,8 @@ impl Drawing {
         let cfg = number("cfg").map(|n| n as f32);
         Self {
             sampler: sampler.unwrap_or_default(),
-            steps: request.steps.or(steps).unwrap_or(STEPS),
-            cfg: request.cfg.or(cfg).unwrap_or(CFG),
+            steps: asked.steps.or(steps).unwrap_or(STEPS),
+            cfg: asked.cfg.or(cfg).unwrap_or(CFG),
             rescale: number("guidance_rescale").map(|n| n as f32),
             interval: text("cfg_interval").and_then(|interval| interval.parse().ok()),
             negative: text("negative").map(str::to_owned),
@@ -66,10 +78,9 @@ impl Drawing {
     }
 }
 
-/// Everything that validations need, loaded.
+/// Everything that drawing and looking need, loaded.
 #[derive(Debug)]
-pub(super) struct Loaded {
-    pub(super) schedule: Schedule,
+pub(super) struct Studio {
     pub(super) plan: Plan,
     /// By the id of their caption.
     pub(super) embeddings: HashMap<u32, Embedding>,
@@ -79,22 +90,14 @@ pub(super) struct Loaded {
     pub(super) batch: usize,
     pub(super) chain: Chain,
     pub(super) metrics: Metrics,
-    pub(super) population: Population,
     pub(super) facts: Value,
     pub(super) lost: Lost,
     pub(super) stop: Stop,
 }
 
-impl Validation for Request {
-    fn open(&self, inputs: &Inputs<'_>) -> align::Result<Box<dyn Validator>> {
-        Ok(Box::new(Loaded::open(self, inputs)?))
-    }
-}
-
-impl Loaded {
-    /// Checks the request against what there is, encodes the captions and loads the networks.
-    fn open(request: &Request, inputs: &Inputs<'_>) -> Result<Self> {
-        request.check()?;
+impl Studio {
+    /// Checks what is asked for against what there is, encodes the captions and loads the networks.
+    pub(super) fn open(asked: &Asked, inputs: &Inputs<'_>) -> Result<Self> {
         let Inputs {
             bundle,
             runtime,
@@ -103,17 +106,17 @@ impl Loaded {
         } = *inputs;
         let dataset = &inputs.pool.sets()[0];
         let (width, height) = dataset.size();
-        let plan = plan(request, inputs)?;
-        let drawing = Drawing::new(request, dataset);
+        let plan = plan(asked, inputs)?;
+        let drawing = Drawing::new(asked, dataset);
         let settings = settings(&drawing, inputs)?;
-        let chain_path = chain::choose(request.chain.as_deref(), Some(bundle))?;
+        let chain_path = chain::choose(asked.chain.as_deref(), Some(bundle))?;
         let manifest = ChainManifest::read(&chain_path)?;
         let scales = match inputs.axes {
             Some(axes) => scales::from_axes(axes, &manifest)?,
             None => scales::from_chain(&manifest),
         };
         let chain = Chain::open(runtime, &chain_path, session)?;
-        let (embeddings, negative) = encode(request, inputs, &plan, &settings, &drawing)?;
+        let (embeddings, negative) = encode(asked, inputs, &plan, &settings, &drawing)?;
         let batch = share::batch(settings.latent).min(plan.len());
         let units = plan.len().div_ceil(batch);
         let (workers, threads) = share::workers(bundle, session.ep, session.threads, units);
@@ -123,15 +126,9 @@ impl Loaded {
         };
         let painter = || painter::open(bundle, runtime, &each, &settings, Some([height, width]));
         let painters = std::iter::repeat_with(painter).take(workers);
-        let lost = lost(request, bundle, &plan, &settings, &drawing)?;
-        let mut validator = Self {
-            schedule: Schedule {
-                every: request.every,
-                steps: inputs.steps,
-                target: request.target,
-            },
+        let lost = lost(asked, bundle, &plan, &settings, &drawing)?;
+        let mut studio = Self {
             painters: painters.collect::<std::result::Result<_, _>>()?,
-            population: population(&plan),
             plan,
             embeddings,
             negative,
@@ -142,11 +139,12 @@ impl Loaded {
             lost,
             stop: inputs.stop.clone(),
         };
-        validator.facts = validator.describe(request, &drawing, bundle)?;
-        Ok(validator)
+        studio.facts = studio.describe(asked, &drawing, bundle)?;
+        Ok(studio)
     }
 
-    fn describe(&self, request: &Request, drawing: &Drawing, bundle: &Bundle) -> Result<Value> {
+    /// What its pictures depend on.
+    fn describe(&self, asked: &Asked, drawing: &Drawing, bundle: &Bundle) -> Result<Value> {
         let captions = self.plan.captions().join("\n");
         let targets: Vec<Value> = self
             .metrics
@@ -155,9 +153,7 @@ impl Loaded {
             .map(|scale| json!([scale.name, scale.values, scale.target]))
             .collect();
         let mut facts = json!({
-            "pictures": request.pictures,
-            "every": request.every,
-            "target": request.target,
+            "pictures": asked.pictures,
             "captions_sha256": fsio::sha256_bytes(captions.as_bytes()),
             "steps": drawing.steps,
             "cfg": drawing.cfg,
@@ -179,13 +175,13 @@ impl Loaded {
     }
 }
 
-/// The pictures of a validation.
-fn plan(request: &Request, inputs: &Inputs<'_>) -> Result<Plan> {
-    let (texts, axes) = match &request.prompts {
+/// The pictures that are asked for.
+fn plan(asked: &Asked, inputs: &Inputs<'_>) -> Result<Plan> {
+    let (texts, axes) = match &asked.prompts {
         Some(path) => (prompts::read(path)?.texts, inputs.axes),
         None => (people(inputs.pool), None),
     };
-    Ok(Plan::new(&texts, axes, request.pictures, 0)?)
+    Ok(Plan::new(&texts, axes, asked.pictures, 0)?)
 }
 
 /// The neutral captions of subjects that have identities, in the data set's order; all neutral
@@ -224,21 +220,21 @@ fn settings(drawing: &Drawing, inputs: &Inputs<'_>) -> Result<Settings> {
 /// What those captions lose that are encoded here, where they are too long: the data set's own were
 /// told of when it was drawn.
 fn lost(
-    request: &Request,
+    asked: &Asked,
     bundle: &Bundle,
     plan: &Plan,
     settings: &Settings,
     drawing: &Drawing,
 ) -> Result<Lost> {
     let negative = settings.negative(drawing.negative.as_deref(), bundle)?;
-    let own = request.prompts.iter().flat_map(|_| plan.captions());
+    let own = asked.prompts.iter().flat_map(|_| plan.captions());
     let captions = own.map(String::as_str).chain(negative.as_deref());
     Ok(Tokenizers::open(bundle)?.lost(captions)?)
 }
 
 /// The captions' embeddings and the negative one. The data set has those of its own captions.
 fn encode(
-    request: &Request,
+    asked: &Asked,
     inputs: &Inputs<'_>,
     plan: &Plan,
     settings: &Settings,
@@ -265,50 +261,17 @@ fn encode(
     let captions = plan.captions().iter();
     let embeddings = captions
         .map(|caption| {
-            let embedding = match request.prompts {
+            let embedding = match asked.prompts {
                 Some(_) => by_encoders(caption)?,
                 None => own(caption)?,
             };
             Ok((caption_id(caption), embedding))
         })
         .collect::<Result<_>>()?;
-    let asked = drawing.negative.as_deref();
-    let negative = match settings.negative(asked, inputs.bundle)? {
+    let named = drawing.negative.as_deref();
+    let negative = match settings.negative(named, inputs.bundle)? {
         Some(caption) => by_encoders(&caption)?,
         None => settings.text.zeros(),
     };
     Ok((embeddings, negative))
-}
-
-/// The plan's pictures as a population to score, one slot a picture.
-fn population(plan: &Plan) -> Population {
-    let mut population = Population::default();
-    for index in 0..plan.len() {
-        let picture = plan.picture(index);
-        if population.prompts.last().map(|p| p.text.as_str()) != Some(picture.caption) {
-            population.prompts.push(Prompt {
-                text: picture.caption.to_owned(),
-                kind: gallery::Kind::Neutral,
-                told: true,
-                axes: picture.axes.clone(),
-                neutral: None,
-                slots: Vec::new(),
-            });
-        }
-        let prompt = population.prompts.len() - 1;
-        population.prompts[prompt].slots.push(index);
-        population.slots.push(Slot {
-            prompt,
-            shots: [Some(index), None],
-        });
-        population.shots.push(Shot {
-            side: 0,
-            folder: 0,
-            name: String::new(),
-            path: PathBuf::new(),
-            slot: index,
-            key: String::new(),
-        });
-    }
-    population
 }

@@ -1,9 +1,9 @@
-//! What can go wrong in validation.
+//! What can go wrong in drawing while training goes on.
 
 use crate::base::hint::{Foreign, Hint};
 use crate::{align, bundle, data, datagen, diffusion, judge, prompts, runtime, score};
 
-/// Why a validation can't be done.
+/// Why pictures can't be drawn or looked at.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// What fine-tuning says itself: an option, the data.
@@ -88,5 +88,5 @@ impl From<Error> for align::Error {
     }
 }
 
-/// Result of validation.
+/// Result of drawing and looking.
 pub type Result<T> = std::result::Result<T, Error>;

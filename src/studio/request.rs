@@ -1,7 +1,6 @@
 //! What the user asks of validations.
 
-use std::path::PathBuf;
-
+use super::open::Asked;
 use crate::align::Result;
 use crate::align::rules::{self, Rule};
 use crate::base::Values;
@@ -18,20 +17,12 @@ pub const TARGETS: Values<f64> = Values::from("a number", 0.0);
 /// What the user asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
-    /// Pictures of each caption.
-    pub pictures: u32,
+    /// The pictures.
+    pub asked: Asked,
     /// Steps between validations.
     pub every: u32,
     /// Mean discrepancy over axes at or below which the run ends.
     pub target: Option<f64>,
-    /// Prompts, as `pa-datagen` takes them [default: the data set's neutral captions of people].
-    pub prompts: Option<PathBuf>,
-    /// Classifier chain [default: the bundle's, then `faces`].
-    pub chain: Option<String>,
-    /// Sampling steps [default: the data set's].
-    pub steps: Option<u32>,
-    /// Guidance scale [default: the data set's].
-    pub cfg: Option<f32>,
 }
 
 impl Request {
@@ -41,9 +32,9 @@ impl Request {
     /// [`Error::Option`](crate::align::Error::Option).
     pub fn check(&self) -> Result<()> {
         rules::check([
-            Rule::values("validate", self.pictures, PICTURES),
+            Rule::values("validate", self.asked.pictures, PICTURES),
             Rule::values("validate-every", self.every, EVERY),
-            Rule::values("validate-cfg", self.cfg.unwrap_or_default(), SCALES),
+            Rule::values("validate-cfg", self.asked.cfg.unwrap_or_default(), SCALES),
             Rule::values(
                 "target-discrepancy",
                 self.target.unwrap_or_default(),
@@ -60,13 +51,13 @@ mod tests {
     #[test]
     fn options_that_can_not_be_are_named() {
         let fine = Request {
-            pictures: 4,
+            asked: Asked {
+                pictures: 4,
+                cfg: Some(1.0),
+                ..Asked::default()
+            },
             every: 10,
             target: Some(0.2),
-            prompts: None,
-            chain: None,
-            steps: None,
-            cfg: Some(1.0),
         };
         fine.check().unwrap();
         let refused = |change: fn(&mut Request)| {
@@ -74,8 +65,8 @@ mod tests {
             change(&mut request);
             request.check().unwrap_err().to_string()
         };
-        assert!(refused(|r| r.cfg = Some(f32::NAN)).starts_with("--validate-cfg NaN"));
+        assert!(refused(|r| r.asked.cfg = Some(f32::NAN)).starts_with("--validate-cfg NaN"));
         assert!(refused(|r| r.target = Some(-1.0)).starts_with("--target-discrepancy -1"));
-        assert!(refused(|r| r.pictures = 1 << 31).starts_with("--validate 2147483648"));
+        assert!(refused(|r| r.asked.pictures = 1 << 31).starts_with("--validate 2147483648"));
     }
 }

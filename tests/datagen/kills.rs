@@ -88,6 +88,5 @@ fn killed(world: &World, out: &str, files: &Path) -> PathBuf {
             .output()
             .unwrap(),
     );
-    println!("{out}: {done} kills");
     whole
 }

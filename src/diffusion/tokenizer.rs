@@ -19,6 +19,8 @@ use crate::base::fsio;
 
 mod openai;
 
+use openai::Unread;
+
 const WHOLE: &str = "tokenizer.json";
 const VOCABULARY: &str = "vocab.json";
 const MERGES: &str = "merges.txt";
@@ -205,7 +207,14 @@ impl Config {
             let found = json_file(&vocab)?;
             (vocab, found, fsio::read_to_string(&merges)?)
         } else if own.is_file() {
-            let (vocab, merges) = openai::read(&own)?;
+            let read = openai::read(&own, [START, END]);
+            let (vocab, merges) = read.map_err(|unread| match unread {
+                Unread::File(error) => error.into(),
+                Unread::Malformed(problem) => Error::Malformed {
+                    path: own.clone(),
+                    problem,
+                },
+            })?;
             (own, vocab, merges)
         } else {
             return Err(Error::Missing {

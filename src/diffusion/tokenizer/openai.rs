@@ -7,7 +7,6 @@ use std::path::Path;
 use flate2::read::GzDecoder;
 use serde_json::{Map, Value};
 
-use super::{END, Error, START};
 use crate::base::fsio;
 
 /// The file.
@@ -19,13 +18,19 @@ const MOST: u64 = 16 << 20;
 /// What ends a word.
 const WORD_END: &str = "</w>";
 
-/// The vocabulary and the merges, a line each.
-pub(super) fn read(path: &Path) -> Result<(Value, String), Error> {
-    let malformed = |problem: String| Error::Malformed {
-        path: path.to_path_buf(),
-        problem,
-    };
-    let file = File::open(path).map_err(fsio::at("read", path))?;
+/// Why it can't be read.
+pub(super) enum Unread {
+    /// The file.
+    File(fsio::Error),
+    /// What is wrong in it.
+    Malformed(String),
+}
+
+/// The vocabulary, which ends with the tokens around a caption, and the merges, a line each.
+pub(super) fn read(path: &Path, ends: [&str; 2]) -> Result<(Value, String), Unread> {
+    let malformed = Unread::Malformed;
+    let file = File::open(path).map_err(fsio::at("read", path));
+    let file = file.map_err(Unread::File)?;
     let mut text = String::new();
     let read = GzDecoder::new(file).take(MOST).read_to_string(&mut text);
     read.map_err(|e| malformed(format!("not a gzipped text: {e}")))?;
@@ -38,7 +43,7 @@ pub(super) fn read(path: &Path) -> Result<(Value, String), Error> {
     let letters = bytes.iter().map(char::to_string);
     let words = bytes.iter().map(|c| format!("{c}{WORD_END}"));
     let merged = lines.iter().map(|line| line.replace(' ', ""));
-    let special = [START, END].map(str::to_owned).into_iter();
+    let special = ends.map(str::to_owned).into_iter();
     let mut vocabulary = Map::new();
     for (id, token) in letters
         .chain(words)

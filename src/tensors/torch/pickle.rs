@@ -276,7 +276,7 @@ impl Machine<'_> {
                 Some(Global::RebuildParameter)
             }
             ("torch", name) => storage(name).map(Global::Storage),
-            _ if script::is_class(&module) => Some(Global::Script),
+            _ if is_script(&module) => Some(Global::Script),
             _ => None,
         };
         match known {
@@ -466,4 +466,9 @@ fn storage(name: &str) -> Option<DType> {
         "BoolStorage" => DType::Bool,
         _ => return None,
     })
+}
+
+/// Whether the classes of a Python module are TorchScript's.
+fn is_script(module: &str) -> bool {
+    module == "__torch__" || module.starts_with("__torch__.")
 }

@@ -11,11 +11,6 @@ use crate::tensors::torch::code::{Result, bad};
 const MAX_DEPTH: usize = 32;
 const MAX_TENSORS: usize = 1 << 16;
 
-/// Whether the classes of a Python module are TorchScript's.
-pub(super) fn is_class(module: &str) -> bool {
-    module == "__torch__" || module.starts_with("__torch__.")
-}
-
 impl Machine<'_> {
     /// The tensors of a TorchScript module and of the modules in it, by their dotted paths. Other
     /// attributes (numbers, whether it trains) are no tensors.

@@ -273,17 +273,17 @@ fn load(dir: &Path, factors: &FactorSet) -> std::result::Result<Snapshot, String
                 }
             },
         };
-        let averaged = |prefix: &str| {
+        let optional = |prefix: &str| {
             let there = has(&weights, &format!("{prefix}."));
             there.then(|| get(prefix)).transpose()
         };
         Ok(Snapshot {
             step: manifest.step,
             state,
-            ema: averaged(EMA)?,
+            ema: optional(EMA)?,
             watch: Watch(manifest.doubt),
             draws: manifest.draws.iter().map(seen).collect(),
-            old: averaged(OLD)?,
+            old: optional(OLD)?,
         })
     };
     snapshot().map_err(|e| text(&e))

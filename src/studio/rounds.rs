@@ -10,6 +10,7 @@ use crate::align::order::Order;
 use crate::align::validation::Inputs;
 use crate::diffusion::pipeline::Noised;
 use crate::judge::chain::Verdict;
+use crate::judge::scales::Scale;
 use crate::lora::Fitted;
 use crate::prompts::caption_id;
 
@@ -90,24 +91,20 @@ impl Artist for Own {
             return Ok(None);
         };
         let mut pictures = Vec::with_capacity(seen.len());
-        for ((latents, verdict), &place) in seen.iter().zip(&places) {
+        let mut verdicts = Vec::with_capacity(seen.len());
+        for ((latents, verdict), &place) in seen.into_iter().zip(&places) {
             let picture = studio.plan.picture(place);
-            let Verdict::Kept(attributes) = verdict else {
-                continue;
-            };
-            let scales = studio.metrics.scales.iter();
-            let read = scales.map(|scale| Some(scale.read(attributes).ok()?.shares));
-            if let Some(shares) = read.collect() {
+            if let Some(shares) = shares(&studio.metrics.scales, &verdict) {
                 pictures.push(Drawn {
                     caption_id: caption_id(picture.caption),
                     image_id: first + picture.image_id,
-                    latents: latents.clone(),
+                    latents,
                     shares,
                 });
             }
+            verdicts.push(verdict);
         }
         let targets = studio.metrics.scales.iter().map(|s| s.target.clone());
-        let verdicts = seen.into_iter().map(|(_, verdict)| verdict).collect();
         let (plan, metrics) = (&studio.plan, &studio.metrics);
         Ok(Some(Rollout {
             pictures,
@@ -120,4 +117,13 @@ impl Artist for Own {
         let predicted = self.studio.predict(noised);
         Ok(predicted.map_err(super::Error::from)?)
     }
+}
+
+/// The probability of each value of each axis, of a picture that counts.
+fn shares(scales: &[Scale], verdict: &Verdict) -> Option<Vec<Vec<f64>>> {
+    let Verdict::Kept(attributes) = verdict else {
+        return None;
+    };
+    let read = |scale: &Scale| Some(scale.read(attributes).ok()?.shares);
+    scales.iter().map(read).collect()
 }

@@ -47,9 +47,9 @@ pub struct LossKind(&'static Loss);
 impl LossKind {
     /// The one of this name.
     pub fn named(name: &str) -> Option<Self> {
-        let own = [Self(&nft::LOSS)];
-        let mut all = CHOICES.iter().chain(&own);
-        all.find(|loss| loss.name == name).copied()
+        let mut all = ALL.iter().copied();
+        all.find(|loss| loss.name == name && loss.takes != Takes::Preserved)
+            .map(Self)
     }
 
     /// The one of runs that draw their own pictures.

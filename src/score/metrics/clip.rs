@@ -66,7 +66,8 @@ const AGREEMENT: Metric = Metric {
     shape: Shape::Pictures(|_| Ok(Vec::new())),
 };
 
-fn agreement(
+/// 100 × cosine of picture and caption, in a tower's space.
+pub(super) fn agreement(
     instruments: &mut Instruments<'_>,
     metric: &Metric,
     tower: Tower,

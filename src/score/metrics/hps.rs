@@ -4,9 +4,9 @@
 //! authors' tables), so that each is a column of its own, and `hps` alone is refused. The authors' code prints
 //! the cosine, their tables 100 times that, as here.
 
-use super::metric::{Asked, Better, Instruments, Metric, Need, Shape, Unit};
-use crate::judge::clip::{CONVENTION, Tower};
-use crate::score::Result;
+use super::clip::agreement;
+use super::metric::{Asked, Better, Metric, Need, Shape, Unit};
+use crate::judge::clip::Tower;
 
 /// Version 2.0, the default of the authors' code.
 pub static V20: Metric = Metric {
@@ -19,7 +19,7 @@ pub static V20: Metric = Metric {
     decimals: 2,
     needs: &[Need::Clip(Tower::HpsV20)],
     method: None,
-    shape: Shape::Pictures(|instruments| score(instruments, &V20, Tower::HpsV20)),
+    shape: Shape::Pictures(|instruments| agreement(instruments, &V20, Tower::HpsV20)),
 };
 
 /// Version 2.1.
@@ -33,14 +33,5 @@ pub static V21: Metric = Metric {
     decimals: 2,
     needs: &[Need::Clip(Tower::HpsV21)],
     method: None,
-    shape: Shape::Pictures(|instruments| score(instruments, &V21, Tower::HpsV21)),
+    shape: Shape::Pictures(|instruments| agreement(instruments, &V21, Tower::HpsV21)),
 };
-
-fn score(
-    instruments: &mut Instruments<'_>,
-    metric: &Metric,
-    tower: Tower,
-) -> Result<Vec<Option<f64>>> {
-    let cosines = instruments.agreement(metric, tower)?.into_iter();
-    Ok(cosines.map(|cosine| Some(CONVENTION * cosine?)).collect())
-}
